@@ -1,0 +1,10 @@
+# AutoPrivacy: trained network -> HE parameters per layer -> measured private inference -> tables, figures, report.
+# `snakemake -j8` runs the study of config/config.yaml; `--configfile config/quick.yaml` the ten-minute one.
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/networks.smk"

@@ -1,0 +1,50 @@
+# What all rules share: the validated config, paths, and the input functions.
+import hashlib
+import json
+import os
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
+
+from autoprivacy.config import complete
+from autoprivacy.errors import UserError
+from autoprivacy.sources import sources
+
+try:
+    config = complete(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"results/{config['study']}"
+
+
+wildcard_constraints:
+    network="|".join(config["networks"]),
+    dataset="[a-z0-9-]+",
+
+
+def library(script):
+    """The library files that a script really imports: an edit of one of them reruns the step, nothing else does."""
+    return sources(f"scripts/{script}", root="scripts")
+
+
+def state_folder(stage, network, settings):
+    """Where a resumable step keeps its state: outside the declared outputs, named after what it depends on."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return f"{RESULTS}/state/{stage}-{network}-{digest[:16]}"
+
+
+def network_settings(wildcards):
+    return config["networks"][wildcards.network]
+
+
+def prepared_dataset(wildcards):
+    return f"{RESULTS}/datasets/{network_settings(wildcards)['dataset']}.npz"
+
+
+def checkpoint_file(wildcards):
+    """The published checkpoint that the config names, or the one that the train rule makes."""
+    published = network_settings(wildcards)["checkpoint"]
+    return published or f"{RESULTS}/checkpoints/{wildcards.network}.npz"

@@ -1,0 +1,21 @@
+# Data sets: found in a folder or downloaded, verified, unpacked.
+# in: the folder of `data: folder` or AUTOPRIVACY_DATA, the committed sample, or a download
+# out: datasets/<dataset>.npz
+
+
+rule prepare_dataset:
+    input:
+        library=library("prepare_dataset.py"),
+    output:
+        f"{RESULTS}/datasets/{{dataset}}.npz",
+    params:
+        sample_folder="data",
+        download_to="data/downloads",
+    log:
+        f"{RESULTS}/logs/prepare_dataset-{{dataset}}.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/prepare_dataset.py"

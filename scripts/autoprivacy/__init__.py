@@ -1,0 +1,1 @@
+"""AutoPrivacy: homomorphic-encryption parameters, chosen per layer, for private neural-network inference."""

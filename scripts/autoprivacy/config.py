@@ -1,0 +1,2 @@
+def complete(c):
+    c.setdefault("data", {"folder": None}); return c

@@ -1,0 +1,77 @@
+"""Result files: JSON for numbers and npz for arrays, written to a temporary file and renamed, read without pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from autoprivacy.errors import UserError
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its place only when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON; NaN and infinities are refused (ValueError), since JSON has neither."""
+    with atomic_write(path) as stream:
+        stream.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8."""
+    with atomic_write(path) as stream:
+        stream.write(text.encode())
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; UserError when it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); make it again") from None
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], header: Any = None, compress: bool = True) -> None:
+    """Write arrays, and a JSON-able `header` under the key `header`, as one npz."""
+    content = {name: np.asarray(array) for name, array in arrays.items()}
+    if "header" in content:
+        raise ValueError("'header' names the JSON header; choose another array name")
+    if header is not None:
+        content["header"] = np.frombuffer(json.dumps(header, allow_nan=False).encode(), np.uint8)
+    with atomic_write(path) as stream:
+        (np.savez_compressed if compress else np.savez)(stream, **content)  # type: ignore[arg-type]
+
+
+def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], Any]:
+    """Read what `write_arrays` wrote: the arrays and the header (None without one); UserError when damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # zipfile, zlib and numpy each raise their own kinds on damaged archives
+        raise UserError(f"{path}: not a readable npz archive ({error}); fetch or make it again") from None
+    header = arrays.pop("header", None)
+    return arrays, None if header is None else json.loads(header.tobytes())

@@ -1,0 +1,275 @@
+"""Training: one loop for every network; deterministic for a seed, resumable at any step, on a GPU when there is one.
+
+Every random choice of step k of epoch e is drawn from generators keyed by (seed, e, k), so a run that was killed and
+goes on from its last saved step ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from autoprivacy.data import Dataset, Split
+from autoprivacy.errors import UserError
+from autoprivacy.storage import read_arrays, write_arrays
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one training run; the defaults are those of the schema in config/schema.yaml."""
+
+    epochs: int  # passes over the training split
+    batch_size: int = 256
+    learning_rate: float = 0.2  # peak of the one-cycle schedule
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 5e-4  # on weight matrices only, not on biases and batch norm
+    label_smoothing: float = 0.1
+    warm_up: float = 0.25  # share of the steps in which the learning rate rises
+    crop_padding: int = 4  # pixels of zero padding around which 32x32 crops are drawn
+    cutout: int = 0  # side of the square that is blanked in every training image; 0: none
+    ema_decay: float = 0.998  # per step; the averaged weights are the result
+    save_every_seconds: float = 60.0  # how much work a kill can cost
+    seed: int = 1
+
+
+@dataclass
+class Progress:
+    """What happened in each epoch, for the log and the provenance."""
+
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def device() -> torch.device:
+    """The GPU when there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [N, 32, 32, 3] to normalised float [N, 3, 32, 32] in channels-last memory."""
+    scale = images.new_tensor(std, dtype=torch.float32) * 255
+    shift = images.new_tensor(mean, dtype=torch.float32) * 255
+    return ((images.float() - shift) / scale).permute(0, 3, 1, 2)
+
+
+def augment(images: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    """Random flip, crop and cutout of normalised images [N, C, H, W]; zero (the mean colour) fills the gaps."""
+    count, _, height, width = images.shape
+    pad = settings.crop_padding
+
+    def draw(high: int) -> Tensor:
+        return torch.randint(high, (count, 1), generator=generator).to(images.device)
+
+    flip, top, left = draw(2), draw(2 * pad + 1), draw(2 * pad + 1)
+    rows = torch.arange(height, device=images.device) + top
+    columns = torch.arange(width, device=images.device)
+    columns = torch.where(flip == 1, width - 1 - columns, columns) + left
+    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+    index = torch.arange(count, device=images.device)[:, None, None]
+    cropped = padded[index, rows[:, :, None], columns[:, None, :]]
+    if settings.cutout:
+        y, x = draw(height), draw(width)
+        half = settings.cutout // 2
+        inside_rows = (torch.arange(height, device=images.device) - y).abs() <= half
+        inside_columns = (torch.arange(width, device=images.device) - x).abs() <= half
+        cropped = cropped.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[..., None], 0.0)
+    return cropped.permute(0, 3, 1, 2)
+
+
+def _generator(seed: int, epoch: int, step: int = -1) -> torch.Generator:
+    key = np.random.SeedSequence([seed, epoch, step + 1]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(key[0]) << 31 | int(key[1]) >> 1)
+
+
+def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
+
+
+class Trainer:
+    """One training run and its state on disk.
+
+    Args:
+        model: the network, freshly built; its weights are initialised here from the seed.
+        dataset: the prepared data set.
+        settings: see TrainingSettings.
+        state_file: where the resumable state is kept; a run goes on from it when it exists.
+    """
+
+    def __init__(self, model: nn.Module, dataset: Dataset, settings: TrainingSettings, state_file: Path) -> None:
+        self.device = device()
+        self.settings = settings
+        self.state_file = state_file
+        self.dataset = dataset
+        self.model = initialise(model, settings.seed).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(
+            self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
+        )
+        self.optimizer = _optimizer(self.model, settings)
+        self.steps_per_epoch = len(dataset.train.labels) // settings.batch_size
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                f"training on {dataset.name}: batch_size {settings.batch_size} exceeds the "
+                f"{len(dataset.train.labels)} training images; choose a smaller one"
+            )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            settings.learning_rate,
+            total_steps=self.steps_per_epoch * settings.epochs,
+            pct_start=settings.warm_up,
+        )
+        self.step = 0
+        self.progress = Progress()
+        if state_file.exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+        if state["settings"] != asdict(self.settings):
+            raise UserError(f"{self.state_file}: belongs to other training settings; remove it to start afresh")
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+        self.progress = Progress(**state["progress"])
+        logging.info("going on at step %d of %d", self.step, self.steps_per_epoch * self.settings.epochs)
+
+    def save(self) -> None:
+        """Write the resumable state; a kill at any moment leaves either the old or the new file."""
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.state_file.with_suffix(".new")
+        torch.save(
+            {
+                "settings": asdict(self.settings),
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "step": self.step,
+                "progress": asdict(self.progress),
+            },
+            temporary,
+        )
+        os.replace(temporary, self.state_file)
+
+    def _train_step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Tensor:
+        generator = _generator(self.settings.seed, epoch, step)
+        batch = augment(normalise(images, self.dataset.mean, self.dataset.std), self.settings, generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.model(batch)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update_parameters(self.model)
+        return loss.detach()
+
+    def run(self) -> nn.Module:
+        """Train to the end and return the averaged network, in evaluation mode on the processor."""
+        settings, total = self.settings, self.steps_per_epoch * self.settings.epochs
+        images = torch.from_numpy(self.dataset.train.images).to(self.device)
+        labels = torch.from_numpy(self.dataset.train.labels).to(self.device)
+        saved = started = time.monotonic()
+        done_before, seconds_before = self.step, self.progress.seconds
+        self.model.train()
+        while self.step < total:
+            epoch, first = divmod(self.step, self.steps_per_epoch)
+            order = torch.randperm(len(labels), generator=_generator(settings.seed, epoch))
+            for step in range(first, self.steps_per_epoch):
+                chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size].to(self.device)
+                loss = self._train_step(images[chosen], labels[chosen], epoch, step)
+                self.step += 1
+                now = time.monotonic()
+                self.progress.seconds = seconds_before + now - started
+                if now - saved > settings.save_every_seconds:
+                    self._say(epoch, step, float(loss), (now - started) / (self.step - done_before))
+                    self.save()
+                    saved = now
+            self.progress.losses.append(float(loss))
+            self.progress.accuracies.append(accuracy(self.average.module, self.dataset, self.dataset.test))
+            logging.info(
+                "epoch %d of %d: test accuracy %.2f%%", epoch + 1, settings.epochs, self.progress.accuracies[-1]
+            )
+            self.save()
+        return self.average.module.eval().cpu()
+
+    def _say(self, epoch: int, step: int, loss: float, seconds_per_step: float) -> None:
+        left = seconds_per_step * (self.steps_per_epoch * self.settings.epochs - self.step)
+        logging.info(
+            "epoch %d of %d, step %d of %d, loss %.3f, %.0f minutes left",
+            epoch + 1,
+            self.settings.epochs,
+            step + 1,
+            self.steps_per_epoch,
+            loss,
+            left / 60,
+        )
+
+
+def initialise(model: nn.Module, seed: int) -> nn.Module:
+    """He initialisation of convolutions, torch's own elsewhere, from the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
+    return model
+
+
+def batches(split: Split, size: int = 500) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Consecutive (images, labels) of at most `size`."""
+    for start in range(0, len(split.labels), size):
+        yield split.images[start : start + size], split.labels[start : start + size]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, dataset: Dataset, split: Split) -> float:
+    """Top-1 accuracy in percent of the float network on a split of the data set."""
+    where = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    right = 0
+    for images, labels in batches(split):
+        logits = model(normalise(torch.from_numpy(images).to(where), dataset.mean, dataset.std))
+        right += int((logits.argmax(1).cpu() == torch.from_numpy(labels)).sum())
+    model.train(training)
+    return 100.0 * right / len(split.labels)
+
+
+def save_weights(model: nn.Module, path: str | Path, header: dict[str, Any]) -> None:
+    """Write a checkpoint: the float32 state as npz, without pickles, and a JSON header with its provenance."""
+    write_arrays(path, {name: value.numpy() for name, value in model.state_dict().items()}, header=header)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint into `model` and return its header; UserError when it is damaged or of another network."""
+    arrays, header = read_arrays(path)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    got = {name: array.shape for name, array in arrays.items()}
+    if expected != got:
+        names = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
+        first = names[0]
+        raise UserError(
+            f"{path}: weights of another network or class count: {first} is {got.get(first, 'missing')}, expected "
+            f"{expected.get(first, 'no such entry')} (and {len(names) - 1} more differ)"
+        )
+    model.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()})
+    return header or {}

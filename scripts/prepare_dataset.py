@@ -1,0 +1,21 @@
+"""Prepare one data set: find, verify, unpack."""
+
+import os
+from pathlib import Path
+
+from autoprivacy.data import prepare
+from autoprivacy.logs import run_script
+
+
+def main(snakemake):
+    folder = snakemake.config["data"]["folder"] or os.environ.get("AUTOPRIVACY_DATA")
+    prepare(
+        snakemake.wildcards.dataset,
+        Path(snakemake.output[0]),
+        Path(folder) if folder else None,
+        Path(snakemake.params.sample_folder),
+        Path(snakemake.params.download_to),
+    )
+
+
+run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,36 @@
+"""Train one network from scratch and write its checkpoint with its provenance."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from autoprivacy.data import load
+from autoprivacy.logs import run_script
+from autoprivacy.networks import build
+from autoprivacy.provenance import provenance
+from autoprivacy.storage import write_json
+from autoprivacy.training import Trainer, TrainingSettings, accuracy, device, save_weights
+
+
+def main(snakemake):
+    network = snakemake.params.network
+    settings = TrainingSettings(**network["training"], seed=snakemake.params.seed)
+    dataset = load(snakemake.input.dataset)
+    state = Path(snakemake.params.state) / "state.pt"
+    trainer = Trainer(build(network["model"], network["classes"]), dataset, settings, state)
+    model = trainer.run()
+    record = {
+        "model": network["model"],
+        "classes": network["classes"],
+        "dataset": dataset.name,
+        "training_images": len(dataset.train.labels),
+        "test_images": len(dataset.test.labels),
+        "test_accuracy_percent": round(accuracy(model, dataset, dataset.test), 2),
+        "device": device().type,
+        "progress": asdict(trainer.progress),
+        "provenance": provenance(asdict(settings), settings.seed),
+    }
+    save_weights(model, snakemake.output.weights, record)
+    write_json(snakemake.output.provenance, record)
+
+
+run_script(main, snakemake)  # noqa: F821
