@@ -1,0 +1,1 @@
+"""Garbled circuits: circuit builder, ReLU circuit, half-gates, oblivious transfer."""

@@ -1,0 +1,1 @@
+"""Homomorphic encryption: security, noise, parameters, ring arithmetic, ciphertexts, packings, selection."""

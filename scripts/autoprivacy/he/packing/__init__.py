@@ -1,0 +1,1 @@
+"""How the values of a linear layer are laid out in polynomials."""

@@ -1,0 +1,127 @@
+"""The values that parameter selection is about: targets, flooding rules and BFV parameter sets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scipy.special import erfcinv
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.security import check_security
+
+DEGREES = tuple(1 << k for k in range(10, 16))  # polynomial degrees for which security is known
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a layer tolerates: a decryption error rate, or a noise size tau, and the share bits its circuit ignores.
+
+    Exactly one of the two first is given. tau is the noise's standard deviation in least significant bits of the
+    accumulator, tau = sigma * p / q = 1 / (2 z); the rate of wrong coefficients is erfc(z / sqrt 2).
+    """
+
+    decryption_error_rate: float | None = None
+    tau: float | None = None
+    ignored_share_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.decryption_error_rate is None) == (self.tau is None):
+            raise UserError(f"target: give a decryption error rate or tau, not both or neither; got {self}")
+        if self.decryption_error_rate is not None and not 0 < self.decryption_error_rate < 1:
+            raise UserError(f"target: decryption error rate {self.decryption_error_rate}: expected between 0 and 1")
+        if self.tau is not None and not self.tau > 0:
+            raise UserError(f"target: tau {self.tau}: expected above 0")
+        if self.ignored_share_bits < 0:
+            raise UserError(f"target: ignored share bits {self.ignored_share_bits}: expected 0 or more")
+
+    @property
+    def z(self) -> float:
+        """Half the distance between plaintexts in standard deviations of the noise, q / (2 p sigma)."""
+        if self.tau is not None:
+            return 1 / (2 * self.tau)
+        return math.sqrt(2) * float(erfcinv(self.decryption_error_rate))
+
+
+@dataclass(frozen=True)
+class Flooding:
+    """How the server's reply hides the weight-dependent noise.
+
+    statistical: a Gaussian of 2^kappa times the weight-dependent noise. paper: n' = 4n and log q' = 3 log q
+    (section 2, HE Parameter Selection). none: re-randomised only.
+    """
+
+    kind: Literal["statistical", "paper", "none"]
+    kappa: int = 40
+
+
+@dataclass(frozen=True)
+class ParameterSet:
+    """A BFV parameter set: plaintext modulus p, polynomial degree n, the primes of q.
+
+    It refuses to exist below 128 bits of security as deployed (all primes, the key-switching one included).
+
+    Attributes:
+        plaintext_modulus: p.
+        polynomial_degree: n, a power of two from 1024 to 32768.
+        primes: the primes of the ciphertext modulus, each == 1 mod 2n.
+        key_switching_prime: the special prime where rotations need one.
+        insecure_for_test: lets a test use a small set; nothing else may set it.
+    """
+
+    plaintext_modulus: int
+    polynomial_degree: int
+    primes: tuple[int, ...]
+    key_switching_prime: int | None = None
+    insecure_for_test: bool = False
+
+    def __post_init__(self) -> None:
+        n = self.polynomial_degree
+        if not self.insecure_for_test and n not in DEGREES:
+            raise UserError(f"polynomial degree {n}: expected one of {DEGREES}")
+        if self.plaintext_modulus < 2:
+            raise UserError(f"plaintext modulus {self.plaintext_modulus}: expected at least 2")
+        if not self.primes or len(set(self.deployed_primes)) != len(self.deployed_primes):
+            raise UserError(f"ciphertext modulus: expected distinct primes, got {self.deployed_primes}")
+        wrong = [prime for prime in self.deployed_primes if prime % (2 * n) != 1]
+        if wrong:
+            raise UserError(f"ciphertext primes {wrong}: expected == 1 mod {2 * n} (the NTT at n = {n} needs it)")
+        if self.q <= self.plaintext_modulus:
+            raise UserError(f"ciphertext modulus {self.q}: expected above the plaintext modulus")
+        if not self.insecure_for_test:
+            check_security(n, self.log2_q)
+
+    @property
+    def deployed_primes(self) -> tuple[int, ...]:
+        """All primes that keys or ciphertexts exist under, the key-switching prime last."""
+        return self.primes + ((self.key_switching_prime,) if self.key_switching_prime else ())
+
+    @property
+    def q(self) -> int:
+        """The ciphertext modulus, the product of `primes`."""
+        return math.prod(self.primes)
+
+    @property
+    def log2_q(self) -> float:
+        """Bits of the modulus as deployed, the key-switching prime included."""
+        return sum(math.log2(prime) for prime in self.deployed_primes)
+
+    def as_json(self) -> dict[str, Any]:
+        """The set as it stands in a policy file."""
+        return {
+            "plaintext_modulus": self.plaintext_modulus,
+            "polynomial_degree": self.polynomial_degree,
+            "primes": list(self.primes),
+            "key_switching_prime": self.key_switching_prime,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ParameterSet:
+        """The inverse of `as_json`, with every check."""
+        return cls(
+            int(value["plaintext_modulus"]),
+            int(value["polynomial_degree"]),
+            tuple(int(prime) for prime in value["primes"]),
+            value.get("key_switching_prime"),
+        )

@@ -1,0 +1,1 @@
+"""The DELPHI protocol between two processes: channel, shares, client, server, measurement."""

@@ -1,0 +1,208 @@
+"""The 8-bit integer network: a small graph of integer operations with exact semantics modulo p.
+
+It is the specification that the secure protocol matches bit for bit when no decryption error occurs. Both parties of
+the protocol walk the same graph on additive shares, so it needs numpy alone; batched evaluation is in evaluation.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from autoprivacy.errors import UserError
+from autoprivacy.storage import read_arrays, write_arrays
+
+Shape = tuple[int, int, int]  # channels, height, width
+Operation = Literal["input", "linear", "activation", "sum_pool", "flatten", "add", "scale"]
+FORMAT_VERSION = 1
+
+
+def to_signed(values: np.ndarray, modulus: int) -> np.ndarray:
+    """Residues to signed integers: those with the top bit of `modulus` set are negative.
+
+    The circuits read the sign off that bit, so this is what 'signed modulo p' means everywhere; for p = 2^k it is two's
+    complement, for a prime p just under 2^k nearly symmetric. Takes any integers, returns int64.
+    """
+    residues = np.asarray(values, np.int64) % modulus
+    return np.where(residues >= sign_threshold(modulus), residues - modulus, residues)
+
+
+def sign_threshold(modulus: int) -> int:
+    """The smallest residue that stands for a negative number, 2^(k-1) for a modulus of k bits."""
+    return 1 << ((modulus - 1).bit_length() - 1)
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """The public part of a linear layer. A fully connected layer is a 1x1 convolution of [features, 1, 1].
+
+    Attributes:
+        name: unique in the network.
+        kind: what the float layer was; the search state needs it.
+        input_shape: channels, height, width.
+        output_channels: number of filters.
+        kernel: height and width of a filter.
+        stride, padding, groups: as in torch.nn.Conv2d, equal in both directions.
+        input_maximum: largest |input| that can occur: 255 after a ReLU, 128 for images, 1020 after 2x2 sum pooling.
+    """
+
+    name: str
+    kind: Literal["convolution", "fully_connected"]
+    input_shape: Shape
+    output_channels: int
+    kernel: tuple[int, int]
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    input_maximum: int = 255
+
+    @property
+    def output_shape(self) -> Shape:
+        """Channels, height, width of the output."""
+        _, height, width = self.input_shape
+        rows = (height + 2 * self.padding - self.kernel[0]) // self.stride + 1
+        columns = (width + 2 * self.padding - self.kernel[1]) // self.stride + 1
+        return self.output_channels, rows, columns
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """A linear layer with its integer weights.
+
+    Attributes:
+        shape: its public part.
+        weight: int64 in [-127, 127], [output channels, input channels / groups, kernel height, kernel width].
+        bias: int64 in accumulator units, [output channels].
+    """
+
+    shape: LayerShape
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        expected = (shape.output_channels, shape.input_shape[0] // shape.groups, *shape.kernel)
+        if self.weight.shape != expected or self.bias.shape != (shape.output_channels,):
+            raise UserError(
+                f"layer {shape.name}: weights {self.weight.shape} and bias {self.bias.shape}; expected {expected} "
+                f"and {(shape.output_channels,)}"
+            )
+        if self.weight.size and int(np.abs(self.weight).max()) > 127:
+            raise UserError(f"layer {shape.name}: a weight of {int(np.abs(self.weight).max())}; allowed -127 to 127")
+
+    @property
+    def weight_norm(self) -> float:
+        """The largest 2-norm of the weights that feed one output: what the noise grows by in coefficient packing."""
+        return float(np.sqrt((self.weight.astype(np.float64) ** 2).reshape(len(self.weight), -1).sum(1).max()))
+
+    @property
+    def worst_case(self) -> int:
+        """The largest |accumulator| that any input can give."""
+        sums = np.abs(self.weight).reshape(len(self.weight), -1).sum(1) * self.shape.input_maximum
+        return int((sums + np.abs(self.bias)).max())
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation of the graph.
+
+    Operations, all on integers modulo p:
+        input: the signed 8-bit image.
+        linear: the LinearLayer of the same name.
+        activation: round, shift right by `shift`, clip to [`minimum`, `maximum`]: a ReLU for minimum 0.
+        sum_pool: sums over `kernel` x `kernel` windows at `stride`; a mean's division goes into the next shift.
+        flatten: [C, H, W] to [C*H*W, 1, 1].
+        add: the sum of two values of one shape and scale.
+        scale: multiplication by `factor` (a residual brought to the accumulator's scale).
+    """
+
+    name: str
+    operation: Operation
+    inputs: tuple[str, ...] = ()
+    shape: Shape = (0, 0, 0)  # of the output
+    shift: int = 0
+    minimum: int = 0
+    maximum: int = 255
+    kernel: int = 1
+    stride: int = 1
+    factor: int = 1
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the client may know: the graph and the layers' shapes, no weights. The last node is the output."""
+
+    nodes: tuple[Node, ...]
+    layers: tuple[LayerShape, ...]
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    image_scale: float
+
+    def layer(self, name: str) -> LayerShape:
+        """The shape of the layer of that name."""
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def quantize_images(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, C] to the signed 8-bit input int64 [N, C, H, W]; zero is the mean colour."""
+        scale = np.asarray(self.image_std) * 255 * self.image_scale
+        values = (images.astype(np.float64) - np.asarray(self.image_mean) * 255) / scale
+        return np.clip(np.rint(values), -128, 127).astype(np.int64).transpose(0, 3, 1, 2)
+
+    def as_json(self) -> dict[str, Any]:
+        """The architecture as a JSON-able value."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Architecture:
+        """The inverse of `as_json`."""
+        nodes = tuple(Node(**{**n, "inputs": tuple(n["inputs"]), "shape": tuple(n["shape"])}) for n in value["nodes"])
+        layers = tuple(
+            LayerShape(**{**la, "input_shape": tuple(la["input_shape"]), "kernel": tuple(la["kernel"])})
+            for la in value["layers"]
+        )
+        return cls(nodes, layers, tuple(value["image_mean"]), tuple(value["image_std"]), value["image_scale"])
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """The integer network: its architecture, its weights, and the scale that turns integer outputs into logits."""
+
+    architecture: Architecture
+    layers: dict[str, LinearLayer]
+    output_scale: float
+
+    def with_weights(self, layers: dict[str, LinearLayer]) -> IntegerNetwork:
+        """The same network with other weights (finetuning)."""
+        return replace(self, layers=layers)
+
+    def save(self, path: str | Path, **more: Any) -> None:
+        """Write as one npz with a JSON header; `more` (provenance) joins the header."""
+        arrays = {}
+        for name, layer in self.layers.items():
+            arrays[f"{name}.weight"] = layer.weight.astype(np.int8)
+            arrays[f"{name}.bias"] = layer.bias.astype(np.int64)
+        header = {
+            "format": FORMAT_VERSION,
+            "architecture": self.architecture.as_json(),
+            "output_scale": self.output_scale,
+            **more,
+        }
+        write_arrays(path, arrays, header=header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> IntegerNetwork:
+        """Read what `save` wrote; UserError when it is damaged or of another version."""
+        arrays, header = read_arrays(path)
+        if not header or header.get("format") != FORMAT_VERSION:
+            raise UserError(f"{path}: not an integer network of format {FORMAT_VERSION}; make it again")
+        architecture = Architecture.from_json(header["architecture"])
+        layers = {
+            shape.name: LinearLayer(
+                shape, arrays[f"{shape.name}.weight"].astype(np.int64), arrays[f"{shape.name}.bias"].astype(np.int64)
+            )
+            for shape in architecture.layers
+        }
+        return cls(architecture, layers, header["output_scale"])

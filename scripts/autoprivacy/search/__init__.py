@@ -1,0 +1,1 @@
+"""Decryption-error simulation, the search environment, the DDPG agent, finetuning."""
