@@ -1,0 +1,44 @@
+# The commands of the README. Each creates .venv from requirements.txt when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CORES ?= $(shell nproc)
+RULES := Snakefile $(wildcard rules/*.smk)
+
+.PHONY: help install quick paper test test-full lint clean
+
+help:  ## what the targets do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED)  ## create .venv and install the pinned list
+
+$(INSTALLED): requirements.txt install/seal-toolchain.cmake
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed, $$($(PYTHON) --version) was found; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v c++ >/dev/null || { echo "a C++ compiler (c++) is needed to build Pyfhel; none was found"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	CMAKE_TOOLCHAIN_FILE=$(CURDIR)/install/seal-toolchain.cmake $(BIN)/pip install --quiet --disable-pip-version-check \
+		-r requirements.txt
+	@touch $@
+
+quick: $(INSTALLED)  ## every stage on the committed CIFAR-10 sample, real cryptography, minutes
+	$(BIN)/snakemake --cores $(CORES) --configfile config/quick.yaml
+
+paper: $(INSTALLED)  ## the paper's study
+	$(BIN)/snakemake --cores $(CORES)
+
+test: $(INSTALLED) lint  ## lint, types and the test suite
+	$(BIN)/python -m pytest
+
+test-full: $(INSTALLED) lint  ## the slow tests too
+	$(BIN)/python -m pytest -m ""
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check $(RULES)
+	$(BIN)/mypy
+
+clean:  ## remove results of runs (results/reference is kept)
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -r {} +

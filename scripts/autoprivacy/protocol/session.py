@@ -1,0 +1,107 @@
+"""What client and server agree on before anything secret moves: architecture, policy, and what follows from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autoprivacy.errors import UserError
+from autoprivacy.gc.activation import activation_circuit
+from autoprivacy.gc.circuit import Circuit
+from autoprivacy.he.bits import pack_bits, unpack_bits
+from autoprivacy.he.packing.coefficient import CoefficientPlan
+from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.policy import Policy
+from autoprivacy.protocol.channel import ProtocolError
+from autoprivacy.quantization.integer_network import Architecture, Node, Shape
+
+import numpy as np
+
+SECURITY_PARAMETER = 128  # bits of a wire label, number of base oblivious transfers
+LABEL_BYTES = SECURITY_PARAMETER // 8
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The public facts of a session."""
+
+    architecture: Architecture
+    policy: Policy
+
+    def __post_init__(self) -> None:
+        self.policy.check_layers([layer.name for layer in self.architecture.layers])
+        if self.policy.packing != "coefficient":
+            raise UserError(f"packing {self.policy.packing}: the protocol runs coefficient packing")
+
+    @cached_property
+    def modulus(self) -> int:
+        """The plaintext modulus p of the network's shares."""
+        return self.policy.plaintext_modulus
+
+    @cached_property
+    def share_bits(self) -> int:
+        """Bits of a share."""
+        return (self.modulus - 1).bit_length()
+
+    @cached_property
+    def parameter_sets(self) -> tuple[ParameterSet, ...]:
+        """The distinct parameter sets in the order of their first layer: one key pair each."""
+        return tuple(dict.fromkeys(layer.parameters for layer in self.policy.layers))
+
+    def plan(self, layer: str) -> CoefficientPlan:
+        """The packing plan that the policy prescribes for a linear layer."""
+        entry = self.policy.layer(layer)
+        shape = self.architecture.layer(layer)
+        return CoefficientPlan.from_tiling(shape, entry.parameters.polynomial_degree, entry.tiling)
+
+    def circuit(self, node: Node) -> Circuit:
+        """The circuit of an activation."""
+        return activation_circuit(self.modulus, node.shift, node.minimum, node.maximum)
+
+    def linear_nodes(self) -> list[Node]:
+        """The graph's linear layers in order."""
+        return [node for node in self.architecture.nodes if node.operation == "linear"]
+
+    def activation_nodes(self) -> list[Node]:
+        """The graph's activations in order."""
+        return [node for node in self.architecture.nodes if node.operation == "activation"]
+
+    def layer_of(self, node: Node) -> str:
+        """The linear layer whose time and bytes a node belongs to: itself or the last one before it."""
+        name = "input"
+        for other in self.architecture.nodes:
+            if other.operation == "linear":
+                name = other.name
+            if other == node:
+                break
+        return name
+
+    def pack_share(self, share: np.ndarray) -> bytes:
+        """A share's residues at their bit length."""
+        return pack_bits(share.reshape(-1).astype(np.uint64), self.share_bits)
+
+    def unpack_share(self, payload: bytes | bytearray | memoryview, shape: Shape) -> np.ndarray:
+        """The inverse of `pack_share`, int64; ProtocolError for a wrong length or a residue >= p."""
+        count = int(np.prod(shape))
+        expected = len(pack_bits(np.zeros(count, np.uint64), self.share_bits))
+        if len(payload) != expected:
+            raise ProtocolError(f"a share of {count} residues has {expected} bytes, got {len(payload)}")
+        values = unpack_bits(bytes(payload), count, self.share_bits).astype(np.int64)
+        if values.size and int(values.max()) >= self.modulus:
+            raise ProtocolError(f"a share holds {int(values.max())}, allowed below {self.modulus}")
+        return values.reshape(shape)
+
+    def to_bytes(self) -> bytes:
+        """What the server tells the client."""
+        return json.dumps({"architecture": self.architecture.as_json(), "policy": self.policy.as_json()}).encode()
+
+    @classmethod
+    def from_bytes(cls, payload: bytes | bytearray) -> Agreement:
+        """Parse and check what the server told; every parameter set is checked for 128 bits on this side too."""
+        try:
+            value: dict[str, Any] = json.loads(payload)
+            return cls(Architecture.from_json(value["architecture"]), Policy.from_json(value["policy"], "the server"))
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            raise ProtocolError(f"the server's announcement is damaged ({type(error).__name__}: {error})") from None

@@ -1,0 +1,48 @@
+"""Arithmetic on additive shares modulo p that each party does alone: pooling, additions, and the server's own linear
+layers in the clear."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoprivacy.quantization.integer_network import LinearLayer, Node
+
+
+def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.ndarray:
+    """A share of the node's output from shares of its inputs, int64 [C, H, W] in [0, p).
+
+    sum_pool, flatten, add and scale are linear without constants, so both parties do the same to their shares.
+    """
+    if node.operation == "sum_pool":
+        channels, height, width = node.shape
+        windows = np.lib.stride_tricks.sliding_window_view(inputs[0], (node.kernel, node.kernel), axis=(1, 2))
+        pooled = windows[:, :: node.stride, :: node.stride].sum((-2, -1)) % modulus
+        return pooled.reshape(channels, height, width)
+    if node.operation == "flatten":
+        return inputs[0].reshape(node.shape)
+    if node.operation == "add":
+        return (inputs[0] + inputs[1]) % modulus
+    if node.operation == "scale":
+        return inputs[0] * node.factor % modulus
+    raise ValueError(f"node {node.name}: {node.operation} is not local")
+
+
+def apply_layer(layer: LinearLayer, values: np.ndarray, modulus: int) -> np.ndarray:
+    """M v + b modulo p for residues v int64 [C, H, W]; exact: the sums stay below 2^53.
+
+    Double-precision matrix products are exact on integers up to 2^53; a residue of 24 bits, a weight of 7 and 2^20
+    summands stay below that.
+    """
+    shape = layer.shape
+    if modulus.bit_length() + 7 + int(layer.weight[0].size).bit_length() > 53:
+        raise ValueError(f"layer {shape.name}: sums of {layer.weight[0].size} products modulo {modulus} exceed 2^53")
+    pad = ((0, 0), (shape.padding, shape.padding), (shape.padding, shape.padding))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, pad), shape.kernel, axis=(1, 2))
+    windows = windows[:, :: shape.stride, :: shape.stride]  # [C, H', W', kernel rows, kernel columns]
+    channels, rows, columns = shape.output_shape
+    per_group = shape.input_shape[0] // shape.groups
+    grouped = windows.reshape(shape.groups, per_group, rows, columns, *shape.kernel)
+    columns_matrix = grouped.transpose(0, 1, 4, 5, 2, 3).reshape(shape.groups, -1, rows * columns).astype(np.float64)
+    weights = layer.weight.reshape(shape.groups, channels // shape.groups, -1).astype(np.float64)
+    products = np.rint(weights @ columns_matrix).astype(np.int64).reshape(channels, rows, columns)
+    return (products + layer.bias[:, None, None]) % modulus

@@ -1,0 +1,248 @@
+"""Fast evaluation of an integer network in torch: accuracy, wraps and accumulator statistics, bit for bit exact.
+
+Floating point holds the integers: a type is chosen per layer so that every partial sum, in whatever order a
+convolution kernel adds, is an integer that the type represents exactly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autoprivacy.data import Split
+from autoprivacy.errors import UserError
+from autoprivacy.quantization.integer_network import (
+    Architecture,
+    IntegerNetwork,
+    LinearLayer,
+    Node,
+    sign_threshold,
+)
+from autoprivacy.quantization.reference import rounding_constant
+from autoprivacy.training import device
+
+Perturbation = Callable[[str, Tensor], Tensor]
+Interval = tuple[int, int]
+
+# float32 counts exactly to 2^24; half of that is left to the errors that a perturbation adds.
+FLOAT32_LIMIT = 1 << 23
+FLOAT64_LIMIT = 1 << 52  # the same for float64
+IMAGE_RANGE = (-128, 127)
+BATCH = 100  # images at a time: the largest values of 7CNET then take 26 MB each
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was seen of one accumulator over all its positions and images."""
+
+    minimum: int
+    maximum: int
+    standard_deviation: float
+    count: int
+
+    @property
+    def largest(self) -> int:
+        """The largest absolute value."""
+        return max(-self.minimum, self.maximum)
+
+
+class _Moments:
+    """Running extremes and moments of one node's values."""
+
+    def __init__(self) -> None:
+        self.minimum, self.maximum = np.inf, -np.inf
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+
+    def add(self, values: Tensor) -> None:
+        low, high = torch.aminmax(values)
+        self.minimum, self.maximum = min(self.minimum, low.item()), max(self.maximum, high.item())
+        self.count += values.numel()
+        self.sum += float(values.sum(dtype=torch.float64))
+        self.squares += float(values.double().square().sum())
+
+    def statistics(self) -> Statistics:
+        variance = max(self.squares / self.count - (self.sum / self.count) ** 2, 0.0)
+        return Statistics(int(self.minimum), int(self.maximum), variance**0.5, self.count)
+
+
+def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
+    """For every node the interval that holds its integers (before any reduction modulo p) for every image."""
+    ranges: dict[str, Interval] = {}
+    for node in network.architecture.nodes:
+        low, high = ranges[node.inputs[0]] if node.inputs else IMAGE_RANGE
+        if node.operation == "linear":
+            low, high = _accumulator_range(network.layers[node.name], low, high)
+        elif node.operation == "activation":
+            low, high = node.minimum, node.maximum
+        elif node.operation == "sum_pool":
+            low, high = low * node.kernel**2, high * node.kernel**2
+        elif node.operation == "add":
+            other = ranges[node.inputs[1]]
+            low, high = low + other[0], high + other[1]
+        elif node.operation == "scale":
+            low, high = sorted((low * node.factor, high * node.factor))
+        ranges[node.name] = (low, high)
+        if max(-low, high) > FLOAT64_LIMIT:
+            raise UserError(f"node {node.name}: values up to {max(-low, high)}; allowed {FLOAT64_LIMIT}: add a ReLU")
+    return ranges
+
+
+def _accumulator_range(layer: LinearLayer, low: int, high: int) -> Interval:
+    """Bounds of every partial sum: zero padding and an empty sum count too, so the terms' range includes 0."""
+    low, high = min(low, 0), max(high, 0)
+    weight = layer.weight.reshape(len(layer.weight), -1)
+    positive, negative = np.maximum(weight, 0).sum(1), np.minimum(weight, 0).sum(1)
+    highest = positive * high + negative * low + np.maximum(layer.bias, 0)
+    lowest = positive * low + negative * high + np.minimum(layer.bias, 0)
+    return int(lowest.min()), int(highest.max())
+
+
+def read_nodes(architecture: Architecture) -> dict[str, tuple[str, int]]:
+    """The nodes whose values are read as signed numbers: node -> (its reader, the constant added before reading).
+
+    An activation reads its input, the user reads the output (reader ""); everywhere else residues will do.
+    """
+    readers = {
+        node.inputs[0]: (node.name, rounding_constant(node.shift))
+        for node in architecture.nodes
+        if node.operation == "activation"
+    }
+    output = architecture.nodes[-1]
+    return readers if output.operation == "activation" else {**readers, output.name: ("", 0)}
+
+
+class Evaluator:
+    """Evaluates an integer network on batches of images.
+
+    Args:
+        network: the integer network.
+        modulus: p; None for integers without a modulus.
+
+    Attributes:
+        wraps: per node that is read as a signed number (the linear layers, or the additions and poolings behind them),
+            how many values so far had a signed residue other than the true value.
+        counts: how many values there were.
+
+    Raises:
+        UserError: a value can exceed what float64 holds exactly.
+    """
+
+    def __init__(self, network: IntegerNetwork, modulus: int | None) -> None:
+        self.network = network
+        self.modulus = modulus
+        self.device = device()
+        self.wraps: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self._nodes = network.architecture.nodes
+        self._read = read_nodes(network.architecture)
+        self._ranges = value_ranges(network)
+        self._last_use = {name: i for i, node in enumerate(self._nodes) for name in node.inputs}
+        self._weights = {name: self._prepared(layer) for name, layer in network.layers.items()}
+
+    def _type(self, name: str) -> torch.dtype:
+        low, high = self._ranges[name]
+        # cuDNN may answer float32 convolutions with Winograd or FFT kernels, which round; in float64 it has neither
+        small = max(-low, high) < FLOAT32_LIMIT and self.device.type == "cpu"
+        return torch.float32 if small else torch.float64
+
+    def _prepared(self, layer: LinearLayer) -> tuple[Tensor, Tensor]:
+        kind = self._type(layer.shape.name)
+        weight = torch.from_numpy(layer.weight).to(self.device, kind).to(memory_format=torch.channels_last)
+        return weight, torch.from_numpy(layer.bias).to(self.device, kind)
+
+    def forward(self, images: np.ndarray | Tensor, perturb: Perturbation | None = None) -> Tensor:
+        """Integer outputs, signed modulo p: int64 [N, outputs] on the processor.
+
+        Args:
+            images: int64 [N, C, H, W], as Architecture.quantize_images gives them.
+            perturb: called with a layer's name and its exact accumulators (a float tensor of integers [N, C, H, W],
+                before reduction modulo p) and returns them with errors added, below 2^22 in size.
+        """
+        return self._forward(torch.as_tensor(images), perturb, None)
+
+    @torch.no_grad()
+    def _forward(self, images: Tensor, perturb: Perturbation | None, moments: dict[str, _Moments] | None) -> Tensor:
+        outputs = [self._batch(batch, perturb, moments) for batch in images.split(BATCH)]
+        shape = self._nodes[-1].shape
+        return torch.cat(outputs) if outputs else torch.zeros(0, int(np.prod(shape)), dtype=torch.int64)
+
+    def _batch(self, images: Tensor, perturb: Perturbation | None, moments: dict[str, _Moments] | None) -> Tensor:
+        values: dict[str, Tensor] = {}
+        with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolutions round, oneDNN's do not
+            for index, node in enumerate(self._nodes):
+                inputs = [values[name] for name in node.inputs]
+                value = images.to(self.device, torch.float32) if not inputs else self._value(node, inputs)
+                if perturb is not None and node.operation == "linear":
+                    value = perturb(node.name, value)
+                if moments is not None and node.name in self._read:
+                    moments.setdefault(node.name, _Moments()).add(value)
+                values[node.name] = value
+                for name in node.inputs:
+                    if self._last_use[name] == index:
+                        values.pop(name, None)
+        output = self._nodes[-1]
+        result = values[output.name]
+        if output.name in self._read:
+            result = self._signed(output.name, result)
+        return result.flatten(1).to(torch.int64).cpu()
+
+    def _value(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        x = inputs[0]
+        if node.operation == "linear":
+            shape = self.network.layers[node.name].shape
+            weight, bias = self._weights[node.name]
+            x = x.to(weight.dtype, memory_format=torch.channels_last)
+            return F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
+        if node.operation == "activation":
+            # `+` makes a new tensor, the rest works in place on it
+            x = self._signed(node.inputs[0], x + rounding_constant(node.shift))
+            x = x.mul_(2.0**-node.shift).floor_().clamp_(node.minimum, node.maximum)
+            return x.to(torch.float32)
+        x = x.to(torch.promote_types(self._type(node.name), x.dtype))
+        if node.operation == "sum_pool":
+            return F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1)
+        if node.operation == "flatten":
+            return x.flatten(1)[:, :, None, None]
+        if node.operation == "add":
+            return x + inputs[1]
+        return x * node.factor
+
+    def _signed(self, name: str, values: Tensor) -> Tensor:
+        """`values` signed modulo p; counts those that change."""
+        self.counts[name] += values.numel()
+        if self.modulus is None or not values.numel():
+            return values
+        highest = sign_threshold(self.modulus) - 1
+        lowest = highest + 1 - self.modulus
+        low, high = torch.aminmax(values)
+        if low >= lowest and high <= highest:
+            return values
+        # the remainder of floats is exact; float64 because p may be larger than float32 counts
+        exact = values.double()
+        signed = torch.remainder(exact - lowest, self.modulus) + lowest
+        self.wraps[name] += int((signed != exact).sum())
+        return signed
+
+    def accuracy(self, split: Split, perturb: Perturbation | None = None, limit: int | None = None) -> float:
+        """Top-1 accuracy in percent on a split, or on its first `limit` images; ValueError on an empty one."""
+        split = split if limit is None else split.take(slice(0, limit))
+        if not len(split.labels):
+            raise ValueError("accuracy of no images")
+        right = 0
+        for start in range(0, len(split.labels), BATCH):
+            images = self.network.architecture.quantize_images(split.images[start : start + BATCH])
+            predicted = self.forward(images, perturb).numpy().argmax(1)
+            right += int((predicted == split.labels[start : start + BATCH]).sum())
+        return 100.0 * right / len(split.labels)
+
+    def statistics(self, images: np.ndarray | Tensor) -> dict[str, Statistics]:
+        """Per node that is read as a signed number, what its values were on these images, before reduction."""
+        moments: dict[str, _Moments] = {}
+        self._forward(torch.as_tensor(images), None, moments)
+        return {name: moment.statistics() for name, moment in moments.items()}

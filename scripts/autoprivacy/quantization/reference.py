@@ -1,0 +1,94 @@
+"""The integer network's semantics written out in plain integer arithmetic: slow, for tests and for reading.
+
+Everything else that evaluates an integer network (evaluation.py, the secure protocol) must give the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node, to_signed
+
+
+def reference_forward(network: IntegerNetwork, image: np.ndarray, modulus: int | None) -> np.ndarray:
+    """The outputs of one image, signed modulo p.
+
+    Args:
+        network: the integer network.
+        image: int64 [C, H, W], as Architecture.quantize_images gives it.
+        modulus: p; None for integers without a modulus.
+
+    Returns:
+        int64 [outputs].
+    """
+    values: dict[str, np.ndarray] = {}
+    for node in network.architecture.nodes:
+        inputs = [values[name] for name in node.inputs]
+        values[node.name] = _reduced(_value(network, node, inputs, image, modulus), modulus)
+    return _signed(values[network.architecture.nodes[-1].name], modulus).reshape(-1)
+
+
+def _value(
+    network: IntegerNetwork, node: Node, inputs: list[np.ndarray], image: np.ndarray, modulus: int | None
+) -> np.ndarray:
+    if node.operation == "input":
+        return image.astype(np.int64)
+    x = inputs[0]
+    if node.operation == "linear":
+        return _linear(network.layers[node.name], x, modulus)
+    if node.operation == "activation":
+        shifted = _signed(_reduced(x + rounding_constant(node.shift), modulus), modulus) >> node.shift
+        return np.clip(shifted, node.minimum, node.maximum)
+    if node.operation == "sum_pool":
+        return _windows_sum(node, x)
+    if node.operation == "flatten":
+        return x.reshape(-1, 1, 1)
+    if node.operation == "add":
+        return x + inputs[1]
+    if node.operation == "scale":
+        return x * node.factor
+    raise ValueError(f"node {node.name}: unknown operation {node.operation}")
+
+
+def rounding_constant(shift: int) -> int:
+    """What an activation adds before it shifts right: 2^(f-1), so that it rounds to the nearest; 0 for f = 0."""
+    return (1 << shift) >> 1
+
+
+def _linear(layer: LinearLayer, x: np.ndarray, modulus: int | None) -> np.ndarray:
+    shape = layer.shape
+    channels, rows, columns = shape.output_shape
+    padding = ((0, 0), (shape.padding, shape.padding), (shape.padding, shape.padding))
+    padded = np.pad(x, padding)
+    result = np.zeros((channels, rows, columns), np.int64)
+    inputs_per_group = shape.input_shape[0] // shape.groups
+    outputs_per_group = channels // shape.groups
+    for output in range(channels):
+        first = output // outputs_per_group * inputs_per_group
+        for i in range(shape.kernel[0]):
+            for j in range(shape.kernel[1]):
+                row_end, column_end = i + shape.stride * rows, j + shape.stride * columns
+                window = padded[
+                    first : first + inputs_per_group, i : row_end : shape.stride, j : column_end : shape.stride
+                ]
+                # one kernel position at a time, reduced, so that int64 holds every sum
+                products = (layer.weight[output, :, i, j, None, None] * window).sum(0)
+                result[output] = _reduced(result[output] + products, modulus)
+    return result + layer.bias[:, None, None]
+
+
+def _windows_sum(node: Node, x: np.ndarray) -> np.ndarray:
+    channels, rows, columns = node.shape
+    result = np.zeros((channels, rows, columns), np.int64)
+    for i in range(node.kernel):
+        for j in range(node.kernel):
+            result += x[:, i :: node.stride, j :: node.stride][:, :rows, :columns]
+    return result
+
+
+def _reduced(values: np.ndarray, modulus: int | None) -> np.ndarray:
+    return values if modulus is None else values % modulus
+
+
+def _signed(values: np.ndarray, modulus: int | None) -> np.ndarray:
+    return values if modulus is None else to_signed(values, modulus)

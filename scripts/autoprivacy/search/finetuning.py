@@ -1,0 +1,313 @@
+"""Finetuning of an integer network with the decryption errors in its forward pass (the paper's section 3.1).
+
+The forward pass computes the integer network's own integers; gradients pass straight through every rounding (Bengio,
+Leonard, Courville, Estimating or Propagating Gradients Through Stochastic Neurons, 2013). Shifts, clips and scales stay
+as they are, so the result differs from the given network in its integer weights and biases alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoprivacy.data import Split
+from autoprivacy.errors import UserError
+from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node
+from autoprivacy.search.errors import Perturbation
+from autoprivacy.storage import atomic_write
+from autoprivacy.training import TrainingSettings, augment, device
+
+LARGEST_WEIGHT = 127  # of the 8-bit quantisation, as LinearLayer allows
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Settings of one finetuning run."""
+
+    epochs: int = 1  # the paper: one during exploration
+    batch_size: int = 128
+    # Per step of Adam and in units of the layer's root-mean-square weight, so that one value fits every layer; it
+    # falls linearly to 0. 0.001 moves a weight by 3% in a steady drift of 60 steps: a unit or two of 8 bits.
+    learning_rate: float = 1e-3
+    crop_padding: int = 4  # pixels of zero padding around which crops are drawn, flips included; 0: no augmentation
+    save_every_seconds: float = 60.0  # how much work a kill can cost
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch_size < 1 or not self.learning_rate > 0 or self.crop_padding < 0:
+            raise UserError(
+                f"finetuning settings {self}: expected epochs and crop_padding of 0 or more, batch_size of 1 or more "
+                f"and a positive learning_rate"
+            )
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward the second argument, backward to the first as if they were equal."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor, result: Tensor) -> Tensor:
+        return result
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def straight_through(value: Tensor, result: Tensor) -> Tensor:
+    """`result`, with the gradient of `value`."""
+    return _StraightThrough.apply(value, result.detach())
+
+
+class _Activation(torch.autograd.Function):
+    """Round, shift right and clip; the gradient is that of the clipped line acc / 2^shift."""
+
+    @staticmethod
+    def forward(context: Any, accumulator: Tensor, node: Node) -> Tensor:
+        context.slope = 2.0**-node.shift
+        # x -> floor(x / 2^f + 1/2) is the integers' (x + 2^(f-1)) >> f: both steps are exact in binary
+        shifted = (accumulator * context.slope).add_(0.5).floor_()
+        context.save_for_backward((shifted >= node.minimum) & (shifted <= node.maximum))
+        return shifted.clamp_(node.minimum, node.maximum)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (inside,) = context.saved_tensors
+        return (gradients[0] * context.slope).mul_(inside), None
+
+
+class _TrainableLayer(nn.Module):
+    """A linear layer whose parameters are changes of its integers, in units that make one learning rate fit."""
+
+    start_weight: Tensor
+    start_bias: Tensor
+
+    def __init__(self, layer: LinearLayer) -> None:
+        super().__init__()
+        self.shape = layer.shape
+        # A layer of zeros (pruned away) still needs a positive unit.
+        self.weight_unit = max(float(np.sqrt(np.mean(layer.weight.astype(np.float64) ** 2))), 1.0)
+        # The standard deviation of the accumulator for inputs that are uniform over their range.
+        self.bias_unit = max(layer.weight_norm, 1.0) * layer.shape.input_maximum / math.sqrt(12)
+        weight = torch.from_numpy(layer.weight).float().contiguous(memory_format=torch.channels_last)
+        self.register_buffer("start_weight", weight, persistent=False)
+        self.register_buffer("start_bias", torch.from_numpy(layer.bias).float(), persistent=False)
+        self.weight_change = nn.Parameter(torch.zeros_like(weight))
+        self.bias_change = nn.Parameter(torch.zeros(len(layer.bias)))
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """The integer weights and biases as float tensors, gradients passing to the changes."""
+        weight = self.start_weight + self.weight_change * self.weight_unit
+        bias = self.start_bias + self.bias_change * self.bias_unit
+        rounded = weight.round().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT)
+        return straight_through(weight, rounded), straight_through(bias, bias.round())
+
+    def forward(self, values: Tensor) -> Tensor:
+        weight, bias = self.integers()
+        return F.conv2d(values, weight, bias, self.shape.stride, self.shape.padding, groups=self.shape.groups)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Keep the float weights where the rounded ones can follow them."""
+        lowest = (-LARGEST_WEIGHT - self.start_weight) / self.weight_unit
+        highest = (LARGEST_WEIGHT - self.start_weight) / self.weight_unit
+        self.weight_change.clamp_(lowest, highest)
+
+    @torch.no_grad()
+    def rounded(self) -> LinearLayer:
+        """The layer with its present integer weights."""
+        weight, bias = (tensor.cpu().double().numpy().astype(np.int64) for tensor in self.integers())
+        return LinearLayer(self.shape, np.ascontiguousarray(weight), bias)
+
+
+class TrainableNetwork(nn.Module):
+    """An IntegerNetwork with trainable weights: its forward pass equals the integer network's as long as no
+    accumulator wraps modulo p and none reaches 2^24 (where float32 stops being exact).
+
+    Args:
+        network: the integer network to start from.
+    """
+
+    def __init__(self, network: IntegerNetwork) -> None:
+        super().__init__()
+        self.network = network
+        names = [layer.name for layer in network.architecture.layers]
+        self.index = {name: index for index, name in enumerate(names)}
+        self.layers = nn.ModuleList(_TrainableLayer(network.layers[name]) for name in names)
+
+    def forward(self, images: Tensor, perturb: Callable[[str, Tensor], Tensor] | None = None) -> Tensor:
+        """Images [N, C, H, W], signed 8-bit integers as floats, to logits [N, classes]."""
+        values: dict[str, Tensor] = {}
+        for node in self.network.architecture.nodes:
+            inputs = [images] if node.operation == "input" else [values[name] for name in node.inputs]
+            values[node.name] = self._evaluate(node, inputs, perturb)
+        return values[self.network.architecture.nodes[-1].name].flatten(1) * self.network.output_scale
+
+    def _evaluate(
+        self, node: Node, inputs: list[Tensor], perturb: Callable[[str, Tensor], Tensor] | None
+    ) -> Tensor:
+        value = inputs[0]
+        if node.operation == "linear":
+            accumulator: Tensor = self.layers[self.index[node.name]](value)
+            if perturb is None:
+                return accumulator
+            return straight_through(accumulator, perturb(node.name, accumulator.detach()))
+        if node.operation == "activation":
+            return _Activation.apply(value, node)
+        if node.operation == "sum_pool":
+            return F.avg_pool2d(value, node.kernel, node.stride, divisor_override=1)
+        if node.operation == "flatten":
+            return value.flatten(1)[:, :, None, None]
+        if node.operation == "add":
+            return inputs[0] + inputs[1]
+        if node.operation == "scale":
+            return value * node.factor
+        return value
+
+    def clamp(self) -> None:
+        """Keep all weights within the 8-bit range; call it after every optimizer step."""
+        for layer in self.layers:
+            layer.clamp()  # type: ignore[operator]
+
+    def rounded(self) -> IntegerNetwork:
+        """The integer network with the present weights."""
+        return self.network.with_weights({name: self.layers[i].rounded() for name, i in self.index.items()})  # type: ignore[operator]
+
+
+def _generator(seed: int, epoch: int, step: int = -1) -> torch.Generator:
+    # a SeedSequence pads short keys with zeros, so 0 is kept for the epoch's own generator
+    key = np.random.SeedSequence([seed, epoch, step + 1]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(key[0] >> 1))
+
+
+class _Finetuning:
+    """One run and its state on disk; every random choice of a step is keyed by (seed, epoch, step)."""
+
+    def __init__(
+        self,
+        network: IntegerNetwork,
+        split: Split,
+        perturb: Perturbation | None,
+        settings: FinetuneSettings,
+        seed: int,
+        state_file: Path | None,
+    ) -> None:
+        self.split, self.perturb, self.settings, self.seed, self.state_file = split, perturb, settings, seed, state_file
+        self.device = device()
+        self.model = TrainableNetwork(network).to(self.device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), settings.learning_rate, foreach=True)
+        self.steps_per_epoch = math.ceil(len(split.labels) / settings.batch_size)
+        self.total = self.steps_per_epoch * settings.epochs
+        self.step = 0
+        self.identity = self._identity(network)
+        if state_file is not None and state_file.exists():
+            self._resume(state_file)
+
+    def _identity(self, network: IntegerNetwork) -> dict[str, Any]:
+        digest = hashlib.sha256(repr(network.architecture).encode())
+        for name in self.model.index:
+            layer = network.layers[name]
+            digest.update(layer.weight.tobytes() + layer.bias.tobytes())
+        return {
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "images": len(self.split.labels),
+            "network": digest.hexdigest(),
+            "errors": self.perturb.fingerprint if self.perturb else None,
+        }
+
+    def _resume(self, state_file: Path) -> None:
+        state = torch.load(state_file, map_location=self.device, weights_only=True)
+        if state["identity"] != self.identity:
+            raise UserError(f"{state_file}: belongs to another finetuning run; remove it to start afresh")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        logging.info("finetuning goes on at step %d of %d", self.step, self.total)
+
+    def save(self) -> None:
+        """Write the resumable state where one was asked for."""
+        if self.state_file is None:
+            return
+        state = {
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+        with atomic_write(self.state_file) as stream:
+            torch.save(state, stream)
+
+    def _batch(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        size = self.settings.batch_size
+        chosen = order[step * size : (step + 1) * size].numpy()
+        integers = self.model.network.architecture.quantize_images(self.split.images[chosen])
+        images = torch.from_numpy(integers).float().to(self.device)
+        if self.settings.crop_padding:
+            # the colour zero stands for is the mean colour, in integers as in the float network's training
+            how = TrainingSettings(self.settings.epochs, crop_padding=self.settings.crop_padding)
+            images = augment(images, how, _generator(self.seed, epoch, step))
+        return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(self.split.labels[chosen])
+
+    def _train_step(self, images: Tensor, labels: Tensor) -> float:
+        perturb = self.perturb.at(self.step) if self.perturb else None
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * (1 - self.step / self.total)
+        loss = F.cross_entropy(self.model(images, perturb), labels.to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.model.clamp()
+        self.step += 1
+        return float(loss.detach())
+
+    def run(self) -> IntegerNetwork:
+        """Train to the end and return the rounded network."""
+        saved = started = time.monotonic()
+        first = self.step
+        while self.step < self.total:
+            epoch, step = divmod(self.step, self.steps_per_epoch)
+            order = torch.randperm(len(self.split.labels), generator=_generator(self.seed, epoch))
+            loss = self._train_step(*self._batch(order, epoch, step))
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"finetuning: the loss is {loss} at step {self.step} of {self.total}; choose a learning_rate "
+                    f"below {self.settings.learning_rate}"
+                )
+            if time.monotonic() - saved > self.settings.save_every_seconds:
+                saved = time.monotonic()
+                left = (saved - started) / (self.step - first) * (self.total - self.step)
+                logging.info("finetuning: step %d of %d, loss %.3f, %.0f s left", self.step, self.total, loss, left)
+                self.save()
+        self.save()
+        return self.model.rounded()
+
+
+def finetune(
+    network: IntegerNetwork,
+    split: Split,
+    perturb: Perturbation | None,
+    settings: FinetuneSettings,
+    seed: int,
+    state_file: Path | None = None,
+) -> IntegerNetwork:
+    """Finetune `network` on `split` with the errors of `perturb` (None: without) and round it to integers again.
+
+    Step k reads the errors' block k, so a run killed and resumed from `state_file` ends with the same weights. With
+    zero epochs the given network is returned. Raises UserError for an empty split, a state file of another run and a
+    loss that is not finite.
+    """
+    if not len(split.labels):
+        raise UserError("finetuning: the split holds no image; choose categories or image numbers that leave some")
+    if settings.epochs == 0:
+        return network
+    return _Finetuning(network, split, perturb, settings, seed, state_file).run()
