@@ -1,2 +1,116 @@
-def complete(c):
-    c.setdefault("data", {"folder": None}); return c
+"""The configuration: checked against config/schema.yaml, defaults filled in, mistakes told in one line."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from autoprivacy.errors import UserError
+
+SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
+
+
+def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[str, Any]:
+    """A checked copy of `config` with every default filled in.
+
+    Args:
+        config: as merged from `files` and the command line.
+        files: where it came from, in the order of merging; named in messages.
+
+    Raises:
+        UserError: the first mistake, as one line: where, got, allowed, file.
+    """
+    schema = yaml.safe_load(SCHEMA.read_text())
+    config = copy.deepcopy(config)
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: str(error.absolute_path))
+    if errors:
+        raise UserError(_line(errors[0], files))
+    _fill(config, schema)
+    for name in config["run"]["networks"]:
+        if name not in config["networks"]:
+            path = ("run", "networks")
+            raise UserError(_message(path, f'"{name}"', f"a key of networks: {_listed(config['networks'])}", files))
+    return config
+
+
+def _fill(value: dict[str, Any], schema: dict[str, Any]) -> None:
+    for key, sub in schema.get("properties", {}).items():
+        if key not in value and "default" in sub:
+            value[key] = copy.deepcopy(sub["default"])
+        if key in value and isinstance(value[key], dict):
+            _fill(value[key], sub)
+    general = schema.get("additionalProperties")
+    if isinstance(general, dict):
+        for key in value:
+            _fill(value[key], general)
+
+
+def _line(error: ValidationError, files: Sequence[str | Path]) -> str:
+    path = tuple(error.absolute_path)
+    schema: Any = error.schema
+    if error.validator == "additionalProperties":
+        known = schema["properties"]
+        unknown = next(key for key in error.instance if key not in known)
+        return _message((*path, unknown), "an unknown key", _listed(known), files)
+    if error.validator == "required":
+        missing = next(key for key in schema["required"] if key not in error.instance)
+        return _message((*path, missing), "nothing", schema["properties"][missing].get("description", "a value"), files)
+    return _message(path, repr(error.instance), _allowed(error), files)
+
+
+def _allowed(error: ValidationError) -> str:
+    schema: Any = error.schema
+    if error.validator == "enum":
+        return _listed(schema["enum"])
+    if error.validator == "pattern":
+        return f"{schema.get('description', 'text')} (pattern {schema['pattern']})"
+    bounds = {
+        "minimum": "at least",
+        "maximum": "at most",
+        "exclusiveMinimum": "above",
+        "exclusiveMaximum": "below",
+        "minItems": "items: at least",
+        "minProperties": "entries: at least",
+    }
+    kinds = schema.get("type", "value")
+    words = [kinds if isinstance(kinds, str) else " or ".join(kinds)]
+    words += [f"{text} {schema[key]}" for key, text in bounds.items() if key in schema]
+    return ", ".join([*words, "no value twice"] if error.validator == "uniqueItems" else words)
+
+
+def _message(path: tuple[str | int, ...], got: str, allowed: str, files: Sequence[str | Path]) -> str:
+    where = ".".join(str(part) for part in path) or "the configuration"
+    return f"config: {where}: got {got}; allowed: {allowed}; file: {_origin(path, files)}"
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def _origin(path: tuple[str | int, ...], files: Sequence[str | Path]) -> str:
+    """The last file that sets the key, as the last one wins; the command line when none does."""
+    for file in reversed(files):
+        value: Any = yaml.safe_load(Path(file).read_text())
+        try:
+            for part in path:
+                value = value[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        return str(file)
+    return str(files[-1]) if files and len(path) == 0 else "command line" if files else "unknown"
+
+
+def keys(schema: dict[str, Any] | None = None, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key of the schema with its entry, depth first: `networks.<name>.model` and so on."""
+    schema = yaml.safe_load(SCHEMA.read_text()) if schema is None else schema
+    for key, sub in schema.get("properties", {}).items():
+        yield prefix + key, sub
+        yield from keys(sub, f"{prefix}{key}.")
+    general = schema.get("additionalProperties")
+    if isinstance(general, dict):
+        yield from keys(general, f"{prefix}<name>.")

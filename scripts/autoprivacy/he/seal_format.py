@@ -19,7 +19,7 @@ ARRAY = struct.Struct("<Q")
 PLAINTEXT = struct.Struct("<32sQd")  # parameters' hash, coefficient count, CKKS scale
 # parameters' hash, in NTT form or not, polynomials, degree, primes, CKKS scale, BGV correction factor
 CIPHERTEXT = struct.Struct("<32sBQQQdQ")
-UNTRANSFORMED_PLAINTEXT_HASH = bytes(32)
+PLAIN_HASH = bytes(32)  # of plaintexts that are not in NTT form
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def write_plaintext(plaintext: SealPlaintext) -> bytes:
 
 
 def read_ciphertext(data: bytes) -> SealCiphertext:
-    """A serialised ciphertext.
+    """A serialised ciphertext or public key; a public key has rows for the special prime too.
 
     Raises:
         ValueError: the bytes are not such an object of format 4.1, or hold a seed instead of a polynomial.
@@ -115,16 +115,6 @@ def read_ciphertext(data: bytes) -> SealCiphertext:
 
 def write_ciphertext(ciphertext: SealCiphertext) -> bytes:
     """The inverse of `read_ciphertext`."""
-    members = CIPHERTEXT.pack(
-        ciphertext.parameters_hash, ciphertext.transformed, *ciphertext.polynomials.shape, 1.0, 1
-    )
+    size, primes, degree = ciphertext.polynomials.shape
+    members = CIPHERTEXT.pack(ciphertext.parameters_hash, ciphertext.transformed, size, degree, primes, 1.0, 1)
     return _wrap(members + _write_array(ciphertext.polynomials))
-
-
-def read_public_key(data: bytes) -> SealCiphertext:
-    """A serialised public key: a ciphertext of zero in NTT form inside one more header."""
-    return read_ciphertext(_wrap_inner(data))
-
-
-def _wrap_inner(data: bytes) -> bytes:
-    raise NotImplementedError

@@ -103,18 +103,13 @@ def _accumulator_range(layer: LinearLayer, low: int, high: int) -> Interval:
     return int(lowest.min()), int(highest.max())
 
 
-def read_nodes(architecture: Architecture) -> dict[str, tuple[str, int]]:
-    """The nodes whose values are read as signed numbers: node -> (its reader, the constant added before reading).
+def read_nodes(architecture: Architecture) -> dict[str, int]:
+    """The nodes whose values are read as signed numbers, each with the shift of the activation that reads it.
 
-    An activation reads its input, the user reads the output (reader ""); everywhere else residues will do.
+    Activations read their inputs, the user reads the output (shift 0); everywhere else residues modulo p will do.
     """
-    readers = {
-        node.inputs[0]: (node.name, rounding_constant(node.shift))
-        for node in architecture.nodes
-        if node.operation == "activation"
-    }
-    output = architecture.nodes[-1]
-    return readers if output.operation == "activation" else {**readers, output.name: ("", 0)}
+    shifts = {node.inputs[0]: node.shift for node in architecture.nodes if node.operation == "activation"}
+    return {**shifts, architecture.nodes[-1].name: 0}
 
 
 class Evaluator:
@@ -147,14 +142,13 @@ class Evaluator:
 
     def _type(self, name: str) -> torch.dtype:
         low, high = self._ranges[name]
-        # cuDNN may answer float32 convolutions with Winograd or FFT kernels, which round; in float64 it has neither
-        small = max(-low, high) < FLOAT32_LIMIT and self.device.type == "cpu"
-        return torch.float32 if small else torch.float64
+        return torch.float32 if max(-low, high) < FLOAT32_LIMIT else torch.float64
 
     def _prepared(self, layer: LinearLayer) -> tuple[Tensor, Tensor]:
-        kind = self._type(layer.shape.name)
-        weight = torch.from_numpy(layer.weight).to(self.device, kind).to(memory_format=torch.channels_last)
-        return weight, torch.from_numpy(layer.bias).to(self.device, kind)
+        # cuDNN may answer float32 convolutions with Winograd or FFT kernels, which round; in float64 it has neither
+        kind = self._type(layer.shape.name) if self.device.type == "cpu" else torch.float64
+        weight = torch.tensor(layer.weight, dtype=kind, device=self.device).to(memory_format=torch.channels_last)
+        return weight, torch.tensor(layer.bias, dtype=kind, device=self.device)
 
     def forward(self, images: np.ndarray | Tensor, perturb: Perturbation | None = None) -> Tensor:
         """Integer outputs, signed modulo p: int64 [N, outputs] on the processor.
@@ -162,15 +156,25 @@ class Evaluator:
         Args:
             images: int64 [N, C, H, W], as Architecture.quantize_images gives them.
             perturb: called with a layer's name and its exact accumulators (a float tensor of integers [N, C, H, W],
-                before reduction modulo p) and returns them with errors added, below 2^22 in size.
+                before reduction modulo p) and returns them with errors added, each below 2^23.
+
+        Raises:
+            ValueError: the images are not signed 8-bit integers of the network's shape.
         """
-        return self._forward(torch.as_tensor(images), perturb, None)
+        return self._forward(images, perturb, None)
 
     @torch.no_grad()
-    def _forward(self, images: Tensor, perturb: Perturbation | None, moments: dict[str, _Moments] | None) -> Tensor:
-        outputs = [self._batch(batch, perturb, moments) for batch in images.split(BATCH)]
-        shape = self._nodes[-1].shape
-        return torch.cat(outputs) if outputs else torch.zeros(0, int(np.prod(shape)), dtype=torch.int64)
+    def _forward(
+        self, images: np.ndarray | Tensor, perturb: Perturbation | None, moments: dict[str, _Moments] | None
+    ) -> Tensor:
+        images = images if isinstance(images, Tensor) else torch.tensor(images)
+        expected = self._nodes[0].shape
+        if tuple(images.shape[1:]) != expected or images.is_floating_point() or not len(images):
+            raise ValueError(f"images {images.dtype} {tuple(images.shape)}; expected integers [N, *{expected}], N > 0")
+        low, high = torch.aminmax(images)
+        if low < IMAGE_RANGE[0] or high > IMAGE_RANGE[1]:
+            raise ValueError(f"image values from {int(low)} to {int(high)}; allowed {IMAGE_RANGE}")
+        return torch.cat([self._batch(batch, perturb, moments) for batch in images.split(BATCH)])
 
     def _batch(self, images: Tensor, perturb: Perturbation | None, moments: dict[str, _Moments] | None) -> Tensor:
         values: dict[str, Tensor] = {}
@@ -186,11 +190,8 @@ class Evaluator:
                 for name in node.inputs:
                     if self._last_use[name] == index:
                         values.pop(name, None)
-        output = self._nodes[-1]
-        result = values[output.name]
-        if output.name in self._read:
-            result = self._signed(output.name, result)
-        return result.flatten(1).to(torch.int64).cpu()
+        output = self._nodes[-1].name
+        return self._signed(output, values[output]).flatten(1).to(torch.int64).cpu()
 
     def _value(self, node: Node, inputs: list[Tensor]) -> Tensor:
         x = inputs[0]
@@ -203,7 +204,7 @@ class Evaluator:
             # `+` makes a new tensor, the rest works in place on it
             x = self._signed(node.inputs[0], x + rounding_constant(node.shift))
             x = x.mul_(2.0**-node.shift).floor_().clamp_(node.minimum, node.maximum)
-            return x.to(torch.float32)
+            return x.to(self._type(node.name))
         x = x.to(torch.promote_types(self._type(node.name), x.dtype))
         if node.operation == "sum_pool":
             return F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1)
@@ -216,7 +217,7 @@ class Evaluator:
     def _signed(self, name: str, values: Tensor) -> Tensor:
         """`values` signed modulo p; counts those that change."""
         self.counts[name] += values.numel()
-        if self.modulus is None or not values.numel():
+        if self.modulus is None:
             return values
         highest = sign_threshold(self.modulus) - 1
         lowest = highest + 1 - self.modulus
@@ -244,5 +245,5 @@ class Evaluator:
     def statistics(self, images: np.ndarray | Tensor) -> dict[str, Statistics]:
         """Per node that is read as a signed number, what its values were on these images, before reduction."""
         moments: dict[str, _Moments] = {}
-        self._forward(torch.as_tensor(images), None, moments)
+        self._forward(images, None, moments)
         return {name: moment.statistics() for name, moment in moments.items()}

@@ -16,7 +16,7 @@ def reference_forward(network: IntegerNetwork, image: np.ndarray, modulus: int |
     Args:
         network: the integer network.
         image: int64 [C, H, W], as Architecture.quantize_images gives it.
-        modulus: p; None for integers without a modulus.
+        modulus: p, below 2^40; None for integers without a modulus.
 
     Returns:
         int64 [outputs].

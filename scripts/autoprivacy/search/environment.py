@@ -98,7 +98,7 @@ class Budget:
                 f"latency budget: {limit:.6g} s cannot be met; the cheapest admissible policy takes {cheapest:.6g} s "
                 f"(darl {darl:.6g} s); allow at least that"
             )
-        return limit
+        return max(limit, cheapest)
 
 
 class Transition(NamedTuple):
@@ -162,7 +162,9 @@ class LayerwiseEnvironment(gymnasium.Env):
             option = self._select(self.network.layers[name], target)
             latency = option.predicted.get("latency_seconds", math.nan)
             if not 0 <= latency < math.inf:
-                raise UserError(f"layer {name} at error rate 2^-{exponent}: predicted latency {latency}; expected seconds")
+                raise UserError(
+                    f"layer {name} at error rate 2^-{exponent}: predicted latency {latency}; expected seconds"
+                )
             stricter = options.get(exponent + 1)
             if stricter is not None and latency_of(stricter) < latency:
                 option = replace(stricter, target=target)
@@ -178,8 +180,7 @@ class LayerwiseEnvironment(gymnasium.Env):
             kernel, stride = (1, 0) if dense else (max(shape.kernel), shape.stride)
             parameters = self.darl.layer(name).parameters
             logarithms = [
-                math.log2(value)
-                for value in (parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree)
+                math.log2(value) for value in (parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree)
             ]
             rows.append([index, channels, shape.output_channels, width, height, kernel, stride, *logarithms])
         table = np.array(rows, np.float64)
@@ -193,7 +194,10 @@ class LayerwiseEnvironment(gymnasium.Env):
         limit = budget.limit(cheapest, strictest, darl)
         logging.info(
             "latency budget %.4g s; largest error rates %.4g s, smallest %.4g s, darl %.4g s",
-            limit, cheapest, strictest, darl,
+            limit,
+            cheapest,
+            strictest,
+            darl,
         )
         if limit >= strictest:
             logging.warning("the latency budget of %.4g s admits every policy: it limits nothing", limit)
@@ -232,8 +236,9 @@ class LayerwiseEnvironment(gymnasium.Env):
 
     def _next_cheaper(self, index: int, exponent: int) -> int:
         options = self._options[index]
-        cheaper = (e for e in range(exponent - 1, self.rates.largest - 1, -1) if latency_of(options[e]) < latency_of(options[exponent]))
-        return next(cheaper, exponent)
+        latency = latency_of(options[exponent])
+        admissible = range(exponent - 1, self.rates.largest - 1, -1)
+        return next((e for e in admissible if latency_of(options[e]) < latency), exponent)
 
     def observation(self, index: int, previous_action: float) -> np.ndarray:
         """O_index; one past the last layer the last layer's features stand with its own action."""
@@ -267,7 +272,7 @@ class LayerwiseEnvironment(gymnasium.Env):
         """
         if len(self._actions) == len(self.names):
             raise RuntimeError("the episode is over; reset first")
-        value = float(np.asarray(action).reshape(()) if np.ndim(action) == 0 else np.asarray(action).item())
+        value = float(np.asarray(action).item())
         self.rates.exponent(value)  # refuses what is no action before it is kept
         self._actions.append(value)
         observation = self.observation(len(self._actions), value)

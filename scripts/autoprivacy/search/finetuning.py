@@ -152,9 +152,7 @@ class TrainableNetwork(nn.Module):
             values[node.name] = self._evaluate(node, inputs, perturb)
         return values[self.network.architecture.nodes[-1].name].flatten(1) * self.network.output_scale
 
-    def _evaluate(
-        self, node: Node, inputs: list[Tensor], perturb: Callable[[str, Tensor], Tensor] | None
-    ) -> Tensor:
+    def _evaluate(self, node: Node, inputs: list[Tensor], perturb: Callable[[str, Tensor], Tensor] | None) -> Tensor:
         value = inputs[0]
         if node.operation == "linear":
             accumulator: Tensor = self.layers[self.index[node.name]](value)

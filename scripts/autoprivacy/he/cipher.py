@@ -1,0 +1,260 @@
+"""BFV as the two parties use it: the client encrypts and decrypts, the server computes, masks and re-randomises.
+
+Everything on the wire is in NTT form: both parties need the polynomials there, and it saves each side transforms. A
+polynomial is one row per prime, every residue in as many bits as the prime has. A fresh ciphertext's second polynomial
+is uniform, so 32 bytes that both sides expand stand for it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
+from autoprivacy.he.encoding import PlaintextEncoding
+from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.ring import Ring
+from autoprivacy.he.seal_context import SealContext
+from autoprivacy.secure_random import KEY_BYTES, SecureRandom
+
+# Ciphertexts worked on at a time: enough to spread the cost of a call, few enough for the cache.
+CHUNK = 8
+
+
+def polynomial_bytes(parameters: ParameterSet) -> int:
+    """Bytes of one polynomial on the wire."""
+    degree = parameters.polynomial_degree
+    return sum(packed_bytes(degree, prime.bit_length()) for prime in parameters.primes)
+
+
+def public_key_bytes(parameters: ParameterSet) -> int:
+    """Bytes of a public key on the wire."""
+    return KEY_BYTES + polynomial_bytes(parameters)
+
+
+def message_bytes(parameters: ParameterSet, count: int) -> int:
+    """Bytes of `count` fresh ciphertexts, client to server."""
+    return KEY_BYTES + count * polynomial_bytes(parameters)
+
+
+def reply_bytes(parameters: ParameterSet, count: int) -> int:
+    """Bytes of `count` result ciphertexts, server to client."""
+    return 2 * count * polynomial_bytes(parameters)
+
+
+class _Party:
+    """What both sides hold: the parameters, the ring, the encoding, and a source of randomness."""
+
+    def __init__(self, parameters: ParameterSet, random: SecureRandom | None) -> None:
+        self.parameters = parameters
+        self.ring = Ring(parameters.polynomial_degree, parameters.primes)
+        self._encoding = PlaintextEncoding(self.ring, parameters.plaintext_modulus)
+        self._random = random or SecureRandom()
+        self._lock = threading.Lock()
+
+    def _fork(self) -> tuple[bytes, SecureRandom]:
+        """A public seed and a secret stream, both fresh, so that calls may run in several threads."""
+        with self._lock:
+            seed, key = self._random.random_bytes(2 * KEY_BYTES).reshape(2, KEY_BYTES)
+        return seed.tobytes(), SecureRandom(key.tobytes())
+
+    def _uniform(self, stream: SecureRandom, count: int) -> np.ndarray:
+        """Uniform polynomials [count, k, n], polynomial by polynomial, so that the order is one for all chunk sizes."""
+        rows = [[stream.below(prime, self.ring.degree) for prime in self.ring.primes] for _ in range(count)]
+        return np.array(rows, np.uint64).reshape(count, len(self.ring.primes), self.ring.degree)
+
+    def _small(self, values: np.ndarray) -> np.ndarray:
+        """Signed coefficients int64 [..., n] in NTT form."""
+        return self.ring.forward(self.ring.reduce(values))
+
+    def _check_plain(self, name: str, plain: np.ndarray) -> None:
+        p, degree = self.parameters.plaintext_modulus, self.ring.degree
+        if plain.dtype != np.uint64 or plain.ndim != 2 or plain.shape[1] != degree:
+            raise ValueError(f"{name}: expected uint64 [m, {degree}], got {plain.dtype} {list(plain.shape)}")
+        if plain.size and plain.max() >= p:
+            raise ValueError(f"{name}: expected residues below {p}, got {plain.max()}")
+
+    def _pack(self, polynomials: np.ndarray) -> bytes:
+        """Polynomials [T, k, n] as bytes, one after the other."""
+        rows = [
+            np.frombuffer(pack_bits(polynomials[:, i].reshape(-1), prime.bit_length()), np.uint8)
+            for i, prime in enumerate(self.ring.primes)
+        ]
+        return np.concatenate([row.reshape(len(polynomials), -1) for row in rows], axis=1).tobytes()
+
+    def _unpack(self, data: memoryview, count: int) -> np.ndarray:
+        """Undoes `_pack`; the length is the caller's to check. ValueError where a residue is not below its prime."""
+        degree = self.ring.degree
+        rows = np.frombuffer(data, np.uint8).reshape(count, -1)
+        out = np.empty((count, len(self.ring.primes), degree), np.uint64)
+        start = 0
+        for i, prime in enumerate(self.ring.primes):
+            end = start + packed_bytes(degree, prime.bit_length())
+            out[:, i] = unpack_bits(rows[:, start:end].tobytes(), prime.bit_length(), count * degree).reshape(count, -1)
+            start = end
+            if out[:, i].max() >= prime:
+                raise ValueError(f"ciphertext: expected residues below the prime {prime}, got {out[:, i].max()}")
+        return out
+
+
+def _check_length(name: str, data: bytes, expected: int) -> None:
+    if len(data) != expected:
+        raise ValueError(f"{name}: expected {expected} bytes, got {len(data)}")
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+
+
+class ClientCipher(_Party):
+    """The key holder. The secret key is SEAL's, ternary; encryption is symmetric, decryption exact.
+
+    Calls may run in several threads.
+
+    Args:
+        parameters: the parameter set; p is at most 31 bits.
+        random: the source of noise and seeds, the operating system's by default; tests may give one.
+
+    Raises:
+        UserError: SEAL or the encoding refuses the parameters.
+    """
+
+    def __init__(self, parameters: ParameterSet, random: SecureRandom | None = None) -> None:
+        super().__init__(parameters, random)
+        self.seal = SealContext(parameters)
+        self._secret = self.seal.secret_key()
+        self._public_key = self._make_public_key()
+
+    def _make_public_key(self) -> bytes:
+        seed, noise = self._fork()
+        uniform = self._uniform(SecureRandom(seed), 1)
+        error = self._small(noise.centred_binomial((1, self.ring.degree)))
+        masked = self.ring.add(self.ring.multiply(uniform, self._secret), error)
+        return seed + self._pack(self.ring.negate(masked))
+
+    def public_key(self) -> bytes:
+        """(-(a s + e), a) under the primes of ciphertexts alone: the seed of a, then the packed first polynomial."""
+        return self._public_key
+
+    def encrypt(self, plain: np.ndarray) -> bytes:
+        """Fresh ciphertexts of polynomials modulo p, uint64 [m, n]: the seed of every c1, then every packed c0.
+
+        c0 = -(c1 s) + round(q m / p) + e with e SEAL's centred binomial.
+
+        Raises:
+            ValueError: shape, type or a residue is wrong.
+        """
+        self._check_plain("plaintexts", plain)
+        seed, noise = self._fork()
+        shared = SecureRandom(seed)
+        parts = [seed]
+        for chunk in _chunks(len(plain)):
+            error = self.ring.reduce(noise.centred_binomial(plain[chunk].shape))
+            body = self.ring.forward(self.ring.add(self._encoding.encode(plain[chunk]), error))
+            masked = self.ring.multiply(self._uniform(shared, len(body)), self._secret)
+            parts.append(self._pack(self.ring.subtract(body, masked)))
+        return b"".join(parts)
+
+    def decrypt(self, message: bytes, count: int) -> np.ndarray:
+        """The plaintexts, uint64 [count, n] modulo p, of the server's reply: round(p / q (c0 + c1 s)).
+
+        Raises:
+            ValueError: the length is wrong or a residue is not below its prime.
+        """
+        phases = self._phases(message, count)
+        plain = [self._encoding.decode(phase) for phase in phases]
+        return np.concatenate(plain) if plain else np.zeros((0, self.ring.degree), np.uint64)
+
+    def decrypt_with_noise(self, message: bytes, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """`decrypt`, and the noise c0 + c1 s - q m / p of every coefficient, float64 [count, n]; slow, to measure."""
+        phase = np.concatenate(self._phases(message, count))
+        plain = self._encoding.decode(phase)
+        return plain, self._encoding.noise(phase, plain)
+
+    def _phases(self, message: bytes, count: int) -> list[np.ndarray]:
+        """c0 + c1 s as coefficients [<= CHUNK, k, n]."""
+        _check_length(f"reply of {count} ciphertexts", message, reply_bytes(self.parameters, count))
+        size = reply_bytes(self.parameters, 1)
+        phases = []
+        for chunk in _chunks(count):
+            part = memoryview(message)[chunk.start * size : chunk.stop * size]
+            pairs = self._unpack(part, 2 * (chunk.stop - chunk.start))
+            masked = self.ring.multiply(np.ascontiguousarray(pairs[1::2]), self._secret)
+            phases.append(self.ring.inverse(self.ring.add(pairs[::2], masked)))
+        return phases
+
+
+class ServerCipher(_Party):
+    """The party that computes on ciphertexts and knows the public key alone. Calls may run in several threads.
+
+    Args:
+        parameters: the client's parameter set.
+        public_key: `ClientCipher.public_key()`.
+        random: the source of the re-randomisation and the flood, the operating system's by default.
+
+    Raises:
+        ValueError: the public key's length is wrong or a residue is not below its prime.
+        UserError: the encoding refuses the parameters.
+    """
+
+    def __init__(self, parameters: ParameterSet, public_key: bytes, random: SecureRandom | None = None) -> None:
+        super().__init__(parameters, random)
+        _check_length("public key", public_key, public_key_bytes(parameters))
+        self._public = np.stack(
+            [
+                self._unpack(memoryview(public_key)[KEY_BYTES:], 1)[0],
+                self._uniform(SecureRandom(public_key[:KEY_BYTES]), 1)[0],
+            ]
+        )
+
+    def load(self, message: bytes, count: int) -> np.ndarray:
+        """The client's ciphertexts (c0, c1) in NTT form, uint64 [count, 2, k, n].
+
+        Raises:
+            ValueError: the length is wrong or a residue is not below its prime.
+        """
+        _check_length(f"message of {count} ciphertexts", message, message_bytes(self.parameters, count))
+        shared = SecureRandom(message[:KEY_BYTES])
+        size = polynomial_bytes(self.parameters)
+        out = np.empty((count, 2, len(self.ring.primes), self.ring.degree), np.uint64)
+        for chunk in _chunks(count):
+            part = memoryview(message)[KEY_BYTES + chunk.start * size : KEY_BYTES + chunk.stop * size]
+            out[chunk, 0] = self._unpack(part, chunk.stop - chunk.start)
+            out[chunk, 1] = self._uniform(shared, chunk.stop - chunk.start)
+        return out
+
+    def reply(self, accumulated: np.ndarray, masks: np.ndarray, flood_standard_deviation: float) -> bytes:
+        """Result ciphertexts that show the client the masked result and nothing else.
+
+        Adds round(q mask / p), a fresh encryption of zero (pk0 u + e0, pk1 u + e1) and a Gaussian flood.
+
+        Args:
+            accumulated: sums of products in NTT form, uint64 [O, 2, k, n].
+            masks: uint64 [O, n] modulo p, added to the result; to be uniform wherever the client is to learn nothing.
+            flood_standard_deviation: of the flood; 0 for none.
+
+        Raises:
+            ValueError: a shape, a type or a mask is wrong.
+        """
+        self._check_plain("masks", masks)
+        expected = (len(masks), 2, len(self.ring.primes), self.ring.degree)
+        if accumulated.shape != expected or accumulated.dtype != np.uint64:
+            raise ValueError(f"results: expected uint64 {expected}, got {accumulated.dtype} {accumulated.shape}")
+        _, random = self._fork()
+        parts = []
+        for chunk in _chunks(len(masks)):
+            shape = masks[chunk].shape
+            noise = random.centred_binomial((*shape[:1], 2, shape[1]))
+            noise[:, 0] += random.gaussian(shape, flood_standard_deviation)
+            added = self.ring.reduce(noise)
+            added[:, 0] = self.ring.add(added[:, 0], self._encoding.encode(masks[chunk]))
+            fresh = self._rerandomise(self._small(random.ternary(shape)), self.ring.forward(added))
+            pairs = self.ring.add(accumulated[chunk], fresh)
+            parts.append(self._pack(pairs.reshape(-1, *pairs.shape[2:])))
+        return b"".join(parts)
+
+    def _rerandomise(self, ternary: np.ndarray, added: np.ndarray) -> np.ndarray:
+        """(pk0 u, pk1 u) + added for u [m, k, n], added [m, 2, k, n], all in NTT form."""
+        masked = np.stack([self.ring.multiply(ternary, polynomial) for polynomial in self._public], axis=1)
+        return self.ring.add(masked, added)

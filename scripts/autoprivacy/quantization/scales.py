@@ -1,0 +1,171 @@
+"""The scale of every value of the integer network: real value = scale * integer.
+
+Rescaling is a right shift, so along a path without a linear layer all scales differ by powers of two, and only a
+linear layer's weights can take up the rest. Values tied in this way form a class; within a class one free factor in
+[1, 2) remains. It is searched for, class by class, to keep the rounding errors of weights and activations small.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprivacy.errors import UserError
+from autoprivacy.quantization.importer import FloatGraph, FloatNode
+
+WEIGHT_MAXIMUM = 127  # LinearLayer's limit, symmetric
+ACTIVATION_MAXIMUM = 255
+STEPS_PER_OCTAVE = 8  # scales are tried at 2^(k/8): at the worst 2^(1/16) from the best, an error 1% larger
+SWEEPS = 3  # over all classes; the choices settle after the second
+
+
+class ErrorCurve:
+    """The mean squared error of rounding and clipping `values` to integers times a scale, as a function of the scale.
+
+    Args:
+        values: float64, any shape.
+        minimum, maximum: the integers allowed.
+        largest: the largest |value|, where `values` is only a sample.
+    """
+
+    OCTAVES_CLIPPED, OCTAVES_COARSER = 4, 3  # tried on either side of the scale that just holds the largest value
+
+    def __init__(self, values: np.ndarray, minimum: int, maximum: int, largest: float) -> None:
+        start = math.log2(largest / maximum) if largest > 0 else 0.0
+        steps = np.arange(-self.OCTAVES_CLIPPED * STEPS_PER_OCTAVE, self.OCTAVES_COARSER * STEPS_PER_OCTAVE + 1)
+        self.log2_scales = start + steps / STEPS_PER_OCTAVE
+        self.errors = np.array([_squared_error(values, 2.0**s, minimum, maximum) for s in self.log2_scales])
+
+    def __call__(self, log2_scale: float) -> float:
+        """The error at a scale, interpolated."""
+        return float(np.interp(log2_scale, self.log2_scales, self.errors))
+
+    def best(self, fraction: float, at_least: float = -math.inf) -> float:
+        """The log2 scale of the form fraction + integer, not below `at_least`, with the least error."""
+        low = max(float(self.log2_scales[0]), at_least)
+        first = fraction + math.ceil(low - fraction - 1e-9)
+        candidates = [first]
+        while candidates[-1] + 1 <= self.log2_scales[-1]:
+            candidates.append(candidates[-1] + 1)
+        return min(candidates, key=self)
+
+
+def _squared_error(values: np.ndarray, scale: float, minimum: int, maximum: int) -> float:
+    return float(np.mean((values - scale * np.clip(np.rint(values / scale), minimum, maximum)) ** 2))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibration images say about the float graph.
+
+    Attributes:
+        mean_square: of every node's values.
+        largest: the largest |value| of every node.
+        samples: some values of each relu node.
+    """
+
+    mean_square: dict[str, float]
+    largest: dict[str, float]
+    samples: dict[str, np.ndarray]
+
+
+def scale_classes(graph: FloatGraph) -> dict[str, tuple[str, float]]:
+    """For every node its class and offset: log2 of its scale is the class's factor + offset + an integer.
+
+    A class is named by the first node in it (so the image, whose scale is given, names its own). Only linear layers begin a new one; a mean over k x k values divides the
+    scale by k^2; an addition joins two classes.
+    """
+    members: dict[str, tuple[str, float]] = {}
+    for node in graph.nodes:
+        if node.operation in ("input", "linear"):
+            members[node.name] = (node.name, 0.0)
+            continue
+        name, offset = members[node.inputs[0]]
+        if node.operation == "average_pool":
+            offset -= 2 * math.log2(node.kernel)
+        members[node.name] = (name, offset)
+        if node.operation == "add":
+            _join(members, members[node.inputs[1]], (name, offset), node)
+    return members
+
+
+def _join(
+    members: dict[str, tuple[str, float]], second: tuple[str, float], first: tuple[str, float], node: FloatNode
+) -> None:
+    difference = first[1] - second[1]
+    if first[0] == second[0]:
+        if abs(difference - round(difference)) > 1e-9:
+            raise UserError(
+                f"addition {node.name}: its inputs' scales differ by 2^{difference:.3f}, no power of two, because of an "
+                f"average pooling on one of the paths; put a convolution on that path"
+            )
+        return
+    order = list(members)
+    keep, drop = (first[0], second[0]) if order.index(first[0]) < order.index(second[0]) else (second[0], first[0])
+    moved = difference if drop == second[0] else -difference
+    for name, (own, offset) in members.items():
+        if own == drop:
+            members[name] = (keep, offset + moved)
+
+
+class ScaleChooser:
+    """Chooses the scales of all nodes of a float graph."""
+
+    def __init__(self, graph: FloatGraph, calibration: Calibration, image_scale: float) -> None:
+        self.graph = graph
+        self.calibration = calibration
+        self.image = math.log2(image_scale)
+        self.classes = scale_classes(graph)
+        self.weight_curves, self.activation_curves = {}, {}
+        for name, layer in graph.layers.items():
+            weight = layer.weight.numpy()
+            self.weight_curves[name] = ErrorCurve(
+                weight, -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM, float(np.abs(weight).max(initial=0))
+            )
+        for name, values in calibration.samples.items():
+            self.activation_curves[name] = ErrorCurve(values, 0, ACTIVATION_MAXIMUM, calibration.largest[name])
+
+    def choose(self) -> dict[str, float]:
+        """log2 of every node's scale, by coordinate descent over the classes' factors."""
+        names = dict.fromkeys(name for name, _ in self.classes.values())
+        factors = dict.fromkeys(names, 0.0)
+        factors[self.graph.nodes[0].name] = self.image
+        free = [name for name in factors if name != self.graph.nodes[0].name]
+        for _ in range(SWEEPS):
+            for name in free:
+                tried = [{**factors, name: step / STEPS_PER_OCTAVE} for step in range(STEPS_PER_OCTAVE)]
+                factors = min(tried, key=lambda f: self.assign(f)[1])
+        return self.assign(factors)[0]
+
+    def assign(self, factors: dict[str, float]) -> tuple[dict[str, float], float]:
+        """log2 of every node's scale for given classes' factors, and the sum of relative squared errors."""
+        scales: dict[str, float] = {}
+        cost = 0.0
+        for node in self.graph.nodes:
+            name, offset = self.classes[node.name]
+            fraction = factors[name] + offset
+            before = [scales[source] for source in node.inputs]
+            if node.operation == "input":
+                scales[node.name] = self.image
+            elif node.operation == "linear":
+                curve = self.weight_curves[node.name]
+                weight_scale = curve.best(fraction - before[0])
+                scales[node.name] = weight_scale + before[0]
+                layer = self.graph.layers[node.name]
+                terms = layer.weight[0].numel() * self.calibration.mean_square[node.inputs[0]]
+                cost += self._relative(node, curve(weight_scale) * terms)
+            elif node.operation == "relu":
+                # a shift cannot be negative
+                scales[node.name] = self.activation_curves[node.name].best(fraction, at_least=before[0])
+                cost += self._relative(node, self.activation_curves[node.name](scales[node.name]))
+            elif node.operation == "average_pool":
+                scales[node.name] = before[0] - 2 * math.log2(node.kernel)
+            else:
+                scales[node.name] = min(before)
+        return scales, cost
+
+    def _relative(self, node: FloatNode, squared_error: float) -> float:
+        mean_square = self.calibration.mean_square[node.name]
+        return squared_error / mean_square if mean_square else 0.0
