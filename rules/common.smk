@@ -13,16 +13,22 @@ from autoprivacy.errors import UserError
 from autoprivacy.sources import sources
 
 try:
-    config = complete(config)
+    config = complete(config, workflow.configfiles)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = f"results/{config['study']}"
 
 
+NETWORKS = config["run"]["networks"]
+SCHEMES = config["run"]["schemes"]
+PACKING = "coefficient"
+
+
 wildcard_constraints:
     network="|".join(config["networks"]),
     dataset="[a-z0-9-]+",
+    scheme="delphi|darl|autoprivacy",
 
 
 def library(script):
@@ -48,3 +54,22 @@ def checkpoint_file(wildcards):
     """The published checkpoint that the config names, or the one that the train rule makes."""
     published = network_settings(wildcards)["checkpoint"]
     return published or f"{RESULTS}/checkpoints/{wildcards.network}.npz"
+
+
+def integer_network(network):
+    return f"{RESULTS}/networks/{network}.npz"
+
+
+def deployed_network(network, scheme):
+    """The integer network that a scheme serves: finetuned with its errors where the scheme tolerates any."""
+    if scheme == "autoprivacy":
+        return f"{RESULTS}/networks/{network}-{scheme}.npz"
+    return integer_network(network)
+
+
+def policy_file(network, scheme):
+    return f"{RESULTS}/policies/{network}/{scheme}-{PACKING}.json"
+
+
+def measurement_file(network, scheme):
+    return f"{RESULTS}/measurements/{network}/{scheme}-{PACKING}.json"

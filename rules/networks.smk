@@ -1,5 +1,6 @@
-# Networks: float training.
-# in: datasets/<dataset>.npz; out: checkpoints/<network>.npz and its provenance
+# Networks: float training, the 8-bit integer network, its accuracy.
+# in: datasets/<dataset>.npz
+# out: checkpoints/<network>.npz, networks/<network>.npz, quantization/<network>.csv, accuracy.csv
 
 
 rule train:
@@ -10,7 +11,7 @@ rule train:
         weights=f"{RESULTS}/checkpoints/{{network}}.npz",
         provenance=f"{RESULTS}/checkpoints/{{network}}.json",
     params:
-        network=lambda w: network_settings(w),
+        network=network_settings,
         seed=config["seed"],
         state=lambda w: state_folder("train", w.network, [network_settings(w), config["seed"]]),
     log:
@@ -22,3 +23,63 @@ rule train:
         mem_mb=4000,
     script:
         "../scripts/train.py"
+
+
+rule quantize:
+    input:
+        library=library("quantize.py"),
+        dataset=prepared_dataset,
+        checkpoint=checkpoint_file,
+    output:
+        network=f"{RESULTS}/networks/{{network}}.npz",
+        layers=f"{RESULTS}/quantization/{{network}}.csv",
+    params:
+        model=lambda w: network_settings(w)["model"],
+        classes=lambda w: network_settings(w)["classes"],
+        quantization=config["quantization"],
+    log:
+        f"{RESULTS}/logs/quantize-{{network}}.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=3000,
+    script:
+        "../scripts/quantize.py"
+
+
+rule network_accuracy:
+    input:
+        library=library("network_accuracy.py"),
+        dataset=prepared_dataset,
+        checkpoint=checkpoint_file,
+        network=f"{RESULTS}/networks/{{network}}.npz",
+        policies=lambda w: [policy_file(w.network, scheme) for scheme in SCHEMES],
+        deployed=lambda w: [deployed_network(w.network, scheme) for scheme in SCHEMES],
+    output:
+        f"{RESULTS}/accuracy/{{network}}.csv",
+    params:
+        model=lambda w: network_settings(w)["model"],
+        classes=lambda w: network_settings(w)["classes"],
+        seed=config["seed"],
+    log:
+        f"{RESULTS}/logs/network_accuracy-{{network}}.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=3000,
+    script:
+        "../scripts/network_accuracy.py"
+
+
+rule accuracy:
+    input:
+        library=library("accuracy.py"),
+        networks=expand(f"{RESULTS}/accuracy/{{network}}.csv", network=NETWORKS),
+    output:
+        f"{RESULTS}/accuracy.csv",
+    log:
+        f"{RESULTS}/logs/accuracy.log",
+    conda:
+        "../environment.yml"
+    script:
+        "../scripts/accuracy.py"

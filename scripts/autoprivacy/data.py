@@ -282,7 +282,7 @@ def pack_sheets(split: Split) -> dict[str, np.ndarray]:
     blobs = []
     for sheet in split.images.reshape(-1, 3200, 32, 3):
         buffer = io.BytesIO()
-        Image.fromarray(sheet).save(buffer, "WEBP", lossless=True, quality=100, method=6)
+        Image.fromarray(sheet).save(buffer, "WEBP", lossless=True, quality=100, method=4)
         blobs.append(buffer.getvalue())
     return {
         "webp": np.frombuffer(b"".join(blobs), np.uint8),

@@ -1,9 +1,9 @@
-"""The policy file: for every linear layer its target, parameter set and prediction. Every scheme writes one, `measure`
-reads it, and a person can write one by hand and gets it checked."""
+"""The policy file: for every linear layer its target, parameter set, tiling and prediction. Every scheme writes one,
+`measure` reads it, and a person can write one by hand and gets it checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,48 @@ from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.storage import read_json, write_json
 
 FORMAT_VERSION = 1
+# The rate that prior systems are built for (the paper's Table 1); about one error in 10^7 images of 10^5 outputs.
+EXACT_TARGET = Target(decryption_error_rate=2.0**-40)
 
 
 @dataclass(frozen=True)
 class LayerPolicy:
-    """One layer's target and parameter set, and what was predicted for it (numbers by name, seconds and bytes)."""
+    """One layer's parameters.
+
+    Attributes:
+        name: the layer's.
+        target: what the parameter set was chosen for.
+        parameters: the set.
+        predicted: what was predicted for it, numbers by name, seconds and bytes; he.selection lists them.
+        tiling: how the packing lays the layer out, `CoefficientPlan.tiling`; both parties derive the plan from it.
+    """
 
     name: str
     target: Target
     parameters: ParameterSet
     predicted: dict[str, float] = field(default_factory=dict)
+    tiling: dict[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The layer as it stands in a policy file."""
+        return {
+            "name": self.name,
+            "target": asdict(self.target),
+            "parameters": self.parameters.as_json(),
+            "tiling": self.tiling,
+            "predicted": self.predicted,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> LayerPolicy:
+        """The inverse of `as_json`, with every check of target and parameters."""
+        return cls(
+            value["name"],
+            Target(**value["target"]),
+            ParameterSet.from_json(value["parameters"]),
+            value.get("predicted", {}),
+            {name: int(size) for name, size in value["tiling"].items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -54,58 +86,53 @@ class Policy:
         if got != names:
             raise UserError(f"policy {self.scheme} of {self.network}: layers {got}; the network has {names}")
 
-    def save(self, path: str | Path) -> None:
-        """Write as JSON."""
-        write_json(
-            path,
-            {
-                "format": FORMAT_VERSION,
-                "network": self.network,
-                "scheme": self.scheme,
-                "packing": self.packing,
-                "flooding": {"kind": self.flooding.kind, "kappa": self.flooding.kappa},
-                "predicted": self.predicted,
-                "layers": [
-                    {
-                        "name": layer.name,
-                        "target": {
-                            "decryption_error_rate": layer.target.decryption_error_rate,
-                            "tau": layer.target.tau,
-                            "ignored_share_bits": layer.target.ignored_share_bits,
-                        },
-                        "parameters": layer.parameters.as_json(),
-                        "predicted": layer.predicted,
-                    }
-                    for layer in self.layers
-                ],
-                "provenance": self.provenance,
-            },
-        )
+    def promises_exactness(self) -> bool:
+        """Whether every layer is meant to decrypt without errors: a rate of at most 2^-40, no share bits ignored."""
+        return all(layer.target.z >= EXACT_TARGET.z and layer.target.ignored_share_bits == 0 for layer in self.layers)
+
+    def essence(self) -> dict[str, Any]:
+        """What the two parties must agree on: all but predictions and provenance, JSON-able."""
+        layers = [{**layer.as_json(), "predicted": {}} for layer in self.layers]
+        return {**self.as_json(), "layers": layers, "predicted": {}, "provenance": {}}
+
+    def as_json(self) -> dict[str, Any]:
+        """The policy as a JSON-able value."""
+        return {
+            "format": FORMAT_VERSION,
+            "network": self.network,
+            "scheme": self.scheme,
+            "packing": self.packing,
+            "flooding": asdict(self.flooding),
+            "predicted": self.predicted,
+            "layers": [layer.as_json() for layer in self.layers],
+            "provenance": self.provenance,
+        }
 
     @classmethod
-    def load(cls, path: str | Path) -> Policy:
-        """Read and check a policy file; UserError says what is wrong, every parameter set is checked for security."""
-        value = read_json(path)
+    def from_json(cls, value: Any, where: str) -> Policy:
+        """The inverse of `as_json`; UserError, naming `where` it came from, says what is wrong."""
         try:
             if value["format"] != FORMAT_VERSION:
-                raise UserError(f"{path}: policy format {value['format']}; expected {FORMAT_VERSION}")
-            layers = tuple(
-                LayerPolicy(
-                    layer["name"],
-                    Target(**layer["target"]),
-                    ParameterSet.from_json(layer["parameters"]),
-                    layer.get("predicted", {}),
-                )
-                for layer in value["layers"]
-            )
+                raise UserError(f"{where}: policy format {value['format']}; expected {FORMAT_VERSION}")
             return cls(
                 value["network"],
                 value["scheme"],
                 value["packing"],
                 Flooding(**value["flooding"]),
-                layers,
+                tuple(LayerPolicy.from_json(layer) for layer in value["layers"]),
                 value.get("predicted", {}),
                 value.get("provenance", {}),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: not a policy: {type(error).__name__} {error}; docs/policy.md has the form") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{where}: not a policy: {type(error).__name__} {error}; docs/policy.md has the form"
+            ) from None
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON."""
+        write_json(path, self.as_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Policy:
+        """Read and check a policy file; UserError says what is wrong, every parameter set is checked for security."""
+        return cls.from_json(read_json(path), str(path))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -67,7 +69,8 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], header: Any
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], Any]:
     """Read what `write_arrays` wrote: the arrays and the header (None without one); UserError when damaged."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, since numpy leaves a file open that turns out damaged
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -75,3 +78,26 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], Any]:
         raise UserError(f"{path}: not a readable npz archive ({error}); fetch or make it again") from None
     header = arrays.pop("header", None)
     return arrays, None if header is None else json.loads(header.tobytes())
+
+
+def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of equal keys as CSV with a header; ValueError when there are none or their keys differ."""
+    if not rows or any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError(f"{path}: a table needs at least one row, and the same columns in each")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """Read a CSV table; UserError when it is missing or empty."""
+    try:
+        with open(path, newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    if not rows:
+        raise UserError(f"{path}: a table without rows; make it again")
+    return rows

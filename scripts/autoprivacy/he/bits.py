@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprivacy.he.kernels import default_backend, load_kernels
+from autoprivacy.he.kernels import load_kernels
 
 MAXIMUM_BITS = 63
 WORD_BYTES = 8
@@ -25,7 +25,7 @@ def pack_bits(values: np.ndarray, bits: int, backend: str | None = None) -> byte
     if values.size and int(values.max()) >> bits:
         raise ValueError(f"value {values.max()} does not fit into {bits} bits")
     words = np.empty(-(-values.size * bits // 64), np.uint64)
-    load_kernels(backend or default_backend()).pack(np.ascontiguousarray(values).reshape(-1), bits, words)
+    load_kernels(backend).pack(np.ascontiguousarray(values).reshape(-1), bits, words)
     return words.astype("<u8", copy=False).view(np.uint8)[: packed_bytes(values.size, bits)].tobytes()
 
 
@@ -44,7 +44,7 @@ def unpack_bits(data: bytes | memoryview, bits: int, count: int, backend: str | 
     words = np.zeros(-(-size // WORD_BYTES) + 1, "<u8")  # one more: a value may be read across the end
     words.view(np.uint8)[:size] = np.frombuffer(data, np.uint8)
     values = np.empty(count, np.uint64)
-    load_kernels(backend or default_backend()).unpack(words.astype(np.uint64, copy=False), bits, values)
+    load_kernels(backend).unpack(words.astype(np.uint64, copy=False), bits, values)
     return values
 
 

@@ -19,7 +19,7 @@ from autoprivacy.he.seal_context import SealContext
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 
 # Ciphertexts worked on at a time: enough to spread the cost of a call, few enough for the cache.
-CHUNK = 8
+CHUNK = 4
 
 
 def polynomial_bytes(parameters: ParameterSet) -> int:
@@ -52,6 +52,9 @@ class _Party:
         self._encoding = PlaintextEncoding(self.ring, parameters.plaintext_modulus)
         self._random = random or SecureRandom()
         self._lock = threading.Lock()
+        # Words above the last whole multiple of the prime are drawn again: what is left is uniform modulo the prime.
+        last_words = [(1 << 64) // prime * prime - 1 for prime in parameters.primes]
+        self._last_words = np.array(last_words, np.uint64)[:, None]
 
     def _fork(self) -> tuple[bytes, SecureRandom]:
         """A public seed and a secret stream, both fresh, so that calls may run in several threads."""
@@ -60,9 +63,13 @@ class _Party:
         return seed.tobytes(), SecureRandom(key.tobytes())
 
     def _uniform(self, stream: SecureRandom, count: int) -> np.ndarray:
-        """Uniform polynomials [count, k, n], polynomial by polynomial, so that the order is one for all chunk sizes."""
-        rows = [[stream.below(prime, self.ring.degree) for prime in self.ring.primes] for _ in range(count)]
-        return np.array(rows, np.uint64).reshape(count, len(self.ring.primes), self.ring.degree)
+        """Uniform polynomials [count, k, n]; words are drawn polynomial by polynomial, whatever the chunk size."""
+        words = np.empty((count, len(self.ring.primes), self.ring.degree), np.uint64)
+        for polynomial in words:
+            polynomial[:] = stream.words(polynomial.shape)
+            while (rejected := np.nonzero(polynomial > self._last_words))[0].size:
+                polynomial[rejected] = stream.words(rejected[0].size)
+        return self.ring.scale(words, [1] * len(self.ring.primes))
 
     def _small(self, values: np.ndarray) -> np.ndarray:
         """Signed coefficients int64 [..., n] in NTT form."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from scipy.special import erfc
 
-from autoprivacy.he.parameters import Flooding
+from autoprivacy.errors import UserError
+from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 
 # The centred binomial that keys and ciphertexts are drawn with (secure_random.CENTRED_BINOMIAL_PAIRS): 21 / 2.
 SIGMA_NOISE = math.sqrt(10.5)
@@ -25,7 +26,10 @@ def fresh_noise() -> float:
 
 
 def rerandomisation_noise(polynomial_degree: int) -> float:
-    """Standard deviation of the encryption under the public key that carries the mask: e u + e1 + e2 s, u, s ternary."""
+    """Standard deviation of the encryption under the public key that carries the mask.
+
+    Its noise is e u + e1 + e2 s with u and s ternary.
+    """
     return math.sqrt(SIGMA_NOISE**2 * (4 * polynomial_degree / 3 + 1) + ROUNDING_VARIANCE)
 
 
@@ -71,7 +75,7 @@ def reply_noise(polynomial_degree: int, weight_norm: float, flooding: Flooding, 
         budget: for `paper`, the standard deviation that the whole noise is to have, q / (2 p z).
     """
     weighted, rerandomisation = weighted_noise(weight_norm), rerandomisation_noise(polynomial_degree)
-    flood = 0.0
+    flood = 0.0  # none
     if flooding.kind == "statistical":
         flood = 2.0**flooding.kappa * weighted
     elif flooding.kind == "paper":
@@ -102,3 +106,22 @@ def tau_of(q: int, plaintext_modulus: int, total: float) -> float:
 def decryption_error_rate(z: float) -> float:
     """The probability that one coefficient decrypts wrongly, erfc(z / sqrt 2); 0 where a double cannot hold it."""
     return float(erfc(z / math.sqrt(2)))
+
+
+def deployed_noise(
+    weight_norm: float, parameters: ParameterSet, flooding: Flooding, target: Target | None = None
+) -> ReplyNoise:
+    """The noise of a layer's reply as deployed.
+
+    Args:
+        weight_norm: the largest 2-norm of the weights that feed one output.
+        parameters: the layer's set.
+        flooding: how the reply hides the weights.
+        target: what the flood `paper` is sized by (UserError without one); the others do not ask.
+    """
+    budget = 0.0
+    if flooding.kind == "paper":
+        if target is None:
+            raise UserError("flooding paper: its width follows from the layer's target; give one")
+        budget = noise_budget(parameters.q, parameters.plaintext_modulus, target.z)
+    return reply_noise(parameters.polynomial_degree, weight_norm, flooding, budget)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from scipy.special import erfcinv
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.security import check_security
 
+FloodingKind = Literal["statistical", "paper", "none"]
 DEGREES = tuple(1 << k for k in range(10, 16))  # polynomial degrees for which security is known
 
 
@@ -52,8 +53,14 @@ class Flooding:
     (section 2, HE Parameter Selection). none: re-randomised only.
     """
 
-    kind: Literal["statistical", "paper", "none"]
+    kind: FloodingKind
     kappa: int = 40
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(FloodingKind):
+            raise UserError(f"flooding {self.kind!r}: expected one of {get_args(FloodingKind)}")
+        if self.kappa < 1:
+            raise UserError(f"flooding: kappa {self.kappa}; expected at least 1")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from functools import cache
 from autoprivacy.errors import UserError
 
 MAXIMUM_PRIME_BITS = 60  # SEAL's limit (SEAL_USER_MOD_BIT_COUNT_MAX)
-# The first 12 primes as bases decide every integer below 3.3e24 (Sorenson, Webster, arXiv:1509.00864).
+# The first 12 primes as bases decide every integer below 3.18e23 (Sorenson, Webster, arXiv:1509.00864).
 MILLER_RABIN_BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 # How many primes on either side of a run of k are tried for a product nearer to the wanted one.
 WINDOW_MARGIN = 2

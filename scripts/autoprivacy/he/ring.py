@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.kernels import default_backend, load_kernels
+from autoprivacy.he.kernels import load_kernels
 from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, is_prime, ntt_primes, primes_for
 
 __all__ = ["Ring", "ntt_primes", "primes_for"]
@@ -71,7 +71,7 @@ class Ring:
         _check(degree, primes)
         self.degree = degree
         self.primes = tuple(primes)
-        self._kernels = load_kernels(backend or default_backend())
+        self._kernels = load_kernels(backend)
         self._moduli = _words(list(primes))
         self._column = self._moduli[:, None]
         tables = [_root_tables(degree, prime) for prime in primes]
@@ -132,7 +132,10 @@ class Ring:
         return out.reshape(x.shape)
 
     def scale(self, x: np.ndarray, factors: list[int]) -> np.ndarray:
-        """x times one residue per prime, i.e. times an integer known modulo every prime; in either form."""
+        """x times one residue per prime, i.e. times an integer known modulo every prime; in either form.
+
+        x may hold any 64-bit words: they are reduced.
+        """
         rows = self._rows(x)
         out = np.empty_like(rows)
         self._kernels.scale(rows, self._moduli, *self._factors(factors), out)
@@ -191,9 +194,7 @@ class Ring:
         order = np.argsort(outputs, kind="stable")
         starts = np.searchsorted(outputs[order], np.arange(count + 1))
         out = np.empty((count, *sources.shape[1:]), np.uint64)
-        self._kernels.multiply_accumulate(
-            sources, factors, inputs, order, starts, *self._barrett, self._limits, out
-        )
+        self._kernels.multiply_accumulate(sources, factors, inputs, order, starts, *self._barrett, self._limits, out)
         return out.reshape(count, *middle, len(self.primes), self.degree)
 
 

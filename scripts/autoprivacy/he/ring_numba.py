@@ -1,7 +1,7 @@
 """Ring kernels compiled by numba: transforms, modular products, bit packing. Same functions and bits as `ring_numpy`.
 
-All of them run without the interpreter's lock, so Python threads overlap. Integers stay uint64 throughout: numba turns a
-mix of signed and unsigned 64-bit integers into floating point, hence the typed constants and the unsigned loop bounds.
+All of them run without the interpreter's lock, so Python threads overlap. Residues meet nothing but uint64: numba turns
+a mix of signed and unsigned 64-bit integers into floating point, hence the typed constants.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ ZERO = np.uint64(0)
 ONE = np.uint64(1)
 WORD_BITS = np.uint64(64)
 # Coefficients whose 128-bit accumulators (2 polynomials, 16 bytes each) stay in the first-level cache.
-BLOCK = 256
+BLOCK = 512
 
 
-@intrinsic
-def multiply_high(typingctx: Any, x: Any, y: Any) -> Any:
+def _multiply_high(typingctx: Any, x: Any, y: Any) -> Any:
     """The upper 64 bits of a 64 x 64-bit product."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -32,8 +31,7 @@ def multiply_high(typingctx: Any, x: Any, y: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), generate
 
 
-@intrinsic
-def accumulate(typingctx: Any, high: Any, low: Any, x: Any, y: Any) -> Any:
+def _accumulate(typingctx: Any, high: Any, low: Any, x: Any, y: Any) -> Any:
     """(high, low) + x * y as two 64-bit words; the caller sees to it that 128 bits suffice."""
     pair = types.UniTuple(types.uint64, 2)
 
@@ -46,6 +44,11 @@ def accumulate(typingctx: Any, high: Any, low: Any, x: Any, y: Any) -> Any:
         return context.make_tuple(builder, pair, words)
 
     return pair(types.uint64, types.uint64, types.uint64, types.uint64), generate
+
+
+# Any: mypy takes an intrinsic's generator, which has one argument more, for the function itself.
+multiply_high: Any = intrinsic(_multiply_high)
+accumulate: Any = intrinsic(_accumulate)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -128,7 +131,7 @@ def inverse(values: Any, primes: Any, roots: Any, quotients: Any, scales: Any, s
 
 @njit(cache=True, nogil=True)
 def multiply(x: Any, y: Any, primes: Any, units: Any, words: Any, word_quotients: Any, out: Any) -> None:
-    """out = x * y point by point, x and out [T, k, n], y [k, n] or rather [1 or T, k, n]."""
+    """out = x * y point by point, x and out [T, k, n], y [1 or T, k, n]."""
     for t in range(x.shape[0]):
         for i in range(primes.size):
             left, right = x[t, i], y[t if y.shape[0] > 1 else 0, i]

@@ -6,7 +6,7 @@ import numpy as np
 
 HALF_BITS = np.uint64(32)
 HALF_MASK = np.uint64((1 << 32) - 1)
-# Values whose 64-value groups are laid out as words: every value of a group starts at the same bit in all groups.
+# 64 values of b bits fill b words, so a value starts at the same bit of its group's words in every group.
 GROUP = 64
 
 

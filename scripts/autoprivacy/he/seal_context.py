@@ -60,7 +60,7 @@ class SealContext:
         return rows.astype(np.uint64)
 
     def encrypt(self, plain: np.ndarray) -> np.ndarray:
-        """SEAL's public-key encryption of uint64 [m, n] modulo p, no row all zeros: uint64 [m, 2, k, n], not in NTT form."""
+        """SEAL's public-key encryption of uint64 [m, n] modulo p: uint64 [m, 2, k, n], not in NTT form."""
         return np.stack([self._encrypt(row).polynomials for row in plain]).astype(np.uint64)
 
     def decrypt(self, ciphertexts: np.ndarray) -> np.ndarray:
@@ -70,14 +70,16 @@ class SealContext:
         plain = np.zeros((len(ciphertexts), degree), np.uint64)
         for row, polynomials in zip(plain, ciphertexts, strict=True):
             data = write_ciphertext(SealCiphertext(parameters_hash, False, polynomials))
-            ciphertext = PyCtxt(pyfhel=self._pyfhel).from_bytes(data, "bfv")
+            ciphertext = PyCtxt(pyfhel=self._pyfhel)
+            ciphertext.from_bytes(data, "bfv")
             words = read_plaintext(self._pyfhel.decryptPtxt(ciphertext).to_bytes()).words
             row[: words.size] = words  # SEAL leaves out leading zeros
         return plain
 
     def _encrypt(self, row: np.ndarray) -> SealCiphertext:
         data = write_plaintext(SealPlaintext(PLAIN_HASH, row))
-        plaintext = PyPtxt(pyfhel=self._pyfhel).from_bytes(data, "bfv")
+        plaintext = PyPtxt(pyfhel=self._pyfhel)
+        plaintext.from_bytes(data, "bfv")
         return read_ciphertext(self._pyfhel.encryptPtxt(plaintext).to_bytes())
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,26 +34,42 @@ class MeasureSettings:
 
 
 class Pair:
-    """A server and a client process of one scheme, set up and waiting for images."""
+    """A server and a client process of one contender, set up and waiting for images."""
 
     def __init__(self, network: Path, policy: Path, dataset: Path, report: Path, settings: MeasureSettings) -> None:
+        self._report = report
+        self._settings = settings
+        self._processes: list[subprocess.Popen[str]] = []
+        try:
+            files = ["--network", str(network), "--policy", str(policy), "--report", str(report)]
+            self._server = self._start("server", files)
+            address = self._line(self._server)
+            options = ["--connect", address, "--dataset", str(dataset), "--policy", str(policy)]
+            self._client = self._start("client", options)
+            self.client_phases: list[dict[str, Any]] = json.loads(self._line(self._client))["phases"]
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, program: str, options: list[str]) -> subprocess.Popen[str]:
         library = str(Path(__file__).parents[2])
-        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(settings.threads)), "PYTHONPATH": library}
-        self.report = report
-        timeout = ["--timeout", str(settings.timeout)]
-
-        def start(program: str, *options: str) -> subprocess.Popen[str]:
-            command = [sys.executable, "-m", f"autoprivacy.protocol.{program}", *options, *timeout]
-            return subprocess.Popen(
-                command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None
-            )
-
-        self._server = start(
-            "server", "--network", str(network), "--policy", str(policy), "--report", str(report)
+        threads = dict.fromkeys(_THREAD_VARIABLES, str(self._settings.threads))
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                f"autoprivacy.protocol.{program}",
+                *options,
+                "--timeout",
+                str(self._settings.timeout),
+            ],
+            env={**os.environ, **threads, "PYTHONPATH": library},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
-        address = self._line(self._server)
-        self._client = start("client", "--connect", address, "--dataset", str(dataset), "--policy", str(policy))
-        self.client_phases: list[dict[str, Any]] = json.loads(self._line(self._client))["phases"]
+        self._processes.append(process)
+        return process
 
     @staticmethod
     def _line(process: subprocess.Popen[str]) -> str:
@@ -77,12 +94,14 @@ class Pair:
         self._client.stdin.close()
         if self._client.wait() or self._server.wait():
             raise UserError("a party failed at the end of the session; see its message above")
-        return json.loads(self.report.read_text())["phases"]
+        return json.loads(self._report.read_text())["phases"]
 
-    def kill(self) -> None:
-        """Stop both processes at once."""
-        for process in (self._client, self._server):
-            process.kill()
+    def stop(self) -> None:
+        """Stop both processes, if they still run, at once."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -91,55 +110,60 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(median), "lower_quartile": float(lower), "upper_quartile": float(upper)}
 
 
-def _merge(client: list[dict[str, Any]], server: list[dict[str, Any]], bundle: int, phase: str) -> dict[str, Any]:
+def _merge(client: list[dict[str, Any]], server: list[dict[str, Any]], bundle: int | None, phase: str) -> dict[str, Any]:
     def of(phases: list[dict[str, Any]]) -> dict[str, Any]:
         return next(p for p in phases if p["phase"] == phase and p["bundle"] == bundle)
 
     return {"client": of(client), "server": of(server)}
 
 
-def measure_schemes(
-    network: Path,
-    policies: dict[str, Path],
-    dataset: Path,
-    expected: np.ndarray,
-    labels: np.ndarray,
-    scratch: Path,
-    settings: MeasureSettings,
-) -> dict[str, dict[str, Any]]:
-    """Run the protocol for every policy on the first test images and return one record per policy.
+@dataclass(frozen=True)
+class Contender:
+    """What is measured: an integer network under a policy.
+
+    Attributes:
+        network, policy: the files.
+        expected: the integer network's outputs modulo the policy's p for the measured images, int64 [images, classes].
+    """
+
+    network: Path
+    policy: Path
+    expected: np.ndarray
+
+
+def measure(
+    contenders: Sequence[Contender], dataset: Path, labels: np.ndarray, settings: MeasureSettings
+) -> list[dict[str, Any]]:
+    """Run the protocol for every contender on the first test images and return one record each.
 
     Args:
-        expected: the integer network's outputs modulo each policy's p, int64 [policies, images, classes].
-        labels: the images' classes.
+        contenders: measured in turn, image by image, so that a slow moment of the machine meets all of them.
+        dataset: the prepared data set.
+        labels: the measured images' classes.
+        settings: see MeasureSettings.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
-    pairs: dict[str, Pair] = {}
-    outputs: dict[str, list[list[int]]] = {key: [] for key in policies}
-    try:
-        for key, policy in policies.items():
-            pairs[key] = Pair(network, policy, dataset, scratch / f"{key}.json", settings)
-        for image in [0] * settings.warm_up_images + list(range(settings.images)):
-            for key, pair in pairs.items():
-                outputs[key].append(pair.infer(image))
-                logging.info("%s: image %d done", key, image)
-        server_phases = {key: pair.finish() for key, pair in pairs.items()}
-    except BaseException:
-        for pair in pairs.values():
-            pair.kill()
-        raise
-    return {
-        key: record(
-            Policy.load(policies[key]),
-            pairs[key].client_phases,
-            server_phases[key],
-            np.asarray(outputs[key][settings.warm_up_images :]),
-            expected[index],
-            labels,
-            settings.warm_up_images,
+    pairs: list[Pair] = []
+    outputs: list[list[list[int]]] = [[] for _ in contenders]
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            for index, contender in enumerate(contenders):
+                report = Path(scratch) / f"{index}.json"
+                pairs.append(Pair(contender.network, contender.policy, dataset, report, settings))
+            for image in [0] * settings.warm_up_images + list(range(settings.images)):
+                for pair, answers in zip(pairs, outputs, strict=True):
+                    answers.append(pair.infer(image))
+                logging.info("image %d of %d done", image + 1, settings.images)
+            server_phases = [pair.finish() for pair in pairs]
+        finally:
+            for pair in pairs:
+                pair.stop()
+    skip = settings.warm_up_images
+    return [
+        record(
+            Policy.load(contender.policy), pair.client_phases, phases, np.asarray(answers[skip:]), contender, labels, skip
         )
-        for index, key in enumerate(policies)
-    }
+        for contender, pair, phases, answers in zip(contenders, pairs, server_phases, outputs, strict=True)
+    ]
 
 
 def record(
@@ -147,12 +171,12 @@ def record(
     client: list[dict[str, Any]],
     server: list[dict[str, Any]],
     outputs: np.ndarray,
-    expected: np.ndarray,
+    contender: Contender,
     labels: np.ndarray,
     skip: int,
 ) -> dict[str, Any]:
-    """The measurement of one policy: set-up, every image, and medians with quartiles."""
-    images = []
+    """The measurement of one policy: set-up, every image after the first `skip`, and medians with quartiles."""
+    images, expected = [], contender.expected
     for index in range(len(outputs)):
         offline = _merge(client, server, index + skip, "offline")
         online = _merge(client, server, index + skip, "online")
@@ -168,7 +192,7 @@ def record(
                 "online": online,
             }
         )
-    set_up = _merge(client, server, None, "set-up")  # type: ignore[arg-type]
+    set_up = _merge(client, server, None, "set-up")
     return {
         "network": policy.network,
         "scheme": policy.scheme,

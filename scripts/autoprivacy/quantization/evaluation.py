@@ -30,9 +30,10 @@ from autoprivacy.training import device
 Perturbation = Callable[[str, Tensor], Tensor]
 Interval = tuple[int, int]
 
-# float32 counts exactly to 2^24; half of that is left to the errors that a perturbation adds.
-FLOAT32_LIMIT = 1 << 23
-FLOAT64_LIMIT = 1 << 52  # the same for float64
+FLOAT32_EXACT = 1 << 24  # float32 holds every integer up to here
+# Values are kept in float32 up to half of that, so that the errors which a perturbation adds find room.
+FLOAT32_LIMIT = FLOAT32_EXACT // 2
+FLOAT64_LIMIT = 1 << 52  # the same half for float64
 IMAGE_RANGE = (-128, 127)
 BATCH = 100  # images at a time: the largest values of 7CNET then take 26 MB each
 
@@ -64,7 +65,7 @@ class _Moments:
         self.minimum, self.maximum = min(self.minimum, low.item()), max(self.maximum, high.item())
         self.count += values.numel()
         self.sum += float(values.sum(dtype=torch.float64))
-        self.squares += float(values.double().square().sum())
+        self.squares += float(values.square().sum(dtype=torch.float64))
 
     def statistics(self) -> Statistics:
         variance = max(self.squares / self.count - (self.sum / self.count) ** 2, 0.0)
@@ -88,9 +89,14 @@ def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
         elif node.operation == "scale":
             low, high = sorted((low * node.factor, high * node.factor))
         ranges[node.name] = (low, high)
-        if max(-low, high) > FLOAT64_LIMIT:
-            raise UserError(f"node {node.name}: values up to {max(-low, high)}; allowed {FLOAT64_LIMIT}: add a ReLU")
+        size = _size(ranges[node.name])
+        if size > FLOAT64_LIMIT:
+            raise UserError(f"node {node.name}: values up to {size}; allowed {FLOAT64_LIMIT}: put an activation before")
     return ranges
+
+
+def _size(interval: Interval) -> int:
+    return max(-interval[0], interval[1])
 
 
 def _accumulator_range(layer: LinearLayer, low: int, high: int) -> Interval:
@@ -141,12 +147,13 @@ class Evaluator:
         self._weights = {name: self._prepared(layer) for name, layer in network.layers.items()}
 
     def _type(self, name: str) -> torch.dtype:
-        low, high = self._ranges[name]
-        return torch.float32 if max(-low, high) < FLOAT32_LIMIT else torch.float64
+        """In what the node's values are kept."""
+        return torch.float32 if _size(self._ranges[name]) < FLOAT32_LIMIT else torch.float64
 
     def _prepared(self, layer: LinearLayer) -> tuple[Tensor, Tensor]:
         # cuDNN may answer float32 convolutions with Winograd or FFT kernels, which round; in float64 it has neither
-        kind = self._type(layer.shape.name) if self.device.type == "cpu" else torch.float64
+        small = _size(self._ranges[layer.shape.name]) <= FLOAT32_EXACT and self.device.type == "cpu"
+        kind = torch.float32 if small else torch.float64
         weight = torch.tensor(layer.weight, dtype=kind, device=self.device).to(memory_format=torch.channels_last)
         return weight, torch.tensor(layer.bias, dtype=kind, device=self.device)
 
@@ -199,7 +206,8 @@ class Evaluator:
             shape = self.network.layers[node.name].shape
             weight, bias = self._weights[node.name]
             x = x.to(weight.dtype, memory_format=torch.channels_last)
-            return F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
+            x = F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
+            return x.to(self._type(node.name))
         if node.operation == "activation":
             # `+` makes a new tensor, the rest works in place on it
             x = self._signed(node.inputs[0], x + rounding_constant(node.shift))

@@ -198,11 +198,13 @@ class IntegerNetwork:
         arrays, header = read_arrays(path)
         if not header or header.get("format") != FORMAT_VERSION:
             raise UserError(f"{path}: not an integer network of format {FORMAT_VERSION}; make it again")
-        architecture = Architecture.from_json(header["architecture"])
-        layers = {
-            shape.name: LinearLayer(
-                shape, arrays[f"{shape.name}.weight"].astype(np.int64), arrays[f"{shape.name}.bias"].astype(np.int64)
-            )
-            for shape in architecture.layers
-        }
-        return cls(architecture, layers, header["output_scale"])
+        try:
+            architecture = Architecture.from_json(header["architecture"])
+            weights = {name: array.astype(np.int64) for name, array in arrays.items()}
+            layers = {
+                shape.name: LinearLayer(shape, weights[f"{shape.name}.weight"], weights[f"{shape.name}.bias"])
+                for shape in architecture.layers
+            }
+            return cls(architecture, layers, header["output_scale"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged: {type(error).__name__} {error}; make it again") from None

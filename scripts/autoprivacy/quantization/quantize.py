@@ -24,7 +24,7 @@ from autoprivacy.quantization.scales import ACTIVATION_MAXIMUM, WEIGHT_MAXIMUM, 
 from autoprivacy.training import batches, normalise
 
 IMAGE_MAXIMUM = 128  # of the signed 8-bit image
-SAMPLES = 1 << 17  # activation values, per node, from which its scale is chosen
+SAMPLES = 1 << 15  # activation values, per node, from which its scale is chosen
 BATCH = 100
 
 
@@ -62,8 +62,9 @@ def quantize(
     graph = import_module(module, (channels, height, width))
     split = calibration_split(dataset, settings.calibration_images)
     scale = image_scale(dataset)
-    scales = ScaleChooser(graph, calibrate(graph, dataset, split), scale).choose()
-    network = _Builder(graph, scales, dataset, scale).build()
+    calibration = calibrate(graph, dataset, split)
+    scales = ScaleChooser(graph, calibration, scale).choose()
+    network = _Builder(graph, calibration, scales, dataset, scale).build()
     statistics = Evaluator(network, None).statistics(network.architecture.quantize_images(split.images))
     return network, layer_rows(network, statistics, settings.margin)
 
@@ -82,27 +83,32 @@ def image_scale(dataset: Dataset) -> float:
 
 def calibrate(graph: FloatGraph, dataset: Dataset, split: Split) -> Calibration:
     """Run the float graph on the images in float32 and collect what the choice of scales needs."""
-    totals = dict.fromkeys((node.name for node in graph.nodes), 0.0)
-    largest = dict(totals)
+    mean = {node.name: np.zeros(node.shape[0]) for node in graph.nodes}
+    mean_square, largest = dict.fromkeys(mean, 0.0), dict.fromkeys(mean, 0.0)
     samples: dict[str, list[np.ndarray]] = {node.name: [] for node in graph.nodes if node.operation == "relu"}
     for images, _ in batches(split, BATCH):
         values = graph.run(normalise(torch.from_numpy(images), dataset.mean, dataset.std))
+        share = len(images) / len(split.labels)
         for name, value in values.items():
-            totals[name] += float(value.double().square().mean()) * len(images) / len(split.labels)
+            mean[name] += value.mean((0, 2, 3), dtype=torch.float64).numpy() * share
+            mean_square[name] += float(value.square().mean(dtype=torch.float64)) * share
             largest[name] = max(largest[name], float(value.abs().max()))
         for name, sample in samples.items():
             flat = values[name].reshape(-1)
             # an odd step does not fall in with rows and channels, whose sizes are mostly even
-            step = max(1, flat.numel() * len(split.labels) // (SAMPLES * len(images))) | 1
+            step = int(flat.numel() / share / SAMPLES) | 1
             sample.append(flat[::step].double().numpy())
-    return Calibration(totals, largest, {name: np.concatenate(parts) for name, parts in samples.items()})
+    return Calibration(mean, mean_square, largest, {name: np.concatenate(parts) for name, parts in samples.items()})
 
 
 class _Builder:
     """Turns a float graph and its scales into an integer network."""
 
-    def __init__(self, graph: FloatGraph, scales: dict[str, float], dataset: Dataset, scale: float) -> None:
+    def __init__(
+        self, graph: FloatGraph, calibration: Calibration, scales: dict[str, float], dataset: Dataset, scale: float
+    ) -> None:
         self.graph = graph
+        self.calibration = calibration
         self.scales = scales
         self.dataset = dataset
         self.image_scale = scale
@@ -136,8 +142,13 @@ class _Builder:
                 f"layer {node.name}: its input {source} is a linear layer's accumulator; expected the image, a ReLU's "
                 f"output, or a mean or sum of these: put a ReLU between the two layers"
             )
-        layer = self.graph.layers[node.name]
-        self.layers[node.name] = _integer_layer(layer, maximum, self.scales[source], self.scales[node.name])
+        self.layers[node.name] = _integer_layer(
+            self.graph.layers[node.name],
+            maximum,
+            self.calibration.mean[source],
+            self.scales[source],
+            self.scales[node.name],
+        )
         self.nodes.append(Node(node.name, "linear", node.inputs, node.shape))
         self.maximum[node.name] = None
 
@@ -174,11 +185,19 @@ class _Builder:
         self.maximum[node.name] = maximum
 
 
-def _integer_layer(layer: FloatLayer, input_maximum: int, input_scale: float, accumulator_scale: float) -> LinearLayer:
-    """Round a layer's weights and bias; the scales are log2."""
-    weight = np.rint(layer.weight.numpy() / 2.0 ** (accumulator_scale - input_scale))
-    weight = np.clip(weight, -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM).astype(np.int64)
-    bias = np.rint(layer.bias.numpy() / 2.0**accumulator_scale).astype(np.int64)
+def _integer_layer(
+    layer: FloatLayer, input_maximum: int, input_mean: np.ndarray, input_scale: float, accumulator_scale: float
+) -> LinearLayer:
+    """Round a layer's weights and bias; the scales are log2, the mean is the input's per channel, in float units.
+
+    Rounded weights shift the mean output, since the inputs' mean is not zero after a ReLU; the bias takes that back
+    (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.2).
+    """
+    exact, scale = layer.weight.numpy(), 2.0 ** (accumulator_scale - input_scale)
+    weight = np.clip(np.rint(exact / scale), -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM).astype(np.int64)
+    groups = np.arange(len(weight)) * layer.shape.groups // len(weight)
+    shift = ((weight * scale - exact).sum((2, 3)) * input_mean.reshape(layer.shape.groups, -1)[groups]).sum(1)
+    bias = np.rint((layer.bias.numpy() - shift) / 2.0**accumulator_scale).astype(np.int64)
     return LinearLayer(replace(layer.shape, input_maximum=input_maximum), weight, bias)
 
 

@@ -61,11 +61,13 @@ class Calibration:
     """What calibration images say about the float graph.
 
     Attributes:
+        mean: of every node's values, per channel.
         mean_square: of every node's values.
         largest: the largest |value| of every node.
         samples: some values of each relu node.
     """
 
+    mean: dict[str, np.ndarray]
     mean_square: dict[str, float]
     largest: dict[str, float]
     samples: dict[str, np.ndarray]
@@ -74,8 +76,8 @@ class Calibration:
 def scale_classes(graph: FloatGraph) -> dict[str, tuple[str, float]]:
     """For every node its class and offset: log2 of its scale is the class's factor + offset + an integer.
 
-    A class is named by the first node in it (so the image, whose scale is given, names its own). Only linear layers begin a new one; a mean over k x k values divides the
-    scale by k^2; an addition joins two classes.
+    A class is named by the first node in it (so the image, whose scale is given, names its own). Only linear layers
+    begin a new one; a mean over k x k values divides the scale by k^2; an addition joins two classes.
     """
     members: dict[str, tuple[str, float]] = {}
     for node in graph.nodes:
@@ -98,8 +100,8 @@ def _join(
     if first[0] == second[0]:
         if abs(difference - round(difference)) > 1e-9:
             raise UserError(
-                f"addition {node.name}: its inputs' scales differ by 2^{difference:.3f}, no power of two, because of an "
-                f"average pooling on one of the paths; put a convolution on that path"
+                f"addition {node.name}: its inputs' scales differ by 2^{difference:.3f}, no power of two, because of "
+                f"an average pooling on one of the paths; put a convolution on that path"
             )
         return
     order = list(members)

@@ -66,11 +66,11 @@ class _Network(nn.Module):
     def __init__(self, inputs: int, sigmoid: bool, generator: torch.Generator) -> None:
         super().__init__()
         first, second = HIDDEN_UNITS
-        self.layers = nn.ModuleList([nn.Linear(inputs, first), nn.Linear(first, second), nn.Linear(second, 1)])
+        layers = [nn.Linear(inputs, first), nn.Linear(first, second), nn.Linear(second, 1)]
+        self.layers = nn.ModuleList(layers)
         self.sigmoid = sigmoid
-        for layer in self.layers:
-            size = layer.in_features  # type: ignore[union-attr]
-            bound = OUTPUT_BOUND if layer is self.layers[-1] else float(size) ** -0.5  # type: ignore[operator]
+        for layer in layers:
+            bound = OUTPUT_BOUND if layer is layers[-1] else layer.in_features**-0.5
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
 

@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
@@ -25,6 +25,18 @@ from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer
 
 FEATURES = ("i", "c_in", "c_out", "x_w", "x_h", "k_s", "s_s", "p", "q", "n", "previous action")
 Select = Callable[[LinearLayer, Target], LayerPolicy]
+
+
+class Reward(Protocol):
+    """Rewards a policy with -error (a fraction), a function of its deployed sets alone."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the rewards depend on beside the policy, for state files that must not be mixed up."""
+
+    def __call__(self, policy: Policy) -> float: ...
+
+
 # Latencies are sums of floats: a budget that equals a policy's latency must admit it in any order of summation.
 RELATIVE_TOLERANCE = 1e-9
 
@@ -125,8 +137,7 @@ class LayerwiseEnvironment(gymnasium.Env):
         darl: its `darl` policy; it gives the state's parameters, the budget's reference, packing and flooding.
         select: parameter selection of one layer for one target; its predicted["latency_seconds"] is what the budget
             limits. Called once per layer and target.
-        reward: -error (a fraction) of the network under a policy, a function of the deployed sets alone; called once
-            per distinct assignment of sets.
+        reward: see Reward; called once per distinct assignment of sets.
         budget: the limit on the sum of the layers' latencies.
         rates: the action space.
     """
@@ -136,7 +147,7 @@ class LayerwiseEnvironment(gymnasium.Env):
         network: IntegerNetwork,
         darl: Policy,
         select: Select,
-        reward: Callable[[Policy], float],
+        reward: Reward,
         budget: Budget | None = None,
         rates: ErrorRates | None = None,
     ) -> None:
@@ -145,7 +156,7 @@ class LayerwiseEnvironment(gymnasium.Env):
             raise UserError(f"search on {darl.network}: the network has no linear layer")
         darl.check_layers(self.names)
         self.network, self.darl, self.rates = network, darl, rates or ErrorRates()
-        self._select, self._reward = select, reward
+        self._select, self.reward_of = select, reward
         self._options: list[dict[int, LayerPolicy]] = [self._layer_options(name) for name in self.names]
         self._features = self._normalised_features()
         self.budget_seconds = self._limit(budget or Budget())
@@ -292,7 +303,7 @@ class LayerwiseEnvironment(gymnasium.Env):
         policy = self.policy(exponents)
         key = deployed_key(policy)
         if key not in self.rewards:
-            reward = float(self._reward(policy))
+            reward = float(self.reward_of(policy))
             if not math.isfinite(reward):
                 raise UserError(
                     f"search on {policy.network}: reward {reward} for error rates "
@@ -306,7 +317,7 @@ def latency_of(layer: LayerPolicy) -> float:
     """A layer's predicted latency in seconds; UserError when its policy has none."""
     if "latency_seconds" not in layer.predicted:
         raise UserError(f"layer {layer.name}: no predicted latency_seconds; make the policy with parameter selection")
-    return layer.predicted["latency_seconds"]
+    return float(layer.predicted["latency_seconds"])
 
 
 def deployed_key(policy: Policy) -> str:

@@ -71,7 +71,7 @@ class Perturbation:
             self._generators[name] = np.random.Generator(np.random.Philox(counter=counter, key=key))
 
     def at(self, block: int) -> Perturbation:
-        """A fresh perturbation that reads block `block` of the same half: one per training step makes them resumable."""
+        """A fresh perturbation on another block of the same half; a block per step makes training resumable."""
         return Perturbation(self.taus, self.half, self.seed, block)
 
     @property

@@ -130,8 +130,10 @@ class _TrainableLayer(nn.Module):
 
 
 class TrainableNetwork(nn.Module):
-    """An IntegerNetwork with trainable weights: its forward pass equals the integer network's as long as no
-    accumulator wraps modulo p and none reaches 2^24 (where float32 stops being exact).
+    """An IntegerNetwork with trainable weights.
+
+    On the processor its forward pass equals the integer network's as long as no accumulator wraps modulo p and no
+    partial sum reaches 2^24, where float32 stops being exact; on a GPU convolutions may round.
 
     Args:
         network: the integer network to start from.
@@ -147,9 +149,10 @@ class TrainableNetwork(nn.Module):
     def forward(self, images: Tensor, perturb: Callable[[str, Tensor], Tensor] | None = None) -> Tensor:
         """Images [N, C, H, W], signed 8-bit integers as floats, to logits [N, classes]."""
         values: dict[str, Tensor] = {}
-        for node in self.network.architecture.nodes:
-            inputs = [images] if node.operation == "input" else [values[name] for name in node.inputs]
-            values[node.name] = self._evaluate(node, inputs, perturb)
+        with torch.backends.nnpack.flags(enabled=False):  # its convolutions round
+            for node in self.network.architecture.nodes:
+                inputs = [images] if node.operation == "input" else [values[name] for name in node.inputs]
+                values[node.name] = self._evaluate(node, inputs, perturb)
         return values[self.network.architecture.nodes[-1].name].flatten(1) * self.network.output_scale
 
     def _evaluate(self, node: Node, inputs: list[Tensor], perturb: Callable[[str, Tensor], Tensor] | None) -> Tensor:
@@ -181,6 +184,14 @@ class TrainableNetwork(nn.Module):
         return self.network.with_weights({name: self.layers[i].rounded() for name, i in self.index.items()})  # type: ignore[operator]
 
 
+def network_digest(network: IntegerNetwork) -> str:
+    """What tells two integer networks apart: SHA-256 of architecture and weights."""
+    digest = hashlib.sha256(repr((network.architecture, network.output_scale)).encode())
+    for layer in network.architecture.layers:
+        digest.update(network.layers[layer.name].weight.tobytes() + network.layers[layer.name].bias.tobytes())
+    return digest.hexdigest()
+
+
 def _generator(seed: int, epoch: int, step: int = -1) -> torch.Generator:
     # a SeedSequence pads short keys with zeros, so 0 is kept for the epoch's own generator
     key = np.random.SeedSequence([seed, epoch, step + 1]).generate_state(1, np.uint64)
@@ -206,20 +217,16 @@ class _Finetuning:
         self.steps_per_epoch = math.ceil(len(split.labels) / settings.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
         self.step = 0
-        self.identity = self._identity(network)
+        self.identity = self._identity()
         if state_file is not None and state_file.exists():
             self._resume(state_file)
 
-    def _identity(self, network: IntegerNetwork) -> dict[str, Any]:
-        digest = hashlib.sha256(repr(network.architecture).encode())
-        for name in self.model.index:
-            layer = network.layers[name]
-            digest.update(layer.weight.tobytes() + layer.bias.tobytes())
+    def _identity(self) -> dict[str, Any]:
         return {
             "settings": asdict(self.settings),
             "seed": self.seed,
             "images": len(self.split.labels),
-            "network": digest.hexdigest(),
+            "network": network_digest(self.model.network),
             "errors": self.perturb.fingerprint if self.perturb else None,
         }
 

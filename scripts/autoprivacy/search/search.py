@@ -1,4 +1,4 @@
-"""The search itself: episodes of the agent in the environment, resumable, and the reward by simulation and finetuning."""
+"""The search: episodes of the agent in the environment, resumable, and the reward by simulation and finetuning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.search.ddpg import Agent
 from autoprivacy.search.environment import LayerwiseEnvironment
 from autoprivacy.search.errors import perturbation
-from autoprivacy.search.finetuning import FinetuneSettings, finetune
+from autoprivacy.search.finetuning import FinetuneSettings, finetune, network_digest
 from autoprivacy.storage import atomic_write
 
 
@@ -70,8 +70,8 @@ def exploration_splits(
     wanted = finetune_images + evaluation_images
     if finetune_images < 1 or evaluation_images < 1 or wanted > len(usable):
         raise UserError(
-            f"search images: got {finetune_images} to finetune with and {evaluation_images} to evaluate on; expected at "
-            f"least 1 of each and {len(usable)} at most together ({categories} categories have no more)"
+            f"search images: got {finetune_images} to finetune with and {evaluation_images} to evaluate on; expected "
+            f"at least 1 of each and at most {len(usable)} together, which {categories} categories have"
         )
     chosen = generator.permutation(usable)[:wanted]
     return ExplorationSplits(train.take(chosen[:finetune_images]), train.take(chosen[finetune_images:]))
@@ -86,7 +86,7 @@ class FinetunedReward:
         network: the integer network.
         splits: the images to finetune with and to measure on.
         settings: of the finetuning; zero epochs measure the network as it is.
-        seed: of errors, order and augmentation: the same for every policy, so that policies are compared on equal terms.
+        seed: of errors, order and augmentation; the same for every policy, which compares them on equal terms.
     """
 
     def __init__(
@@ -95,6 +95,14 @@ class FinetunedReward:
         if not len(splits.evaluate.labels):
             raise UserError("search: no image to evaluate on; choose categories or image numbers that leave some")
         self.network, self.splits, self.settings, self.seed = network, splits, settings, seed
+
+    @property
+    def fingerprint(self) -> str:
+        """What the rewards depend on beside the policy."""
+        parts = [network_digest(self.network).encode(), repr((self.settings, self.seed)).encode()]
+        for split in (self.splits.finetune, self.splits.evaluate):
+            parts += [split.images.tobytes(), split.labels.tobytes()]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def __call__(self, policy: Policy) -> float:
         """The reward of a policy, from -1 to 0."""
@@ -124,6 +132,7 @@ class _Search:
             "agent": asdict(self.agent.settings),
             "seed": self.agent.seed,
             "rates": asdict(environment.rates),
+            "reward": environment.reward_of.fingerprint,
             "budget_seconds": environment.budget_seconds,
             "sets": hashlib.sha256(json.dumps(sets, sort_keys=True).encode()).hexdigest(),
         }
@@ -157,7 +166,8 @@ class _Search:
         """Play one episode, let the agent learn from it and note it."""
         noise = self.agent.noise
         observation, _ = self.environment.reset()
-        finished, reward, info = False, 0.0, {}
+        finished, reward = False, 0.0
+        info: dict[str, Any] = {}
         while not finished:
             action = np.array([self.agent.act(observation)], np.float32)
             observation, reward, finished, _, info = self.environment.step(action)

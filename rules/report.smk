@@ -1,0 +1,93 @@
+# Report: tables, figures and one page, made from result files alone.
+# in: measurements, policies, accuracy, quantization, search, profile; out: tables/, figures/, report.html
+
+# Only autoprivacy searches, so without it there is no history to show.
+SEARCHED = (
+    config["run"]["networks"] if "autoprivacy" in config["run"]["schemes"] else []
+)
+
+
+rule tables:
+    input:
+        library=library("make_tables.py"),
+        measurements=expand(
+            f"{RESULTS}/measurements/{{network}}/{{scheme}}-coefficient.json",
+            network=config["run"]["networks"],
+            scheme=config["run"]["schemes"],
+        ),
+        policies=expand(
+            f"{RESULTS}/policies/{{network}}/{{scheme}}-coefficient.json",
+            network=config["run"]["networks"],
+            scheme=config["run"]["schemes"],
+        ),
+        accuracy=f"{RESULTS}/accuracy.csv",
+    output:
+        table2=f"{RESULTS}/tables/table2.csv",
+        markdown=f"{RESULTS}/tables/table2.md",
+        parameters=f"{RESULTS}/tables/parameters.csv",
+    log:
+        f"{RESULTS}/logs/tables.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=500,
+    script:
+        "../scripts/make_tables.py"
+
+
+rule figures:
+    input:
+        library=library("make_figures.py"),
+        measurements=rules.tables.input.measurements,
+        policies=rules.tables.input.policies,
+        search=expand(f"{RESULTS}/search/{{network}}.csv", network=SEARCHED),
+    output:
+        expand(
+            f"{RESULTS}/figures/{{figure}}.{{format}}",
+            figure=[
+                "breakdown",
+                *expand("parameters-{network}", network=config["run"]["networks"]),
+                *expand("search-{network}", network=SEARCHED),
+            ],
+            format=["svg", "png"],
+        ),
+    log:
+        f"{RESULTS}/logs/figures.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=1000,
+    params:
+        folder=f"{RESULTS}/figures",
+    script:
+        "../scripts/make_figures.py"
+
+
+rule report:
+    input:
+        library=library("make_report.py"),
+        template="scripts/autoprivacy/report/template.html.j2",
+        paper="config/paper.yaml",
+        measurements=rules.tables.input.measurements,
+        policies=rules.tables.input.policies,
+        accuracy=f"{RESULTS}/accuracy.csv",
+        quantization=expand(
+            f"{RESULTS}/quantization/{{network}}.csv",
+            network=config["run"]["networks"],
+        ),
+        search=rules.figures.input.search,
+        profile=f"{RESULTS}/profile.json",
+        figures=rules.figures.output,
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/report.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=500,
+    params:
+        study=config["study"],
+        figures=rules.figures.params.folder,
+    script:
+        "../scripts/make_report.py"

@@ -1,0 +1,96 @@
+# Parameter selection: the hardware profile, the rule-based schemes, the agent's search, finetuning with its errors.
+# in: networks/<network>.npz, quantization/<network>.csv
+# out: profile.json, policies/<network>/<scheme>-coefficient.json, search/<network>.csv, networks/<network>-autoprivacy.npz
+
+
+rule profile_hardware:
+    input:
+        library=library("profile_hardware.py"),
+    output:
+        f"{RESULTS}/profile.json",
+    params:
+        hardware=config["hardware"],
+    log:
+        f"{RESULTS}/logs/profile_hardware.log",
+    conda:
+        "../environment.yml"
+    # all cores, so that nothing else runs while operations are timed
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/profile_hardware.py"
+
+
+rule select:
+    input:
+        library=library("select_parameters.py"),
+        network=f"{RESULTS}/networks/{{network}}.npz",
+        layers=f"{RESULTS}/quantization/{{network}}.csv",
+        profile=f"{RESULTS}/profile.json",
+    output:
+        f"{RESULTS}/policies/{{network}}/{{scheme}}-{PACKING}.json",
+    params:
+        selection=config["selection"],
+    wildcard_constraints:
+        scheme="delphi|darl",
+    log:
+        f"{RESULTS}/logs/select-{{network}}-{{scheme}}.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/select_parameters.py"
+
+
+rule search:
+    input:
+        library=library("search.py"),
+        dataset=prepared_dataset,
+        network=f"{RESULTS}/networks/{{network}}.npz",
+        profile=f"{RESULTS}/profile.json",
+        darl=lambda w: policy_file(w.network, "darl"),
+    output:
+        policy=f"{RESULTS}/policies/{{network}}/autoprivacy-{PACKING}.json",
+        history=f"{RESULTS}/search/{{network}}.csv",
+    params:
+        search=config["search"],
+        finetuning=config["finetuning"],
+        selection=config["selection"],
+        seed=config["seed"],
+        state=lambda w: state_folder(
+            "search", w.network, [config["search"], config["finetuning"], config["selection"], config["seed"]]
+        ),
+    log:
+        f"{RESULTS}/logs/search-{{network}}.log",
+    conda:
+        "../environment.yml"
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=4000,
+    script:
+        "../scripts/search.py"
+
+
+rule finetune:
+    input:
+        library=library("finetune.py"),
+        dataset=prepared_dataset,
+        network=f"{RESULTS}/networks/{{network}}.npz",
+        policy=lambda w: policy_file(w.network, "autoprivacy"),
+    output:
+        f"{RESULTS}/networks/{{network}}-autoprivacy.npz",
+    params:
+        finetuning=config["finetuning"],
+        seed=config["seed"],
+        state=lambda w: state_folder("finetune", w.network, [config["finetuning"], config["seed"]]),
+    log:
+        f"{RESULTS}/logs/finetune-{{network}}.log",
+    conda:
+        "../environment.yml"
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=4000,
+    script:
+        "../scripts/finetune.py"

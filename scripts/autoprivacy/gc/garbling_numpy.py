@@ -1,0 +1,249 @@
+"""Garbling kernels in numpy and the cryptography package's AES. Same functions and bits as `garbling_numba`.
+
+A wire's labels of a chunk are one flat uint64 array, two words an instance. All temporaries are made once a chunk: fresh
+memory costs more than the arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from autoprivacy.gc.circuit import LEFT_INVERTED, RIGHT_INVERTED, XOR, Circuit
+from autoprivacy.gc.labels import LABEL_BITS, LABEL_BYTES
+
+ONE = np.uint64(1)
+HALF = np.uint64(32)
+LOW_HALF = np.uint64((1 << 32) - 1)
+WORD_BITS = 64
+TRANSPOSE_WORDS = 256  # columns transposed at once: 128 rows of 256 words are 256 KiB
+
+
+class Workspace:
+    """Memory for the temporaries of one chunk after the other, all of the same size."""
+
+    def __init__(self, circuit: Circuit, size: int) -> None:
+        self.size = size
+        self.wires = np.empty((circuit.slot_count, 2 * size), np.uint64)
+        self.spare = np.empty((3, 2 * size), np.uint64)
+        # For two wires with two labels each; update_into wants room for one more block, less a byte.
+        self.blocks = np.empty((4, 2 * size), np.uint64)
+        self.hashes = np.empty(self.blocks.size + 2, np.uint64)
+
+
+class _Hash:
+    """H(x) = E(sigma(x)) ^ sigma(x) over a chunk, for up to two wires and their two labels each."""
+
+    def __init__(self, workspace: Workspace, offset: np.ndarray | None) -> None:
+        self._workspace = workspace
+        self._offset = None
+        if offset is not None:
+            self._offset = np.tile(np.array([offset[0] ^ offset[1], offset[0]], np.uint64), workspace.size)
+
+    def __call__(self, key: np.ndarray, wires: list[np.ndarray]) -> np.ndarray:
+        """H of every wire's labels, each followed by H of the label ^ offset where there is an offset: [.., 2 size]."""
+        blocks = self._workspace.blocks
+        row = 0
+        for wire in wires:
+            np.bitwise_xor(wire[::2], wire[1::2], out=blocks[row, ::2])
+            blocks[row, 1::2] = wire[::2]
+            row += 1
+            if self._offset is not None:
+                np.bitwise_xor(blocks[row - 1], self._offset, out=blocks[row])
+                row += 1
+        blocks = blocks[:row]
+        encryptor = Cipher(algorithms.AES(key.tobytes()), modes.ECB()).encryptor()
+        encryptor.update_into(blocks.view(np.uint8).reshape(-1), self._workspace.hashes.view(np.uint8))
+        hashes = self._workspace.hashes[: blocks.size].reshape(blocks.shape)
+        np.bitwise_xor(hashes, blocks, out=hashes)
+        return hashes
+
+
+def garble(
+    workspace: Workspace,
+    circuit: Circuit,
+    keys: np.ndarray,
+    delta: np.ndarray,
+    garbler_zero: np.ndarray,
+    evaluator_zero: np.ndarray,
+    start: int,
+    modulus: int,
+    ands: np.ndarray,
+    ciphertexts: np.ndarray,
+    mask: np.ndarray,
+) -> None:
+    """Garble one chunk.
+
+    Args:
+        workspace: made for this circuit and the chunk's size.
+        keys: uint8 [AND gates + outputs, 16].
+        delta: the offset, uint64 [2].
+        garbler_zero, evaluator_zero: labels of value 0 of all instances, uint64 [bits, count, 2].
+        start: the chunk's first instance.
+        ands: receives the two ciphertexts of the AND gates, uint64 [AND gates, 2, size, 2].
+        ciphertexts: receives the outputs', uint32 [outputs, size].
+        mask: receives the sum of the outputs' masks, uint64 [size], not reduced modulo p.
+    """
+    hash_labels = _Hash(workspace, delta)
+    offset = np.tile(delta, workspace.size)
+    spare, buffers = workspace.spare, workspace.wires
+    wires = _input_wires(circuit, (garbler_zero, evaluator_zero), start, workspace.size)
+    gate = 0
+    for operation, left, right, out in circuit.gates.tolist():
+        if operation == XOR:
+            np.bitwise_xor(wires[left], wires[right], out=buffers[out])
+        else:
+            x, y = wires[left], wires[right]
+            if operation & LEFT_INVERTED:
+                x = np.bitwise_xor(x, offset, out=spare[0])
+            if operation & RIGHT_INVERTED:
+                y = np.bitwise_xor(y, offset, out=spare[1])
+            _garble_and(hash_labels(keys[gate], [x, y]), x, y, offset, ands[gate].reshape(2, -1), buffers[out], spare[2])
+            gate += 1
+        wires[out] = buffers[out]
+    mask[:] = 0
+    for i, (slot, inverted) in enumerate(circuit.outputs.tolist()):
+        zero = np.bitwise_xor(wires[slot], offset, out=spare[0]) if inverted else wires[slot]
+        hashes = hash_labels(keys[gate + i], [zero])
+        _garble_output(hashes, zero[::2] & ONE, i, modulus, ciphertexts[i], mask)
+
+
+def _garble_and(
+    hashes: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    offset: np.ndarray,
+    table: np.ndarray,
+    out: np.ndarray,
+    spare: np.ndarray,
+) -> None:
+    """The two half-gates of x AND y (Zahur, Rosulek, Evans, EUROCRYPT 2015, figure 2)."""
+    generator, generator_sum, evaluator, evaluator_sum = hashes
+    np.bitwise_xor(generator_sum, generator, out=generator_sum)
+    np.bitwise_xor(evaluator_sum, evaluator, out=evaluator_sum)
+    chosen = _colour_mask(y, spare)
+    np.bitwise_and(chosen, offset, out=out)
+    np.bitwise_xor(generator_sum, out, out=table[0])
+    np.bitwise_xor(evaluator_sum, x, out=table[1])
+    np.bitwise_and(chosen, evaluator_sum, out=out)
+    np.bitwise_xor(out, evaluator, out=out)
+    np.bitwise_xor(out, generator, out=out)
+    chosen = _colour_mask(x, spare)
+    np.bitwise_and(chosen, table[0], out=chosen)
+    np.bitwise_xor(out, chosen, out=out)
+
+
+def _garble_output(
+    hashes: np.ndarray, colour: np.ndarray, bit: int, modulus: int, ciphertext: np.ndarray, mask: np.ndarray
+) -> None:
+    """One output bit's ciphertext and its part of the mask; `colour` is that of the label of value 0."""
+    p, weight = np.uint64(modulus), np.uint64(1 << bit)
+    of_zero, of_one = (_scale(words[::2], p) for words in hashes)
+    # What the hash of the label of value 1 lacks. The other one's lack is its negative; colour 0 is to lack nothing.
+    lack = _reduce(_reduce(of_zero + (p - of_one), p) + weight, p)
+    mask += of_zero + colour * (p - lack)
+    ciphertext[:] = _reduce(lack + colour * (p - lack - lack), p)
+
+
+def evaluate(
+    workspace: Workspace,
+    circuit: Circuit,
+    keys: np.ndarray,
+    garbler_labels: np.ndarray,
+    evaluator_labels: np.ndarray,
+    start: int,
+    modulus: int,
+    ands: np.ndarray,
+    ciphertexts: np.ndarray,
+    outputs: np.ndarray,
+) -> None:
+    """Evaluate one chunk; `outputs` receives y + mask, uint64 [size], not reduced modulo p. Others as in `garble`."""
+    hash_labels = _Hash(workspace, None)
+    spare, buffers = workspace.spare[0], workspace.wires
+    wires = _input_wires(circuit, (garbler_labels, evaluator_labels), start, workspace.size)
+    gate = 0
+    for operation, left, right, out in circuit.gates.tolist():
+        if operation == XOR:
+            np.bitwise_xor(wires[left], wires[right], out=buffers[out])
+        else:
+            x, y = wires[left], wires[right]
+            _evaluate_and(hash_labels(keys[gate], [x, y]), x, y, ands[gate].reshape(2, -1), buffers[out], spare)
+            gate += 1
+        wires[out] = buffers[out]
+    outputs[:] = 0
+    for i, (slot, _) in enumerate(circuit.outputs.tolist()):
+        label = wires[slot]
+        outputs += _scale(hash_labels(keys[gate + i], [label])[0, ::2], np.uint64(modulus))
+        outputs += (label[::2] & ONE) * ciphertexts[i]
+
+
+def _evaluate_and(
+    hashes: np.ndarray, x: np.ndarray, y: np.ndarray, table: np.ndarray, out: np.ndarray, spare: np.ndarray
+) -> None:
+    np.bitwise_xor(table[1], x, out=out)
+    np.bitwise_and(out, _colour_mask(y, spare), out=out)
+    np.bitwise_xor(out, hashes[0], out=out)
+    np.bitwise_xor(out, hashes[1], out=out)
+    chosen = _colour_mask(x, spare)
+    np.bitwise_and(chosen, table[0], out=chosen)
+    np.bitwise_xor(out, chosen, out=out)
+
+
+def _input_wires(
+    circuit: Circuit, inputs: tuple[np.ndarray, np.ndarray], start: int, size: int
+) -> list[np.ndarray]:
+    """The labels in every slot: views of the inputs, and nothing in the slots that gates will fill."""
+    wires = [labels[start : start + size].reshape(-1) for party in inputs for labels in party]
+    return wires + [np.empty(0, np.uint64)] * (circuit.slot_count - len(wires))
+
+
+def _colour_mask(labels: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Both words all ones where the label's colour is 1, else zero."""
+    words = -(labels[::2] & ONE)
+    out[::2] = words
+    out[1::2] = words
+    return out
+
+
+def _scale(words: np.ndarray, modulus: np.uint64) -> np.ndarray:
+    """floor(word * p / 2^64): uniform words to residues, at most p / 2^64 away from uniform; p at most 2^32."""
+    low = (words & LOW_HALF) * modulus >> HALF
+    return (words >> HALF) * modulus + low >> HALF
+
+
+def _reduce(values: np.ndarray, modulus: np.uint64) -> np.ndarray:
+    """Values below 2 p modulo p: of v and v - p, which wraps around where v < p, the smaller one."""
+    return np.minimum(values, values - modulus)
+
+
+def transpose(rows: np.ndarray) -> np.ndarray:
+    """A bit matrix's columns as labels.
+
+    Args:
+        rows: uint64 [128, count / 64], bit 0 of word 0 first.
+
+    Returns:
+        uint64 [count, 2]; bit i of label j is bit j of row i.
+    """
+    width = rows.shape[1]
+    labels = np.empty((width, WORD_BITS, 2), np.uint64)
+    for start in range(0, width, TRANSPOSE_WORDS):
+        words = rows[:, start : start + TRANSPOSE_WORDS].copy()
+        _transpose_words(words)
+        labels[start : start + TRANSPOSE_WORDS] = words.reshape(2, WORD_BITS, -1).transpose(2, 1, 0)
+    return labels.reshape(-1, 2)
+
+
+def _transpose_words(words: np.ndarray) -> None:
+    """Transposes every 64 x 64 block in place: swaps quarters of halving size (Warren, Hacker's Delight, 7-3)."""
+    distance = WORD_BITS // 2
+    mask = (1 << distance) - 1
+    while distance:
+        shift = np.uint64(distance)
+        pairs = words.reshape(LABEL_BITS // (2 * distance), 2, distance, -1)
+        upper, lower = pairs[:, 0], pairs[:, 1]
+        swap = ((upper >> shift) ^ lower) & np.uint64(mask)
+        lower ^= swap
+        upper ^= swap << shift
+        distance //= 2
+        mask ^= mask << distance & (1 << WORD_BITS) - 1

@@ -1,0 +1,71 @@
+"""The latency of a linear layer: operation counts times measured seconds, bytes over the link."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.cipher import message_bytes, reply_bytes
+from autoprivacy.he.packing.coefficient import CoefficientPlan
+from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.profiling import OperationProfile
+
+
+@dataclass(frozen=True)
+class Link:
+    """The network between client and server.
+
+    Attributes:
+        bits_per_second: throughput.
+        round_trip_seconds: of a small message there and back; a layer is charged one.
+    """
+
+    bits_per_second: float
+    round_trip_seconds: float
+
+    def __post_init__(self) -> None:
+        if not self.bits_per_second > 0 or not self.round_trip_seconds >= 0:
+            raise UserError(f"link: {self}; expected a throughput above 0 and a round-trip time of 0 or more")
+
+    def seconds(self, count: int) -> float:
+        """Time that `count` bytes take, without the round trip."""
+        return 8 * count / self.bits_per_second
+
+
+def operation_counts(plan: CoefficientPlan) -> dict[str, int]:
+    """How often each operation of the profile happens in one evaluation of the layer."""
+    return {
+        "encrypt": plan.input_ciphertexts,
+        "load": plan.input_ciphertexts,
+        "product": plan.product_count,
+        "reply": plan.output_ciphertexts,
+        "decrypt": plan.output_ciphertexts,
+    }
+
+
+def layer_cost(
+    plan: CoefficientPlan, parameters: ParameterSet, profile: OperationProfile, link: Link
+) -> dict[str, float]:
+    """What one evaluation of a layer takes.
+
+    Returns:
+        The operation counts by name; bytes_up and bytes_down of ciphertexts as the cipher packs them;
+        compute_seconds, transfer_seconds (one round trip included) and their sum latency_seconds.
+
+    Raises:
+        UserError: the profile has no measurement at the parameters' n and number of primes.
+    """
+    counts = operation_counts(plan)
+    seconds = profile.seconds(parameters.polynomial_degree, len(parameters.primes))
+    bytes_up = message_bytes(parameters, plan.input_ciphertexts)
+    bytes_down = reply_bytes(parameters, plan.output_ciphertexts)
+    compute = sum(count * seconds[operation] for operation, count in counts.items())
+    transfer = link.seconds(bytes_up + bytes_down) + link.round_trip_seconds
+    return {
+        **counts,
+        "bytes_up": bytes_up,
+        "bytes_down": bytes_down,
+        "compute_seconds": compute,
+        "transfer_seconds": transfer,
+        "latency_seconds": compute + transfer,
+    }

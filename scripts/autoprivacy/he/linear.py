@@ -1,0 +1,128 @@
+"""A linear layer between client and server: Enc(r) up, Enc(M r - s) down (the paper's section 2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoprivacy.he.cipher import ClientCipher, ServerCipher
+from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
+from autoprivacy.he.noise import deployed_noise
+from autoprivacy.he.packing.coefficient import CoefficientPlan
+from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.ring import Ring
+from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
+from autoprivacy.secure_random import SecureRandom
+
+# Weight polynomials transformed at a time, so that the signed coefficients never stand in memory all at once.
+CHUNK = 64
+
+
+class ClientLinear:
+    """The client's part of one layer.
+
+    Args:
+        shape: the layer's public part.
+        plan: how it is packed.
+        cipher: the client's keys for the layer's parameter set; layers with the same set share it.
+    """
+
+    def __init__(self, shape: LayerShape, plan: CoefficientPlan, cipher: ClientCipher) -> None:
+        self.shape, self.plan, self.cipher = shape, plan, cipher
+        _check_agreement(shape, plan, cipher.parameters)
+
+    def encrypt(self, mask: np.ndarray) -> bytes:
+        """Enc(r) of residues modulo p, uint64 [C, H, W]."""
+        return self.cipher.encrypt(self.plan.encode_input(mask))
+
+    def decrypt(self, reply: bytes) -> np.ndarray:
+        """M r - s modulo p, uint64 [C_out, H_out, W_out], from the server's reply.
+
+        Raises:
+            ValueError: the reply's length is wrong or a residue is not below its prime.
+        """
+        return self.plan.decode_output(self.cipher.decrypt(reply, self.plan.output_ciphertexts))
+
+
+class ServerLinear:
+    """The server's part of one layer, the weights transformed once and used for every image and client.
+
+    Args:
+        layer: the layer with its weights.
+        plan: how it is packed.
+        parameters: the layer's parameter set.
+        flooding: how replies hide the weights.
+        target: the layer's target, which the flood `paper` is sized by.
+    """
+
+    def __init__(
+        self,
+        layer: LinearLayer,
+        plan: CoefficientPlan,
+        parameters: ParameterSet,
+        flooding: Flooding,
+        target: Target | None = None,
+    ) -> None:
+        _check_agreement(layer.shape, plan, parameters)
+        self.layer, self.plan, self.parameters = layer, plan, parameters
+        self.noise = deployed_noise(layer.weight_norm, parameters, flooding, target)
+        self._ring = Ring(parameters.polynomial_degree, parameters.primes)
+        self._inputs, self._outputs = plan.products
+        self._weights = self._transform(plan.encode_weights(layer.weight))
+
+    def _transform(self, polynomials: np.ndarray) -> np.ndarray:
+        """Weight polynomials int64 [P, n] in NTT form, uint64 [P, k, n]."""
+        weights = np.empty((len(polynomials), len(self.parameters.primes), self.plan.degree), np.uint64)
+        for start in range(0, len(polynomials), CHUNK):
+            part = slice(start, start + CHUNK)
+            weights[part] = self._ring.forward(self._ring.reduce(polynomials[part]))
+        return weights
+
+    def evaluate(self, cipher: ServerCipher, message: bytes, mask: np.ndarray) -> bytes:
+        """Enc(M r - s) for Enc(r).
+
+        Args:
+            cipher: the client's public key under the layer's parameter set.
+            message: what `ClientLinear.encrypt` gave.
+            mask: s, uint64 residues modulo p, [C_out, H_out, W_out]; uniform and never used before.
+
+        Raises:
+            ValueError: the message's length is wrong or a residue is not below its prime.
+        """
+        return self.finish(cipher, self.multiply(cipher.load(message, self.plan.input_ciphertexts)), mask)
+
+    def multiply(self, ciphertexts: np.ndarray) -> np.ndarray:
+        """The products with the weights: uint64 [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
+        polynomial = ciphertexts.shape[1:]
+        blocks = ciphertexts.reshape(self.plan.input_blocks, self.plan.bands, *polynomial)
+        sums = self._ring.multiply_accumulate(
+            blocks, self._weights, self._inputs, self._outputs, self.plan.output_blocks
+        )
+        return sums.reshape(self.plan.output_ciphertexts, *polynomial)
+
+    def finish(self, cipher: ServerCipher, sums: np.ndarray, mask: np.ndarray) -> bytes:
+        """The reply: s subtracted, what is no output masked uniformly, re-randomised and flooded."""
+        random = SecureRandom()  # one a call: calls may run in several threads
+        masks = self._masks(mask, random)
+        if self.noise.flood <= WIDEST_GAUSSIAN:
+            return cipher.reply(sums, masks, self.noise.flood)
+        flooded = sums.copy()
+        flood = wide_flood(self._ring, len(sums), self.noise.flood, random)
+        flooded[:, 0] = self._ring.add(flooded[:, 0], flood)
+        return cipher.reply(flooded, masks, 0.0)
+
+    def _masks(self, mask: np.ndarray, random: SecureRandom) -> np.ndarray:
+        """What is added to each coefficient, uint64 [output ciphertexts, n]: -s at outputs, elsewhere uniform."""
+        p = self.parameters.plaintext_modulus
+        if mask.dtype != np.uint64 or mask.shape != self.layer.shape.output_shape or int(mask.max()) >= p:
+            raise ValueError(f"mask: expected uint64 {self.layer.shape.output_shape} below {p}")
+        masks = random.below(p, (self.plan.output_ciphertexts, self.plan.degree))
+        masks.reshape(-1)[self.plan.output_positions] = (np.uint64(p) - mask.reshape(-1)) % np.uint64(p)
+        return masks
+
+
+def _check_agreement(shape: LayerShape, plan: CoefficientPlan, parameters: ParameterSet) -> None:
+    if plan.shape != shape or plan.degree != parameters.polynomial_degree:
+        raise ValueError(
+            f"layer {shape.name}: a plan of {plan.shape.name} at n = {plan.degree} with parameters of "
+            f"n = {parameters.polynomial_degree}"
+        )

@@ -1,0 +1,167 @@
+"""Measured seconds of every operation of coefficient packing on this machine, over n and the number of primes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.cipher import ClientCipher, ServerCipher
+from autoprivacy.he.linear import ClientLinear, ServerLinear
+from autoprivacy.he.packing.coefficient import CoefficientPlan
+from autoprivacy.he.parameters import Flooding, ParameterSet
+from autoprivacy.he.ring import ntt_primes
+from autoprivacy.he.security import max_log2_q
+from autoprivacy.provenance import provenance
+from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
+from autoprivacy.storage import read_json, write_json
+
+FORMAT_VERSION = 1
+# encrypt, decrypt: the client, one ciphertext, encoding included. load, reply: the server, one ciphertext. product:
+# one ciphertext times one weight polynomial, added up.
+OPERATIONS = ("encrypt", "load", "product", "reply", "decrypt")
+QUARTILES = ("median", "lower_quartile", "upper_quartile")
+# No prime below this: with a plaintext modulus of 17 bits and the noise of any layer nothing smaller serves.
+MINIMUM_PRIME_BITS = 24
+MAXIMUM_PRIME_BITS = 60
+# A plaintext modulus and weights of the usual size; no operation's time hangs on them.
+PLAINTEXT_MODULUS = 1 << 17
+LARGEST_WEIGHT = 127
+# The layer that is timed: input ciphertexts, bounds on output ciphertexts, and bytes of transformed weights. These
+# are to exceed the caches, as a network's weights do.
+INPUTS = 32
+OUTPUTS = (2, 64)
+WEIGHT_BYTES = 48 << 20
+
+
+@dataclass(frozen=True)
+class OperationProfile:
+    """Seconds per operation.
+
+    Attributes:
+        table: (n, number of primes) -> operation -> median, lower_quartile, upper_quartile in seconds.
+        provenance: machine and versions.
+    """
+
+    table: dict[tuple[int, int], dict[str, dict[str, float]]]
+    provenance: dict[str, Any]
+
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """The polynomial degrees measured, ascending."""
+        return tuple(sorted({degree for degree, _ in self.table}))
+
+    def __contains__(self, key: tuple[int, int]) -> bool:
+        return key in self.table
+
+    def seconds(self, degree: int, prime_count: int) -> dict[str, float]:
+        """Median seconds by operation; UserError where nothing was measured."""
+        if (degree, prime_count) not in self.table:
+            raise UserError(
+                f"profile: no measurement at n = {degree} with {prime_count} primes; it has {sorted(self.table)}; "
+                "add them to the config's hardware part and profile again"
+            )
+        return {operation: times["median"] for operation, times in self.table[degree, prime_count].items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON."""
+        rows = [
+            {"polynomial_degree": degree, "primes": count, "seconds": times}
+            for (degree, count), times in sorted(self.table.items())
+        ]
+        write_json(path, {"format": FORMAT_VERSION, "operations": rows, "provenance": self.provenance})
+
+    @classmethod
+    def load(cls, path: str | Path) -> OperationProfile:
+        """Read what `save` wrote; UserError when it is damaged."""
+        value = read_json(path)
+        try:
+            if value["format"] != FORMAT_VERSION:
+                raise UserError(f"{path}: profile format {value['format']}; expected {FORMAT_VERSION}; profile again")
+            table = {
+                (int(row["polynomial_degree"]), int(row["primes"])): {
+                    operation: {name: float(row["seconds"][operation][name]) for name in QUARTILES}
+                    for operation in OPERATIONS
+                }
+                for row in value["operations"]
+            }
+            return cls(table, value["provenance"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: not a profile: {type(error).__name__} {error}; profile again") from None
+
+
+def admissible_parameters(degree: int, prime_count: int) -> ParameterSet | None:
+    """The widest secure set with that many equal primes; None where the primes would be too small to serve."""
+    bits = min(MAXIMUM_PRIME_BITS, max_log2_q(degree) // prime_count)
+    if bits < MINIMUM_PRIME_BITS:
+        return None
+    return ParameterSet(PLAINTEXT_MODULUS, degree, ntt_primes(1 << bits, degree, prime_count))
+
+
+def profile(degrees: Iterable[int], prime_counts: Iterable[int], repeats: int) -> OperationProfile:
+    """Time every operation at every admissible pair of n and number of primes.
+
+    Nothing else should run on the machine meanwhile.
+
+    Args:
+        degrees: polynomial degrees.
+        prime_counts: numbers of primes of q; pairs that are insecure or pointless are left out.
+        repeats: timings of each operation, after one that does not count.
+    """
+    if repeats < 1:
+        raise UserError(f"profile: {repeats} repeats; expected at least 1")
+    degrees, prime_counts = list(degrees), list(prime_counts)
+    table = {}
+    for degree in degrees:
+        for count in prime_counts:
+            parameters = admissible_parameters(degree, count)
+            if parameters is not None:
+                table[degree, count] = _measure(parameters, repeats)
+    settings = {"degrees": degrees, "prime_counts": prime_counts, "repeats": repeats}
+    return OperationProfile(table, provenance(settings))
+
+
+def _measure(parameters: ParameterSet, repeats: int) -> dict[str, dict[str, float]]:
+    """The times at one set, by evaluating a layer of 1x1 filters whose every channel fills a ciphertext."""
+    degree = parameters.polynomial_degree
+    outputs = WEIGHT_BYTES // (8 * degree * len(parameters.primes) * INPUTS)
+    outputs = min(max(outputs, OUTPUTS[0]), OUTPUTS[1])
+    shape = LayerShape("profile", "convolution", (INPUTS, degree // 32, 32), outputs, (1, 1))
+    generator = np.random.default_rng(0)  # weights of a layer that exists for its timing alone
+    weight = generator.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, (outputs, INPUTS, 1, 1))
+    plan = CoefficientPlan(shape, degree, 1, 1, degree // 32)
+    client = ClientLinear(shape, plan, ClientCipher(parameters))
+    server = ServerLinear(
+        LinearLayer(shape, weight, np.zeros(outputs, np.int64)), plan, parameters, Flooding("statistical")
+    )
+    cipher = ServerCipher(parameters, client.cipher.public_key())
+    image = generator.integers(0, PLAINTEXT_MODULUS, shape.input_shape).astype(np.uint64)
+    mask = generator.integers(0, PLAINTEXT_MODULUS, shape.output_shape).astype(np.uint64)
+    message = client.encrypt(image)
+    ciphertexts = cipher.load(message, INPUTS)
+    sums = server.multiply(ciphertexts)
+    reply = server.finish(cipher, sums, mask)
+    client.decrypt(reply)
+    return {
+        "encrypt": _quartiles(lambda: client.encrypt(image), INPUTS, repeats),
+        "load": _quartiles(lambda: cipher.load(message, INPUTS), INPUTS, repeats),
+        "product": _quartiles(lambda: server.multiply(ciphertexts), plan.product_count, repeats),
+        "reply": _quartiles(lambda: server.finish(cipher, sums, mask), outputs, repeats),
+        "decrypt": _quartiles(lambda: client.decrypt(reply), outputs, repeats),
+    }
+
+
+def _quartiles(operation: Callable[[], object], count: int, repeats: int) -> dict[str, float]:
+    """Seconds of one of the `count` operations that a call makes."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        operation()
+        times.append((time.perf_counter() - start) / count)
+    lower, median, upper = np.percentile(times, (25, 50, 75))
+    return dict(zip(QUARTILES, (float(median), float(lower), float(upper)), strict=True))

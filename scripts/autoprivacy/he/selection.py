@@ -1,0 +1,301 @@
+"""Parameter selection: the cheapest secure parameter set that meets a target, per layer or for a whole network.
+
+The schemes: `delphi` (one published set), `darl` (one set for the network, from average-case noise), `layerwise` (a
+set per layer, which is what AutoPrivacy's search chooses targets for).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.encoding import MAXIMUM_PLAINTEXT_BITS
+from autoprivacy.he.latency import Link, layer_cost
+from autoprivacy.he.noise import decryption_error_rate, deployed_noise, reply_noise, required_log2_q, tau_of, z_of
+from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
+from autoprivacy.he.parameters import DEGREES, Flooding, ParameterSet, Target
+from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, ntt_primes, primes_for
+from autoprivacy.he.profiling import OperationProfile
+from autoprivacy.he.security import security_bits
+from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
+from autoprivacy.provenance import provenance
+from autoprivacy.quantization.integer_network import IntegerNetwork, LayerShape, LinearLayer, sign_threshold
+
+# The paper's Table 1, row DELPHI: log p = 22, log n = 13, log q = 180 = 3 x 60.
+DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE, DELPHI_PRIMES, DELPHI_PRIME_BITS = 22, 1 << 13, 3, 60
+# The paper's section 2: flooding quadruples n and triples log q.
+PAPER_DEGREE_FACTOR, PAPER_BITS_FACTOR = 4, 3
+
+Choice = tuple[ParameterSet, CoefficientPlan, dict[str, float]]
+
+
+def plaintext_modulus(
+    maximum: int,
+    minimum: int,
+    bits: int | None = None,
+    degree_for_batching: int = DELPHI_DEGREE,
+    power_of_two: bool = False,
+) -> int:
+    """The plaintext modulus p of the fewest bits (or of `bits`) that holds a signed range.
+
+    Residues with the top bit set are negative (`to_signed`), so p of k bits holds p - 2^(k-1) negative numbers and
+    2^(k-1) others. p is the largest prime of its k bits that is == 1 mod 2n, or 2^k.
+
+    Args:
+        maximum, minimum: the largest and the smallest number to be held.
+        bits: k; None takes the fewest.
+        degree_for_batching: n, a power of two.
+        power_of_two: take 2^k.
+
+    Raises:
+        UserError: `bits` are too few, or more than the encoding takes are needed.
+    """
+    sizes = range(2, MAXIMUM_PLAINTEXT_BITS + 1) if bits is None else (bits,)
+    for size in sizes:
+        modulus = 1 << size if power_of_two else _batching_prime(size, degree_for_batching)
+        if modulus is None or modulus >> MAXIMUM_PLAINTEXT_BITS:
+            continue
+        if maximum < sign_threshold(modulus) and minimum >= sign_threshold(modulus) - modulus:
+            return modulus
+    kind = "a power of two" if power_of_two else f"a prime == 1 mod {2 * degree_for_batching}"
+    raise UserError(
+        f"plaintext modulus of {bits or f'at most {MAXIMUM_PLAINTEXT_BITS}'} bits, {kind}: does not hold {minimum} to "
+        f"{maximum}; allow more bits, or make accumulators smaller"
+    )
+
+
+def _batching_prime(bits: int, degree: int) -> int | None:
+    """The largest prime of exactly that many bits that is == 1 mod 2n."""
+    try:
+        prime = ntt_primes(1 << bits, degree, 1)[0]
+    except UserError:
+        return None
+    return prime if prime.bit_length() == bits else None
+
+
+def select_layer(
+    layer: LinearLayer,
+    target: Target,
+    p: int,
+    flooding: Flooding,
+    profile: OperationProfile,
+    link: Link,
+    maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+) -> Choice:
+    """The set and tiling of least predicted latency that meet a layer's target, and what is predicted for them.
+
+    Args:
+        layer: the layer with its weights, whose 2-norm the noise grows by.
+        target: the error rate or noise that it tolerates.
+        p: the plaintext modulus.
+        flooding: how replies hide the weights.
+        profile, link: what latency is predicted with; n and prime counts that the profile lacks are not considered.
+        maximum_prime_bits: no prime of q is larger.
+
+    Returns:
+        The set, the packing plan, and the numbers that `predict` lists.
+
+    Raises:
+        UserError: no secure set that the profile covers meets the target.
+    """
+    sets = secure_sets(layer.weight_norm, target, p, flooding, profile, maximum_prime_bits)
+    choices = [
+        (parameters, plan, predict(layer, target, parameters, plan, flooding, profile, link))
+        for parameters in sets
+        if (plan := cheapest_plan(layer.shape, parameters, profile, link)) is not None
+    ]
+    if not choices:
+        raise UserError(_nothing_meets(f"layer {layer.shape.name}", target, p, flooding, profile))
+    return min(choices, key=lambda choice: choice[2]["latency_seconds"])
+
+
+def secure_sets(
+    weight_norm: float,
+    target: Target,
+    p: int,
+    flooding: Flooding,
+    profile: OperationProfile,
+    maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+) -> list[ParameterSet]:
+    """For every n the smallest q that meets the target, where that is secure and profiled.
+
+    Under flooding `paper` it is first the smallest q without a flood, then three times its bits at four times n.
+    """
+    paper = flooding.kind == "paper"
+    sets = []
+    for degree in DEGREES:
+        noise = reply_noise(degree, weight_norm, Flooding("none") if paper else flooding)
+        parameters = _secure_set(p, degree, required_log2_q(target.z, p, noise.total), maximum_prime_bits)
+        if parameters is not None and paper:
+            log2_q = PAPER_BITS_FACTOR * parameters.log2_q
+            parameters = _secure_set(p, PAPER_DEGREE_FACTOR * degree, log2_q, maximum_prime_bits)
+        if parameters is not None and (parameters.polynomial_degree, len(parameters.primes)) in profile:
+            sets.append(parameters)
+    return sets
+
+
+def _secure_set(p: int, degree: int, log2_q: float, maximum_prime_bits: int) -> ParameterSet | None:
+    """The smallest q of at least that size at n; None where it is insecure, no modulus, or there are no such primes."""
+    try:
+        return ParameterSet(p, degree, primes_for(log2_q, degree, maximum_prime_bits))
+    except UserError:
+        return None
+
+
+@cache
+def _plans(shape: LayerShape, degree: int) -> tuple[CoefficientPlan, ...]:
+    return tuple(admissible_plans(shape, degree))
+
+
+def cheapest_plan(
+    shape: LayerShape, parameters: ParameterSet, profile: OperationProfile, link: Link
+) -> CoefficientPlan | None:
+    """The tiling of least predicted latency under a set; None where not even one row fits n."""
+    plans = _plans(shape, parameters.polynomial_degree)
+    return min(plans, key=lambda plan: layer_cost(plan, parameters, profile, link)["latency_seconds"], default=None)
+
+
+def predict(
+    layer: LinearLayer,
+    target: Target,
+    parameters: ParameterSet,
+    plan: CoefficientPlan,
+    flooding: Flooding,
+    profile: OperationProfile,
+    link: Link,
+) -> dict[str, float]:
+    """What is predicted for a layer as deployed.
+
+    Returns:
+        log2_noise (of the standard deviation, all parts), z, tau in accumulator LSBs, decryption_error_rate per
+        coefficient, security_bits, and what `layer_cost` lists.
+    """
+    total = deployed_noise(layer.weight_norm, parameters, flooding, target).total
+    z = z_of(parameters.q, parameters.plaintext_modulus, total)
+    return {
+        "log2_noise": math.log2(total),
+        "z": z,
+        "tau": tau_of(parameters.q, parameters.plaintext_modulus, total),
+        "decryption_error_rate": decryption_error_rate(z),
+        "security_bits": security_bits(parameters.polynomial_degree, parameters.log2_q),
+        **layer_cost(plan, parameters, profile, link),
+    }
+
+
+def layer_policy(
+    layer: LinearLayer,
+    target: Target,
+    p: int,
+    flooding: Flooding,
+    profile: OperationProfile,
+    link: Link,
+    maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+) -> LayerPolicy:
+    """`select_layer`'s choice as a policy holds it."""
+    parameters, plan, predicted = select_layer(layer, target, p, flooding, profile, link, maximum_prime_bits)
+    return LayerPolicy(layer.shape.name, target, parameters, predicted, plan.tiling)
+
+
+def delphi(network: IntegerNetwork, name: str, flooding: Flooding, profile: OperationProfile, link: Link) -> Policy:
+    """DELPHI's published set for every layer: log p = 22, n = 2^13, log q = 180 in three primes (the paper's Table 1).
+
+    Its target is 2^-40, which it surpasses by far: under statistical flooding it makes no errors at all.
+    """
+    p = ntt_primes(1 << DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE, 1)[0]
+    primes = ntt_primes(1 << DELPHI_PRIME_BITS, DELPHI_DEGREE, DELPHI_PRIMES)
+    parameters = ParameterSet(p, DELPHI_DEGREE, primes)
+    return _uniform("delphi", network, name, parameters, flooding, profile, link)
+
+
+def darl(
+    network: IntegerNetwork,
+    name: str,
+    p: int,
+    flooding: Flooding,
+    profile: OperationProfile,
+    link: Link,
+    maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+) -> Policy:
+    """One set for the network, the cheapest that gives every layer an error rate of 2^-40 by average-case noise.
+
+    After DARL (Bian, Hiromoto, Sato, DATE 2019), with p from the calibrated range of accumulators.
+
+    Raises:
+        UserError: no secure set that the profile covers meets the target in every layer.
+    """
+    worst = max(layer.weight_norm for layer in network.layers.values())
+    policies = [
+        _uniform("darl", network, name, parameters, flooding, profile, link)
+        for parameters in secure_sets(worst, EXACT_TARGET, p, flooding, profile, maximum_prime_bits)
+        if all(_plans(layer, parameters.polynomial_degree) for layer in network.architecture.layers)
+    ]
+    if not policies:
+        raise UserError(_nothing_meets(f"network {name}", EXACT_TARGET, p, flooding, profile))
+    return min(policies, key=lambda policy: policy.predicted["latency_seconds"])
+
+
+def layerwise(
+    network: IntegerNetwork,
+    name: str,
+    p: int,
+    targets: Mapping[str, Target],
+    flooding: Flooding,
+    profile: OperationProfile,
+    link: Link,
+    scheme: str = "autoprivacy",
+    maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+) -> Policy:
+    """A set per layer: for each the cheapest that meets its own target.
+
+    Raises:
+        UserError: a layer has no target, or no secure set that the profile covers meets it.
+    """
+    names = [shape.name for shape in network.architecture.layers]
+    if set(targets) != set(names):
+        raise UserError(f"policy {scheme} of {name}: targets for {sorted(targets)}; the network has {names}")
+    layers = tuple(
+        layer_policy(network.layers[layer], targets[layer], p, flooding, profile, link, maximum_prime_bits)
+        for layer in names
+    )
+    return _policy(scheme, name, flooding, layers)
+
+
+def _uniform(
+    scheme: str,
+    network: IntegerNetwork,
+    name: str,
+    parameters: ParameterSet,
+    flooding: Flooding,
+    profile: OperationProfile,
+    link: Link,
+) -> Policy:
+    """A policy with one set for all layers, each with its own best tiling; the target is 2^-40."""
+    layers = []
+    for shape in network.architecture.layers:
+        plan = cheapest_plan(shape, parameters, profile, link)
+        if plan is None:
+            raise UserError(f"layer {shape.name}: a row of one channel does not fit n = {parameters.polynomial_degree}")
+        layer = network.layers[shape.name]
+        predicted = predict(layer, EXACT_TARGET, parameters, plan, flooding, profile, link)
+        layers.append(LayerPolicy(shape.name, EXACT_TARGET, parameters, predicted, plan.tiling))
+    return _policy(scheme, name, flooding, tuple(layers))
+
+
+def _policy(scheme: str, name: str, flooding: Flooding, layers: tuple[LayerPolicy, ...]) -> Policy:
+    totals = {
+        key: sum(layer.predicted[key] for layer in layers)
+        for key in ("latency_seconds", "compute_seconds", "transfer_seconds", "bytes_up", "bytes_down")
+    }
+    return Policy(name, scheme, "coefficient", flooding, layers, totals, provenance())
+
+
+def _nothing_meets(what: str, target: Target, p: int, flooding: Flooding, profile: OperationProfile) -> str:
+    wish = f"tau {target.tau:g}"
+    if target.decryption_error_rate is not None:
+        wish = f"a decryption error rate of 2^{math.log2(target.decryption_error_rate):g}"
+    return (
+        f"{what}: no secure set with p = {p} gives {wish} under flooding {flooding.kind} among the profile's "
+        f"{sorted(profile.table)} (n, primes); profile larger n or more primes, or flood less"
+    )

@@ -1,0 +1,177 @@
+"""The figures of the report, in the shape of the paper's Figures 1(a) and 6, and the history of the search.
+
+Each function returns a matplotlib figure that is readable at 1000 pixels of width; `save` writes it as SVG and PNG.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+
+from autoprivacy.errors import UserError
+from autoprivacy.report.results import SCHEMES, ResultFile, scheme
+from autoprivacy.report.tables import OTHER, cpu_seconds_by_kind
+from autoprivacy.report.text import significant
+from autoprivacy.storage import atomic_write
+
+WIDTH = 10.0  # inches; at DPI this is 1000 pixels
+DPI = 100
+STYLE: Any = {  # mypy: matplotlib types the keys one by one
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
+    "font.size": 10,
+    "axes.labelsize": 10,
+    "axes.titlesize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "autoprivacy",  # the same results give the same bytes
+}
+
+# Kinds of work in the order in which bars stack them: label, colour (palette of Okabe and Ito, and greys).
+KINDS = {
+    "he": ("HE", "#0072B2"),
+    "garbling": ("garbling and evaluating", "#E69F00"),
+    "ot": ("oblivious transfer", "#009E73"),
+    "linear": ("linear layers in clear", "#CC79A7"),
+    "waiting": ("waiting and receiving", "#666666"),
+    OTHER: ("other", "#BBBBBB"),
+}
+_PHASES = ("offline", "online")
+_CROWDED = 12  # so many layer names no longer fit side by side
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `path`.svg and `path`.png; dates and versions stay out, so equal results make equal files."""
+    FigureCanvasAgg(figure)
+    with mpl.rc_context(STYLE):  # the SVG writer reads its settings when it writes
+        with atomic_write(path.with_suffix(".svg")) as stream:
+            empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            figure.savefig(stream, format="svg", metadata=empty)
+        with atomic_write(path.with_suffix(".png")) as stream:
+            figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, [axis for line in axes for axis in line]
+
+
+def parameters_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Polynomial degree and ciphertext modulus per layer under each scheme (the shape of the paper's Figure 6).
+
+    Args:
+        rows: those of `tables.parameters_rows` that belong to one network.
+    """
+    by_scheme: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_scheme.setdefault(row["scheme"], []).append(row)
+    layers = [row["layer"] for row in next(iter(by_scheme.values()))]
+    for name, own in by_scheme.items():
+        if [row["layer"] for row in own] != layers:
+            raise UserError(f"policy {name} of {rows[0]['network']}: layers differ from the first policy's {layers}")
+    with mpl.rc_context(STYLE):
+        figure, (degree, modulus) = _panels(2, 1, 5.2, sharex=True)
+        for name, own in by_scheme.items():
+            _draw_scheme(degree, name, [math.log2(row["polynomial_degree"]) for row in own])
+            _draw_scheme(modulus, name, [row["log2_q"] for row in own])
+        _label_layers(degree, modulus, layers)
+        figure.legend(*degree.get_legend_handles_labels(), loc="outside upper center", ncols=len(by_scheme))
+    return figure
+
+
+def _draw_scheme(axis: Axes, name: str, values: Sequence[float]) -> None:
+    look = scheme(name)
+    axis.plot(
+        range(len(values)),
+        values,
+        label=name,
+        color=look.colour,
+        linestyle=look.line,
+        linewidth=1.4,
+        drawstyle="steps-mid",
+        marker=look.marker,
+        markersize=look.size,
+        markerfacecolor="none",
+    )
+
+
+def _label_layers(degree: Axes, modulus: Axes, layers: Sequence[str]) -> None:
+    degree.set_ylabel("polynomial degree,\nlog2 n")
+    degree.yaxis.set_major_locator(MultipleLocator(1))
+    bottom, top = degree.get_ylim()
+    degree.set_ylim(bottom - 0.3, top + 0.3)
+    modulus.set_ylabel("ciphertext modulus,\nlog2 q (bits)")
+    modulus.set_ylim(bottom=0)
+    modulus.set_xlabel("linear layer")
+    modulus.set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > _CROWDED else 0)
+    for axis in (degree, modulus):
+        axis.grid(axis="y")
+        axis.set_xlim(-0.6, len(layers) - 0.4)
+
+
+def breakdown_figure(measurements: Sequence[ResultFile]) -> Figure:
+    """CPU seconds of both parties per image by kind of work, offline and online (the shape of Figure 1(a))."""
+    names = [f"{measurement.network}, {measurement.scheme}" for measurement in measurements]
+    with mpl.rc_context(STYLE):
+        figure, axes = _panels(1, 2, 1.6 + 0.45 * len(names), sharey=True)
+        for axis, phase in zip(axes, _PHASES, strict=True):
+            _draw_breakdown(axis, [cpu_seconds_by_kind(measurement, phase) for measurement in measurements])
+            axis.set_title(phase)
+            axis.set_xlabel("CPU seconds per image, both parties")
+        axes[0].set_yticks(range(len(names)), names)
+        axes[0].invert_yaxis()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(KINDS))
+    return figure
+
+
+def _draw_breakdown(axis: Axes, breakdowns: Sequence[Mapping[str, float]]) -> None:
+    unknown = {kind for breakdown in breakdowns for kind in breakdown} - set(KINDS)
+    if unknown:
+        raise UserError(f"measurement: kinds of work {sorted(unknown)}; expected {', '.join(KINDS)}")
+    left = [0.0] * len(breakdowns)
+    for kind, (label, colour) in KINDS.items():
+        widths = [breakdown.get(kind, 0.0) for breakdown in breakdowns]
+        axis.barh(range(len(widths)), widths, left=left, height=0.68, label=label, color=colour)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    for position, total in enumerate(left):
+        axis.annotate(significant(total), (total, position), (4, 0), textcoords="offset points", va="center", size=9)
+    axis.set_xlim(0, max(left) * 1.12)  # room for the totals
+    axis.grid(axis="x")
+    axis.tick_params(axis="y", length=0)
+
+
+def search_figure(episodes: Sequence[Mapping[str, Any]]) -> Figure:
+    """Reward of each episode and the best so far; below, the predicted latency of each episode's policy."""
+    numbers = [row["episode"] for row in episodes]
+    colour = SCHEMES["autoprivacy"].colour
+    with mpl.rc_context(STYLE):
+        figure, (reward, latency) = _panels(2, 1, 5.2, sharex=True)
+        dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 3.5, "color": "#0072B2"}
+        reward.plot(numbers, [row["reward"] for row in episodes], label="one episode's policy", **dots)
+        best = [row["best_reward"] for row in episodes]
+        reward.plot(numbers, best, label="best so far", color=colour, linewidth=1.4, drawstyle="steps-post")
+        latency.plot(numbers, [row["latency_seconds"] for row in episodes], **dots)
+        reward.set_ylabel("reward\n(\N{MINUS SIGN}error, as a fraction)")
+        latency.set_ylabel("predicted latency\nof linear layers (s)")
+        latency.set_xlabel("episode")
+        latency.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axis in (reward, latency):
+            axis.grid(axis="y")
+        figure.legend(*reward.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure

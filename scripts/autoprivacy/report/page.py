@@ -1,0 +1,296 @@
+"""The report page: one HTML file that carries its figures and style and needs no network."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from autoprivacy.errors import UserError
+from autoprivacy.report import tables
+from autoprivacy.report.comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
+from autoprivacy.report.results import ResultFile, by_network
+from autoprivacy.report.text import change, power_of_two, significant
+
+TEMPLATE = Path(__file__).with_name("template.html.j2")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the page is made from.
+
+    Attributes:
+        name: of the study.
+        measurements, policies: the JSON results.
+        accuracy: rows of accuracy.csv.
+        quantization: per network the rows of its CSV file.
+        search: per network that was searched the rows of its CSV file.
+        profile: the hardware profile; its provenance names the machine.
+        paper: config/paper.yaml.
+        figures: the folder of the SVG files.
+        made: `provenance.provenance()` of the run that makes the page.
+    """
+
+    name: str
+    measurements: Sequence[ResultFile]
+    policies: Sequence[ResultFile]
+    accuracy: Sequence[Mapping[str, Any]]
+    quantization: Mapping[str, Sequence[Mapping[str, Any]]]
+    search: Mapping[str, Sequence[Mapping[str, Any]]]
+    profile: ResultFile
+    paper: Mapping[str, Any]
+    figures: Path
+    made: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of cells; the first `text_columns` are words, the others numbers."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_columns: int = 1
+
+
+@dataclass(frozen=True)
+class FigureBox:
+    """A figure and what it shows."""
+
+    svg: Markup
+    caption: str
+
+
+def render(study: Study) -> str:
+    """The page as HTML; UserError when a result or figure is missing or has no sense."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    rows = tables.table2_rows(study.measurements, study.accuracy)
+    networks = list(by_network(study.measurements))
+    return environment.get_template(TEMPLATE.name).render(
+        study=study,
+        cpu=study.profile.get("provenance", "cpu"),
+        settings=", ".join(dict.fromkeys(row["network_setting"] for row in rows)),
+        networks=networks,
+        images=sorted({row["images"] for row in rows}),
+        table2=Table(*tables.table2_cells(rows), text_columns=tables.TABLE2_TEXT_COLUMNS),
+        table2_note=tables.TABLE2_NOTE,
+        comparison=Table(*comparison_cells(rows, study.paper), text_columns=2),
+        sentences=comparison_sentences(rows, study.paper),
+        contradictions=contradictions(study.paper, networks),
+        breakdown=FigureBox(_svg(study, "breakdown", "CPU seconds by kind of work"), _breakdown_caption(study)),
+        agreement=agreement_table(study),
+        accuracy=accuracy_table(study),
+        paper_parameters=_plain(study.paper["table1"], "scheme"),
+        sections=[_network_section(study, network) for network in networks],
+        provenance=provenance_table(study),
+        warnings=provenance_warnings(study),
+    )
+
+
+def _network_section(study: Study, network: str) -> dict[str, Any]:
+    """Everything that the page shows of one network's parameters."""
+    if network not in study.quantization:
+        raise UserError(f"quantization: no table for network {network}; got {', '.join(study.quantization) or 'none'}")
+    rows = tables.parameters_rows([policy for policy in study.policies if policy.network == network])
+    if not rows:
+        raise UserError(f"policies: none for network {network}; select its parameters again")
+    name = f"parameters-{network}"
+    section = {
+        "network": network,
+        "parameters_figure": FigureBox(
+            _svg(study, name, f"parameters per layer, {network}"), _parameters_caption(rows)
+        ),
+        "parameters": parameters_table(rows),
+        "quantization": _plain(study.quantization[network], "name"),
+        "search_figure": None,
+        "search": None,
+    }
+    if network in study.search:
+        episodes = study.search[network]
+        figure = FigureBox(_svg(study, f"search-{network}", f"search history, {network}"), _search_caption(episodes))
+        section |= {"search_figure": figure, "search": search_table(episodes)}
+    return section
+
+
+def agreement_table(study: Study) -> Table:
+    """Whether the secure outputs equal the integer network's bit for bit."""
+    header = ["network", "scheme", "verdict", "images", "images differing", "outputs differing"]
+    header += ["largest difference", "predictions differing"]
+    rows = []
+    for row in tables.agreement_rows(study.measurements):
+        verdict = {
+            (True, False): "equal bit for bit, as promised",
+            (True, True): "DIFFERENT, although equality was promised",
+            (False, False): "equal on these images (not promised)",
+            (False, True): "different (equality was not promised)",
+        }[row["exact"], row["images_differing"] > 0]
+        counts = ("images", "images_differing", "outputs_differing", "largest_difference", "predictions_differing")
+        rows.append([row["network"], row["scheme"], verdict, *(str(row[key]) for key in counts)])
+    return Table(header, rows, text_columns=3)
+
+
+def accuracy_table(study: Study) -> Table:
+    """Every row of accuracy.csv, beside the integer network's under the same scheme."""
+    header = ["network", "scheme", "stage", "accuracy (%)", "against integer (points)", "images"]
+    integer = {
+        (row["network"], row["scheme"]): row["accuracy_percent"] for row in study.accuracy if row["stage"] == "integer"
+    }
+    rows = []
+    for row in study.accuracy:
+        reference = integer.get((row["network"], row["scheme"]))
+        apart = reference is None or row["stage"] == "integer"
+        rows.append(
+            [
+                *(str(row[key]) for key in ("network", "scheme", "stage")),
+                f"{row['accuracy_percent']:.2f} ± {row['interval_percent']:.2f}",
+                NOT_KNOWN if apart else f"{row['accuracy_percent'] - reference:+.2f}",
+                f"{row['images']:.0f}",
+            ]
+        )
+    return Table(header, rows, text_columns=3)
+
+
+def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The parameters per layer for people."""
+    header = ["scheme", "layer", "p", "n", "primes", "log2 q", "security (bits)", "target", "predicted error rate"]
+    header += ["tau", "z", "latency (ms)", "up (kB)", "down (kB)"]
+
+    def cell(value: float | None, factor: float = 1.0) -> str:
+        return NOT_KNOWN if value is None else significant(value * factor)
+
+    def line(row: Mapping[str, Any]) -> list[str]:
+        rate, target = row["predicted_decryption_error_rate"], row["target_decryption_error_rate"]
+        goal = f"tau {significant(row['target_tau'])}" if target is None else f"rate {power_of_two(target)}"
+        ignored = f", {row['ignored_share_bits']} bits ignored" if row["ignored_share_bits"] else ""
+        return [
+            *(str(row[key]) for key in ("scheme", "layer", "plaintext_modulus", "polynomial_degree", "primes")),
+            f"{row['log2_q']:.1f}",
+            cell(row["security_bits"]),
+            goal + ignored,
+            NOT_KNOWN if rate is None else power_of_two(rate),
+            *(cell(row[f"predicted_{key}"]) for key in ("tau", "z")),
+            cell(row["predicted_latency_seconds"], 1e3),
+            *(cell(row[f"predicted_bytes_{direction}"], 1e-3) for direction in ("up", "down")),
+        ]
+
+    return Table(header, [line(row) for row in rows], text_columns=2)
+
+
+def search_table(episodes: Sequence[Mapping[str, Any]]) -> Table:
+    """The episodes that improved on all before them."""
+    best, rows = -math.inf, []
+    for row in episodes:
+        if row["reward"] > best:
+            best = row["reward"]
+            rows.append([f"{row['episode']:.0f}", f"{row['reward']:.4f}", significant(row["latency_seconds"])])
+    return Table(["episode", "reward", "predicted latency (s)"], rows, text_columns=0)
+
+
+def _plain(rows: Sequence[Mapping[str, Any]], text: str) -> Table:
+    """Rows as they stand in their file, numbers rounded; the column `text` comes first."""
+    columns = [text, *(key for key in rows[0] if key != text)] if text in rows[0] else list(rows[0])
+    return Table(
+        [column.replace("_", " ") for column in columns], [[_rounded(row[c]) for c in columns] for row in rows]
+    )
+
+
+def _rounded(value: Any) -> str:
+    text = str(value)
+    if not re.fullmatch(r"-?\d+\.\d+(e[+-]?\d+)?", text):
+        return text
+    rounded = significant(float(text), 4)
+    return rounded.rstrip("0").rstrip(".") if "." in rounded else rounded
+
+
+def _breakdown_caption(study: Study) -> str:
+    shares = ", ".join(
+        f"{measurement.network} {measurement.scheme} {tables.he_share_percent(measurement):.0f} %"
+        for measurement in study.measurements
+    )
+    return (
+        f"CPU seconds of client and server together, mean per image, by kind of work; the shape of the paper's "
+        f"Figure 1(a). CPU seconds rather than wall time, because the parties work at the same time. Share of HE, "
+        f"offline and online together: {shares}. In the paper HE-based linear layers take "
+        f"{study.paper['he_share_percent']} % of DELPHI's latency."
+    )
+
+
+def _parameters_caption(rows: Sequence[Mapping[str, Any]]) -> str:
+    by_scheme: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        by_scheme.setdefault(row["scheme"], []).append((row["polynomial_degree"], row["log2_q"]))
+    facts = []
+    for name, sets in by_scheme.items():
+        bits = sorted({round(log2_q, 1) for _, log2_q in sets})
+        extent = f"{bits[0]:g}" if len(bits) == 1 else f"{bits[0]:g} to {bits[-1]:g}"
+        facts.append(f"{name} {len(set(sets))} ({extent} bits of q)")
+    return (
+        "Polynomial degree n and ciphertext modulus q per linear layer; the shape of the paper's Figure 6. log2 q "
+        f"counts every prime that keys or ciphertexts exist under. Distinct (n, q) in use: {', '.join(facts)}."
+    )
+
+
+def _search_caption(episodes: Sequence[Mapping[str, Any]]) -> str:
+    first, best = episodes[0], max(episodes, key=lambda row: (row["reward"], -row["latency_seconds"]))
+    return (
+        f"{len(episodes)} episodes of the agent: reward (minus the error on the exploration subset) and predicted "
+        f"latency of the linear layers. Best reward {best['reward']:.4f} in episode {best['episode']:.0f}, at "
+        f"{significant(best['latency_seconds'])} s; the first episode's policy had {first['reward']:.4f} at "
+        f"{significant(first['latency_seconds'])} s ({change(best['latency_seconds'], first['latency_seconds'])})."
+    )
+
+
+def _svg(study: Study, name: str, title: str) -> Markup:
+    path = study.figures / f"{name}.svg"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make the figures again") from None
+    return inline_svg(text, name, title)
+
+
+def inline_svg(text: str, prefix: str, title: str) -> Markup:
+    """An SVG file as an element of the page: scalable, named for screen readers, its ids unique on the page."""
+    start = text.find("<svg")
+    if start < 0:
+        raise UserError(f"figure {prefix}: not an SVG file; make the figures again")
+    head, body = text[start:].split(">", 1)
+    head = re.sub(r'\s(?:width|height|version)="[^"]*"', "", head)
+    body = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{prefix}-", body)
+    label = Markup.escape(title)
+    return Markup(f'{head} role="img" aria-label="{label}">{body}')  # noqa: S704
+
+
+def _sources(study: Study) -> list[ResultFile]:
+    return [study.profile, *study.policies, *study.measurements]
+
+
+def provenance_table(study: Study) -> Table:
+    """Where each result file came from."""
+    header = ["file", "made", "commit", "processor", "seed"]
+    rows = []
+    for source in _sources(study):
+        record = source.provenance
+        values = [record.get(key) for key in ("date", "commit", "cpu", "seed")]
+        rows.append([source.path, *(NOT_KNOWN if value is None else str(value) for value in values)])
+    return Table(header, rows, text_columns=len(header))
+
+
+def provenance_warnings(study: Study) -> list[str]:
+    """What a reader of the numbers should know of their origin: mixed or modified commits, several processors."""
+    records = [source.provenance for source in _sources(study)]
+    warnings = []
+    for key, what in (("commit", "commits"), ("cpu", "processors")):
+        values = sorted({str(record[key]) for record in records if record.get(key)})
+        if len(values) > 1:
+            warnings.append(f"The results come from several {what}: {', '.join(values)}.")
+    if any(str(record.get("commit", "")).endswith("-dirty") for record in records):
+        warnings.append("Some results were made with changes that were not committed (-dirty).")
+    return warnings

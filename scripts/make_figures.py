@@ -1,0 +1,21 @@
+"""Make the figures: parameters per layer, where the CPU seconds go, the history of the search; SVG and PNG."""
+
+from pathlib import Path
+
+from autoprivacy.logs import run_script
+from autoprivacy.report.figures import breakdown_figure, parameters_figure, save, search_figure
+from autoprivacy.report.results import ResultFile, by_network, read_search
+from autoprivacy.report.tables import parameters_rows
+
+
+def main(snakemake):
+    folder = Path(snakemake.params.folder)
+    save(breakdown_figure([ResultFile.read(path) for path in snakemake.input.measurements]), folder / "breakdown")
+    policies = [ResultFile.read(path) for path in snakemake.input.policies]
+    for network, own in by_network(policies).items():
+        save(parameters_figure(parameters_rows(own)), folder / f"parameters-{network}")
+    for path in snakemake.input.search:
+        save(search_figure(read_search(path)), folder / f"search-{Path(path).stem}")
+
+
+run_script(main, snakemake)  # noqa: F821

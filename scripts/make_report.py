@@ -1,0 +1,28 @@
+"""Make the report page from the study's results and figures."""
+
+from pathlib import Path
+
+from autoprivacy.logs import run_script
+from autoprivacy.provenance import provenance
+from autoprivacy.report.page import Study, render
+from autoprivacy.report.results import ResultFile, read_accuracy, read_csv, read_paper, read_search
+from autoprivacy.storage import write_text
+
+
+def main(snakemake):
+    study = Study(
+        name=snakemake.params.study,
+        measurements=[ResultFile.read(path) for path in snakemake.input.measurements],
+        policies=[ResultFile.read(path) for path in snakemake.input.policies],
+        accuracy=read_accuracy(snakemake.input.accuracy),
+        quantization={Path(path).stem: read_csv(path) for path in snakemake.input.quantization},
+        search={Path(path).stem: read_search(path) for path in snakemake.input.search},
+        profile=ResultFile.read(snakemake.input.profile),
+        paper=read_paper(snakemake.input.paper),
+        figures=Path(snakemake.params.figures),
+        made=provenance(),
+    )
+    write_text(snakemake.output[0], render(study))
+
+
+run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,18 @@
+"""Make the tables: the paper's Table 2 as CSV and Markdown, and every layer's parameters as CSV."""
+
+from autoprivacy.logs import run_script
+from autoprivacy.report.results import ResultFile, read_accuracy
+from autoprivacy.report.tables import as_csv, parameters_rows, table2_markdown, table2_rows
+from autoprivacy.storage import write_text
+
+
+def main(snakemake):
+    measurements = [ResultFile.read(path) for path in snakemake.input.measurements]
+    policies = [ResultFile.read(path) for path in snakemake.input.policies]
+    rows = table2_rows(measurements, read_accuracy(snakemake.input.accuracy))
+    write_text(snakemake.output.table2, as_csv(rows))
+    write_text(snakemake.output.markdown, table2_markdown(rows))
+    write_text(snakemake.output.parameters, as_csv(parameters_rows(policies)))
+
+
+run_script(main, snakemake)  # noqa: F821

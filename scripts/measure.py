@@ -1,0 +1,33 @@
+"""Measure private inference of one network under every scheme and compare the outputs with the integer network's."""
+
+from pathlib import Path
+
+import numpy as np
+
+from autoprivacy.data import load
+from autoprivacy.logs import run_script
+from autoprivacy.policy import Policy
+from autoprivacy.protocol.measurement import Contender, MeasureSettings, measure
+from autoprivacy.provenance import provenance
+from autoprivacy.quantization.evaluation import Evaluator
+from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.storage import write_json
+
+
+def main(snakemake):
+    params, files = snakemake.params, snakemake.input
+    settings = MeasureSettings(**params.measure)
+    test = load(files.dataset).test.take(slice(0, settings.images))
+    contenders = []
+    for policy_file, network_file in zip(files.policies, files.networks, strict=True):
+        network = IntegerNetwork.load(network_file)
+        images = network.architecture.quantize_images(test.images)
+        expected = Evaluator(network, Policy.load(policy_file).plaintext_modulus).forward(images)
+        outputs = expected.numpy().reshape(len(images), -1).astype(np.int64)
+        contenders.append(Contender(Path(network_file), Path(policy_file), outputs))
+    records = measure(contenders, Path(files.dataset), test.labels, settings)
+    for path, record in zip(snakemake.output, records, strict=True):
+        write_json(path, {**record, "provenance": provenance(params.measure)})
+
+
+run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,21 @@
+"""Make the 8-bit integer network of a trained network, and its per-layer table."""
+
+from autoprivacy.data import load
+from autoprivacy.logs import run_script
+from autoprivacy.networks import build
+from autoprivacy.provenance import provenance
+from autoprivacy.quantization.quantize import QuantizationSettings, quantize
+from autoprivacy.storage import write_rows
+from autoprivacy.training import load_weights
+
+
+def main(snakemake):
+    params = snakemake.params
+    model = build(params.model, params.classes)
+    load_weights(model, snakemake.input.checkpoint)
+    network, rows = quantize(model.eval(), load(snakemake.input.dataset), QuantizationSettings(**params.quantization))
+    network.save(snakemake.output.network, provenance=provenance(params.quantization))
+    write_rows(snakemake.output.layers, rows)
+
+
+run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,338 @@
+"""Ciphertexts: SEAL as the oracle, exact encoding, noise as derived, the full walk of a layer, malformed messages."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autoprivacy.errors import UserError
+from autoprivacy.he import seal_format
+from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes, public_key_bytes, reply_bytes
+from autoprivacy.he.encoding import PlaintextEncoding
+from autoprivacy.he.kernels import BACKEND_VARIABLE
+from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.ring import Ring, ntt_primes, primes_for
+from autoprivacy.he.seal_context import SealContext
+from autoprivacy.secure_random import CENTRED_BINOMIAL_PAIRS, KEY_BYTES, SecureRandom
+
+SIGMA_SQUARED = CENTRED_BINOMIAL_PAIRS / 2
+TWO_PRIMES = ParameterSet(114689, 4096, primes_for(76, 4096))
+ONE_PRIME = ParameterSet(12289, 2048, primes_for(50, 2048))
+THREE_PRIMES = ParameterSet(4079617, 8192, ntt_primes(1 << 60, 8192, 3))
+SETS = {
+    f"n{base.polynomial_degree}-p{p}": replace(base, plaintext_modulus=p)
+    for base, p in [
+        (TWO_PRIMES, 114689),
+        (TWO_PRIMES, 1 << 17),
+        (ONE_PRIME, 12289),
+        (ONE_PRIME, 1 << 14),
+        (THREE_PRIMES, 4079617),
+        (THREE_PRIMES, 1 << 22),
+    ]
+}
+
+
+@pytest.fixture(scope="module", params=list(SETS.values()), ids=list(SETS))
+def parties(request: pytest.FixtureRequest) -> tuple[ClientCipher, ServerCipher]:
+    client = ClientCipher(request.param)
+    return client, ServerCipher(request.param, client.public_key())
+
+
+@pytest.fixture(scope="module")
+def two_primes() -> tuple[ClientCipher, ServerCipher]:
+    client = ClientCipher(TWO_PRIMES, SecureRandom(bytes(KEY_BYTES)))
+    return client, ServerCipher(TWO_PRIMES, client.public_key(), SecureRandom(bytes(range(KEY_BYTES))))
+
+
+def random_plain(parameters: ParameterSet, count: int, seed: int = 0) -> np.ndarray:
+    """Residues [count, n], with 0, p - 1 and p / 2 among them and an all-zero polynomial at the end."""
+    p = parameters.plaintext_modulus
+    plain = np.random.default_rng(seed).integers(0, p, (count, parameters.polynomial_degree), dtype=np.uint64)
+    plain[:, :4] = [0, p - 1, p // 2, p // 2 + 1]
+    plain[-1] = 0
+    return plain
+
+
+def negacyclic(x: np.ndarray, w: np.ndarray, modulus: int) -> np.ndarray:
+    """x * w in Z[X]/(X^n + 1), modulo p; exact while sums stay below 2^63."""
+    full = np.convolve(x.astype(np.int64), w)
+    full = np.append(full, np.zeros(2 * len(x) - len(full), np.int64))
+    return np.mod(full[: len(x)] - full[len(x) :], modulus).astype(np.uint64)
+
+
+def exact_phase(client: ClientCipher, pair: np.ndarray) -> list[int]:
+    """c0 + c1 s of one ciphertext [2, k, n] in NTT form, as integers in [0, q)."""
+    ring, q = client.ring, client.parameters.q
+    residues = ring.inverse(ring.add(pair[0], ring.multiply(pair[1], client.seal.secret_key())))
+    lifts = [q // prime * pow(q // prime, -1, prime) for prime in ring.primes]
+    return [sum(int(r) * lift for r, lift in zip(column, lifts, strict=True)) % q for column in residues.T]
+
+
+def test_secret_key_is_seals_and_ternary(parties: tuple[ClientCipher, ServerCipher]) -> None:
+    client, _ = parties
+    secret = client.ring.inverse(client.seal.secret_key())
+    for residues, prime in zip(secret, client.ring.primes, strict=True):
+        signed = np.where(residues == prime - 1, -1, residues.astype(np.int64))
+        assert set(np.unique(signed)) == {-1, 0, 1}
+        assert np.array_equal(signed, np.where(secret[0] == client.ring.primes[0] - 1, -1, secret[0].astype(np.int64)))
+        # a third each: 5 standard deviations of a binomial
+        assert abs(np.mean(signed == 0) - 1 / 3) < 5 * math.sqrt(2 / 9 / len(signed))
+
+
+def test_seal_decrypts_ours(parties: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = parties
+    plain = random_plain(client.parameters, 3)
+    ciphertexts = server.load(client.encrypt(plain), 3)
+    assert np.array_equal(client.seal.decrypt(client.ring.inverse(ciphertexts)), plain)
+
+
+def test_we_decrypt_seals(parties: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = parties
+    plain = random_plain(client.parameters, 3)
+    plain[-1, 0] = 1  # SEAL's own encryption through Pyfhel wants a non-zero plaintext
+    ciphertexts = client.ring.forward(client.seal.encrypt(plain))
+    reply = server.reply(ciphertexts, np.zeros_like(plain), 0.0)
+    assert np.array_equal(client.decrypt(reply, 3), plain)
+
+
+def test_a_layer_equals_integer_arithmetic(parties: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = parties
+    p, n, ring = client.parameters.plaintext_modulus, client.ring.degree, client.ring
+    plain, masks = random_plain(client.parameters, 3), random_plain(client.parameters, 2, seed=1)
+    weights = np.random.default_rng(2).integers(-127, 128, (4, n))
+    weights[:, 64:] = 0
+    weights[3, n - 1] = -127  # wraps around
+    inputs, outputs = np.array([0, 1, 2, 1]), np.array([0, 0, 0, 1])
+    products = ring.multiply_accumulate(
+        server.load(client.encrypt(plain), 3), ring.forward(ring.reduce(weights)), inputs, outputs, 2
+    )
+    flood = 2.0**24
+    reply = server.reply(products, masks, flood)
+    expected = masks.copy()
+    for w, i, o in zip(weights, inputs, outputs, strict=True):
+        expected[o] = (expected[o] + negacyclic(plain[i], w, p)) % np.uint64(p)
+    result, noise = client.decrypt_with_noise(reply, 2)
+    assert np.array_equal(client.decrypt(reply, 2), expected)
+    assert np.array_equal(result, expected)
+    assert 0.9 * flood < noise.std() < 1.1 * flood
+    assert len(reply) == reply_bytes(client.parameters, 2)
+
+
+def test_messages_have_the_announced_length(parties: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = parties
+    n = client.ring.degree
+    bits = sum(prime.bit_length() for prime in client.ring.primes)
+    for count in (0, 1, 5):
+        message = client.encrypt(np.zeros((count, n), np.uint64))
+        assert len(message) == message_bytes(client.parameters, count) == KEY_BYTES + count * n * bits // 8
+        loaded = server.load(message, count)
+        reply = server.reply(loaded, np.zeros((count, n), np.uint64), 0.0)
+        assert len(reply) == reply_bytes(client.parameters, count) == 2 * count * n * bits // 8
+        assert client.decrypt(reply, count).shape == (count, n)
+    assert len(client.public_key()) == public_key_bytes(client.parameters) == KEY_BYTES + n * bits // 8
+
+
+@pytest.mark.parametrize("parameters", [TWO_PRIMES, replace(THREE_PRIMES, plaintext_modulus=1 << 22), ONE_PRIME])
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_encoding_is_exact(parameters: ParameterSet, backend: str) -> None:
+    p, q, n = parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree
+    ring = Ring(n, parameters.primes, backend)
+    encoding = PlaintextEncoding(ring, p)
+    plain = random_plain(parameters, 1)[0]
+    integers = [(2 * q * m + p) // (2 * p) for m in plain.tolist()]
+    residues = np.array([[value % prime for value in integers] for prime in ring.primes], np.uint64)
+    assert np.array_equal(encoding.encode(plain), residues)
+    assert np.array_equal(encoding.decode(residues), plain)
+    assert not np.any(encoding.noise(residues, plain) > 0.5) and not np.any(encoding.noise(residues, plain) < -0.5)
+
+
+@pytest.mark.parametrize("parameters", SETS.values(), ids=SETS)
+def test_decoding_is_exact_next_to_the_rounding_boundary(parameters: ParameterSet) -> None:
+    p, q, n = parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree
+    ring = Ring(n, parameters.primes)
+    steps = np.random.default_rng(0).integers(0, p, n).tolist()
+    steps[:2] = [0, p - 1]
+    # q (2 j + 1) / (2 p) is half way between j and j + 1; the integers on both sides of it
+    values = [(q * (2 * j + 1) // (2 * p) + index % 2) % q for index, j in enumerate(steps)]
+    values[2:4] = [0, q - 1]
+    residues = np.array([[value % prime for value in values] for prime in ring.primes], np.uint64)
+    expected = [(2 * p * value + q) // (2 * q) % p for value in values]
+    assert PlaintextEncoding(ring, p).decode(residues).tolist() == expected
+
+
+@pytest.mark.parametrize("p", [1, 1 << 31, TWO_PRIMES.primes[0]])
+def test_encoding_refuses_other_plaintext_moduli(p: int) -> None:
+    with pytest.raises(UserError, match="no common factor"):
+        PlaintextEncoding(Ring(4096, TWO_PRIMES.primes), p)
+
+
+def test_fresh_noise_is_seals_binomial_plus_rounding(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = two_primes
+    p, q = client.parameters.plaintext_modulus, client.parameters.q
+    plain = random_plain(client.parameters, 8)[:7]
+    noise = []
+    for pair, row in zip(server.load(client.encrypt(plain), 7), plain.tolist(), strict=True):
+        phases = exact_phase(client, pair)
+        scaled = ((p * v - q * m + p * q // 2) % (p * q) - p * q // 2 for v, m in zip(phases, row, strict=True))
+        noise += [value / p for value in scaled]
+    assert abs(np.mean(noise)) < 5 * math.sqrt(SIGMA_SQUARED / len(noise))
+    assert np.std(noise) == pytest.approx(math.sqrt(SIGMA_SQUARED + 1 / 12), rel=0.05)
+    assert max(np.abs(noise)) <= CENTRED_BINOMIAL_PAIRS + 0.5
+
+
+def test_reply_noise_is_that_of_a_public_key_encryption(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = two_primes
+    count, n = 24, client.ring.degree
+    masks = random_plain(client.parameters, count)
+    reply = server.reply(np.zeros((count, 2, len(client.ring.primes), n), np.uint64), masks, 0.0)
+    plain, noise = client.decrypt_with_noise(reply, count)
+    assert np.array_equal(plain, masks)
+    assert noise.std() == pytest.approx(math.sqrt(SIGMA_SQUARED * (4 * n / 3 + 1)), rel=0.05)
+
+
+@pytest.mark.parametrize("log2_flood", [20, 40, 55])
+def test_flood_has_the_standard_deviation_asked_for(
+    two_primes: tuple[ClientCipher, ServerCipher], log2_flood: int
+) -> None:
+    client, server = two_primes
+    count, n = 12, client.ring.degree
+    masks = random_plain(client.parameters, count)
+    reply = server.reply(np.zeros((count, 2, len(client.ring.primes), n), np.uint64), masks, 2.0**log2_flood)
+    plain, noise = client.decrypt_with_noise(reply, count)
+    assert np.array_equal(plain, masks)
+    assert noise.std() == pytest.approx(2.0**log2_flood, rel=0.02)
+    assert abs(noise.mean()) < 5 * 2.0**log2_flood / math.sqrt(count * n)
+
+
+@pytest.mark.parametrize("parameters", [TWO_PRIMES, THREE_PRIMES])
+def test_measured_noise_is_the_centred_distance_to_the_plaintext(parameters: ParameterSet) -> None:
+    p, q, n = parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree
+    encoding = PlaintextEncoding(Ring(n, parameters.primes), p)
+    plain = random_plain(parameters, 2)[0]
+    # up to half the distance of plaintexts, both signs, and small ones whose fraction of q / p shows
+    noise = [(1 - 2 * (index % 2)) * ((q // (2 * p) - 1) >> (index % 80)) for index in range(n)]
+    values = [((2 * q * m + p) // (2 * p) + e) % q for m, e in zip(plain.tolist(), noise, strict=True)]
+    residues = np.array([[value % prime for value in values] for prime in parameters.primes], np.uint64)
+    rounding = [((2 * q * m + p) // (2 * p) * p - q * m) / p for m in plain.tolist()]
+    expected = np.array([float(e) for e in noise]) + rounding
+    assert np.allclose(encoding.noise(residues, plain), expected, rtol=1e-12, atol=1e-9)
+
+
+def test_equal_plaintexts_make_unrelated_messages(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = two_primes
+    plain = random_plain(client.parameters, 2)
+    first, second = (client.encrypt(plain) for _ in range(2))
+    blocks = {first[i : i + 16] for i in range(len(first) - 15)}
+    assert not any(second[i : i + 16] in blocks for i in range(0, len(second) - 15, 16))
+    pairs = server.load(first, 2)
+    replies = [server.reply(pairs, plain, 0.0) for _ in range(2)]
+    blocks = {replies[0][i : i + 16] for i in range(len(replies[0]) - 15)}
+    assert not any(replies[1][i : i + 16] in blocks for i in range(0, len(replies[1]) - 15, 16))
+
+
+def test_calls_may_run_in_threads() -> None:
+    client = ClientCipher(ONE_PRIME)
+    server = ServerCipher(ONE_PRIME, client.public_key())
+
+    def walk(seed: int) -> tuple[bytes, bool]:
+        plain = random_plain(ONE_PRIME, 2, seed)
+        message = client.encrypt(plain)
+        reply = server.reply(server.load(message, 2), plain, 0.0)
+        doubled = plain * np.uint64(2) % np.uint64(ONE_PRIME.plaintext_modulus)
+        return message[:KEY_BYTES], np.array_equal(client.decrypt(reply, 2), doubled)
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(walk, range(20)))
+    assert all(right for _, right in results)
+    assert len({seed for seed, _ in results}) == len(results)
+
+
+def test_backends_make_the_same_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = ClientCipher(ONE_PRIME)
+    plain = random_plain(ONE_PRIME, 2)
+    message = client.encrypt(plain)
+    results = []
+    for backend in ("numba", "numpy"):
+        monkeypatch.setenv(BACKEND_VARIABLE, backend)
+        server = ServerCipher(ONE_PRIME, client.public_key(), SecureRandom(bytes(KEY_BYTES)))
+        loaded = server.load(message, 2)
+        results.append((loaded.tobytes(), server.reply(loaded, plain, 2.0**20)))
+    assert results[0] == results[1]
+
+
+def test_malformed_messages_are_refused(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = two_primes
+    plain = random_plain(client.parameters, 2)
+    message = client.encrypt(plain)
+    reply = server.reply(server.load(message, 2), plain, 0.0)
+    for data in (message[:-1], message + b"\0", b""):
+        with pytest.raises(ValueError, match=f"expected {len(message)} bytes, got {len(data)}"):
+            server.load(data, 2)
+    with pytest.raises(ValueError, match=f"expected {len(reply)} bytes, got {len(reply) - 1}"):
+        client.decrypt(reply[1:], 2)
+    with pytest.raises(ValueError, match="public key: expected"):
+        ServerCipher(client.parameters, client.public_key()[:-1])
+    too_large = b"\xff" * 64
+    with pytest.raises(ValueError, match="residues below the prime"):
+        server.load(message[:KEY_BYTES] + too_large + message[KEY_BYTES + 64 :], 2)
+    with pytest.raises(ValueError, match="residues below the prime"):
+        client.decrypt(reply[:-64] + too_large, 2)
+    with pytest.raises(ValueError, match="residues below the prime"):
+        ServerCipher(client.parameters, client.public_key()[:-64] + too_large)
+
+
+def test_wrong_arguments_are_refused(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = two_primes
+    n, p = client.ring.degree, client.parameters.plaintext_modulus
+    with pytest.raises(ValueError, match=f"plaintexts: expected residues below {p}, got {p}"):
+        client.encrypt(np.full((1, n), p, np.uint64))
+    with pytest.raises(ValueError, match="plaintexts: expected uint64"):
+        client.encrypt(np.zeros((1, n), np.int64))
+    with pytest.raises(ValueError, match="plaintexts: expected uint64"):
+        client.encrypt(np.zeros(n, np.uint64))
+    with pytest.raises(ValueError, match="results: expected uint64"):
+        server.reply(np.zeros((1, 2, 1, n), np.uint64), np.zeros((1, n), np.uint64), 0.0)
+    with pytest.raises(ValueError, match="masks: expected residues below"):
+        server.reply(np.zeros((1, 2, 2, n), np.uint64), np.full((1, n), p, np.uint64), 0.0)
+
+
+def test_seal_refuses_a_composite_modulus() -> None:
+    composite = next(m for m in range(8193 + (1 << 40), 1 << 41, 8192) if m % 3 == 0)
+    with pytest.raises(UserError, match="SEAL refuses"):
+        SealContext(ParameterSet(12289, 4096, (composite,)))
+
+
+def test_seal_bytes_round_trip_in_format_4_1() -> None:
+    context = SealContext(TWO_PRIMES)
+    n, pyfhel = TWO_PRIMES.polynomial_degree, context._pyfhel
+    secret = pyfhel.to_bytes_secret_key()
+    public = pyfhel.to_bytes_public_key()
+    plain = pyfhel.encodeInt(np.arange(1, 9))
+    ciphertext = pyfhel.encryptPtxt(plain).to_bytes()
+    assert seal_format.VERSION == (4, 1) == tuple(secret[3:5]) == tuple(ciphertext[3:5])
+    assert seal_format.read_plaintext(secret).words.shape == (3 * n,)  # the special prime's row is the third
+    assert seal_format.write_plaintext(seal_format.read_plaintext(secret)) == secret
+    assert seal_format.write_plaintext(seal_format.read_plaintext(plain.to_bytes())) == plain.to_bytes()
+    for data, primes, transformed in ((public, 3, True), (ciphertext, 2, False)):
+        read = seal_format.read_ciphertext(data)
+        assert read.polynomials.shape == (2, primes, n) and read.transformed == transformed
+        assert seal_format.write_ciphertext(read) == data
+
+
+def test_other_formats_than_seal_4_1_are_refused() -> None:
+    words = np.arange(4, dtype=np.uint64)
+    data = bytearray(seal_format.write_plaintext(seal_format.SealPlaintext(seal_format.PLAIN_HASH, words)))
+    assert np.array_equal(seal_format.read_plaintext(bytes(data)).words, words)
+    with pytest.raises(ValueError, match="expected at least 16 bytes, got 3"):
+        seal_format.read_plaintext(bytes(data[:3]))
+    with pytest.raises(ValueError, match=f"expected {len(data)} bytes, got {len(data) - 8}"):
+        seal_format.read_plaintext(bytes(data[:-8]))
+    for position, message in ((0, "unknown header"), (4, "expected format version"), (5, "unknown header")):
+        broken = data.copy()
+        broken[position] ^= 2
+        with pytest.raises(ValueError, match=message):
+            seal_format.read_plaintext(bytes(broken))

@@ -1,0 +1,170 @@
+"""Coefficient packing against a direct integer convolution, with polynomial products computed independently."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
+from autoprivacy.quantization.integer_network import LayerShape
+
+
+def negacyclic(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """left * right modulo X^n + 1 by schoolbook multiplication, exact in int64."""
+    full = np.convolve(left, right)
+    full = np.pad(full, (0, 2 * len(left) - len(full)))
+    return full[: len(left)] - full[len(left) :]
+
+
+def convolve(shape: LayerShape, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The convolution as torch.nn.Conv2d defines it, one output at a time."""
+    padded = np.pad(values, ((0, 0), (shape.padding,) * 2, (shape.padding,) * 2))
+    per_group_in, per_group_out = weight.shape[1], shape.output_channels // shape.groups
+    out = np.zeros(shape.output_shape, np.int64)
+    for o, y, x in np.ndindex(*shape.output_shape):
+        channel = o // per_group_out * per_group_in
+        rows, columns = y * shape.stride, x * shape.stride
+        patch = padded[
+            channel : channel + per_group_in, rows : rows + shape.kernel[0], columns : columns + shape.kernel[1]
+        ]
+        out[o, y, x] = (patch * weight[o]).sum()
+    return out
+
+
+def evaluate(plan: CoefficientPlan, values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The packed evaluation with plaintext polynomials; also the weight polynomials."""
+    inputs = plan.encode_input(values.astype(np.uint64)).astype(np.int64)
+    polynomials = plan.encode_weights(weight)
+    result = np.zeros((plan.output_ciphertexts, plan.degree), np.int64)
+    for polynomial, source, target in zip(polynomials, *plan.products, strict=True):
+        for band in range(plan.bands):
+            result[target * plan.bands + band] += negacyclic(inputs[source * plan.bands + band], polynomial)
+    return plan.decode_output(result), polynomials
+
+
+def make_shape(channels: int, size: tuple[int, int], outputs: int, kernel: tuple[int, int], **more: int) -> LayerShape:
+    return LayerShape("layer", "convolution", (channels, *size), outputs, kernel, **more)
+
+
+SHAPES = {
+    "3x3 padded": (make_shape(5, (6, 7), 7, (3, 3), padding=1), 256),
+    "3x3 unpadded": (make_shape(3, (6, 6), 4, (3, 3)), 128),
+    "3x3 wide padding": (make_shape(2, (5, 5), 3, (3, 3), padding=2), 256),
+    "1x1": (make_shape(7, (4, 4), 9, (1, 1)), 64),
+    "1x1 padded": (make_shape(2, (4, 4), 3, (1, 1), padding=1), 128),
+    "uneven kernel": (make_shape(3, (5, 8), 2, (1, 3), padding=0), 128),
+    "5x5": (make_shape(2, (9, 9), 3, (5, 5), padding=2), 256),
+    "depthwise": (make_shape(9, (5, 5), 9, (3, 3), padding=1, groups=9), 256),
+    "depthwise with multiplier": (make_shape(4, (5, 5), 8, (3, 3), padding=1, groups=4), 256),
+    "grouped": (make_shape(6, (4, 4), 10, (3, 3), padding=1, groups=2), 128),
+    "stride 2": (make_shape(3, (8, 8), 5, (3, 3), stride=2, padding=1), 128),
+    "stride 2, odd image": (make_shape(3, (7, 9), 4, (3, 3), stride=2, padding=1), 128),
+    "stride 2, 1x1": (make_shape(5, (8, 8), 6, (1, 1), stride=2), 64),
+    "stride 2, depthwise": (make_shape(4, (8, 8), 4, (3, 3), stride=2, padding=1, groups=4), 256),
+    "stride 3": (make_shape(2, (10, 10), 3, (3, 3), stride=3, padding=1), 128),
+    "image smaller than kernel": (make_shape(4, (1, 1), 5, (3, 3), padding=1), 64),
+    "2x2 image": (make_shape(6, (2, 2), 5, (3, 3), padding=1), 64),
+    "fully connected": (LayerShape("fc", "fully_connected", (40, 1, 1), 10, (1, 1)), 64),
+    "fully connected over several ciphertexts": (LayerShape("fc", "fully_connected", (150, 1, 1), 3, (1, 1)), 64),
+    "bands": (make_shape(2, (16, 8), 3, (3, 3), padding=1), 64),
+    "bands of a strided layer": (make_shape(2, (16, 16), 2, (3, 3), stride=2, padding=1), 64),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_plan_equals_direct_convolution(name: str) -> None:
+    shape, degree = SHAPES[name]
+    generator = np.random.default_rng(sum(name.encode()))
+    values = generator.integers(0, 1 << 20, shape.input_shape)
+    weight = generator.integers(-127, 128, (shape.output_channels, shape.input_shape[0] // shape.groups, *shape.kernel))
+    expected = convolve(shape, values, weight)
+    for size in (degree, 4 * degree):
+        plans = admissible_plans(shape, size)
+        assert plans
+        for plan in plans:
+            outputs, polynomials = evaluate(plan, values, weight)
+            np.testing.assert_array_equal(outputs, expected)
+            # every weight has a coefficient of its own: the noise grows by the norm of the weights and no more
+            np.testing.assert_array_equal(np.sort(polynomials[polynomials != 0]), np.sort(weight[weight != 0]))
+            assert len(set(plan.output_positions.tolist())) == expected.size
+
+
+@pytest.mark.parametrize("name", ["3x3 padded", "1x1", "depthwise", "bands", "stride 2"])
+def test_any_tiling_that_fits_is_exact(name: str) -> None:
+    """Not only the chosen ones: a policy file may hold any."""
+    shape, degree = SHAPES[name]
+    generator = np.random.default_rng(3)
+    values = generator.integers(0, 1 << 20, shape.input_shape)
+    weight = generator.integers(-127, 128, (shape.output_channels, shape.input_shape[0] // shape.groups, *shape.kernel))
+    expected = convolve(shape, values, weight)
+    tried = 0
+    for tiling in np.ndindex(9, 9, shape.output_shape[1]):
+        try:
+            plan = CoefficientPlan(shape, 2 * degree, *(part + 1 for part in tiling))
+        except UserError:
+            continue
+        if generator.random() < 0.3:
+            np.testing.assert_array_equal(evaluate(plan, values, weight)[0], expected)
+            tried += 1
+    assert tried > 5
+
+
+def test_image_of_a_32x32_network_at_n_1024_takes_row_bands() -> None:
+    shape = make_shape(3, (32, 32), 2, (3, 3), padding=1)
+    plan = admissible_plans(shape, 1024)[0]
+    assert plan.bands == 2
+    generator = np.random.default_rng(5)
+    values, weight = generator.integers(0, 256, shape.input_shape), generator.integers(-9, 9, (2, 3, 3, 3))
+    np.testing.assert_array_equal(evaluate(plan, values, weight)[0], convolve(shape, values, weight))
+
+
+def test_padding_is_shared_between_rows_and_channels() -> None:
+    """A 32x32 image with a border takes 33 * 33 coefficients, not 34 * 34; without a border it takes 32 * 32."""
+    padded, plain = make_shape(64, (32, 32), 64, (3, 3), padding=1), make_shape(64, (32, 32), 64, (1, 1))
+    assert CoefficientPlan(padded, 4096, 1, 3, 32).layout.spacing == 33 * 33
+    assert CoefficientPlan(plain, 4096, 2, 2, 32).layout.spacing == 2 * 32 * 32
+
+
+def test_counts_of_a_dense_layer() -> None:
+    shape = make_shape(64, (32, 32), 64, (1, 1))
+    plan = CoefficientPlan(shape, 4096, 2, 2, 32)
+    assert (plan.input_ciphertexts, plan.output_ciphertexts, plan.product_count) == (32, 32, 1024)
+
+
+def test_depthwise_layer_needs_few_products() -> None:
+    shape = make_shape(64, (8, 8), 64, (3, 3), padding=1, groups=64)
+    assert min(plan.product_count for plan in admissible_plans(shape, 4096)) <= 64 / 7 + 1
+
+
+def test_fully_connected_layer_fits_one_ciphertext_each_way_when_small() -> None:
+    shape = LayerShape("fc", "fully_connected", (64, 1, 1), 10, (1, 1))
+    assert [(p.input_ciphertexts, p.output_ciphertexts) for p in admissible_plans(shape, 1024)] == [(1, 1)]
+
+
+def test_admissible_plans_are_not_dominated() -> None:
+    costs = [
+        (plan.input_ciphertexts, plan.output_ciphertexts, plan.product_count)
+        for plan in admissible_plans(make_shape(64, (16, 16), 64, (3, 3), padding=1), 4096)
+    ]
+    assert len(set(costs)) == len(costs) > 3
+    for cost in costs:
+        assert not any(all(a <= b for a, b in zip(other, cost, strict=True)) for other in costs if other != cost)
+
+
+def test_no_plan_where_a_row_does_not_fit() -> None:
+    assert admissible_plans(make_shape(1, (8, 200), 1, (3, 3), padding=1), 256) == []
+
+
+def test_tiling_round_trip_and_errors() -> None:
+    shape = make_shape(3, (6, 6), 4, (3, 3), padding=1)
+    plan = CoefficientPlan(shape, 256, 2, 2, 6)
+    assert CoefficientPlan.from_tiling(shape, 256, plan.tiling) == plan
+    with pytest.raises(UserError, match=r"takes .* coefficients, n = 256"):
+        CoefficientPlan(shape, 256, 3, 4, 6)
+    with pytest.raises(UserError, match="rows at most 6"):
+        CoefficientPlan(shape, 256, 1, 1, 7)
+    with pytest.raises(UserError, match="tiling"):
+        CoefficientPlan.from_tiling(shape, 256, {"channels": 1})
+    with pytest.raises(ValueError, match="expected"):
+        plan.encode_input(np.zeros((3, 6, 5), np.uint64))

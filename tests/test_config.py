@@ -1,0 +1,63 @@
+"""The configuration: the committed ones are valid, defaults are filled in, every mistake is one helpful line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from autoprivacy.config import complete, keys
+from autoprivacy.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+MAIN = ROOT / "config" / "config.yaml"
+
+
+def main_config():
+    return yaml.safe_load(MAIN.read_text())
+
+
+def test_every_key_is_described():
+    assert [key for key, entry in keys() if "description" not in entry] == []
+
+
+def test_every_optional_key_has_a_default_and_defaults_are_filled_in():
+    config = complete(main_config())
+    assert config["selection"]["link"] == {"bits_per_second": 1000000000, "round_trip_seconds": 0.001}
+    assert config["networks"]["7cnet"]["training"]["batch_size"] == 256
+    assert complete(config) == config
+
+
+def test_the_given_config_is_not_changed():
+    config = main_config()
+    complete(config)
+    assert config == main_config()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seeed": 1}, ["seeed", "unknown key", "seed", "command line"]),
+        ({"seed": "x"}, ["seed", "'x'", "integer", str(MAIN)]),
+        ({"seed": -1}, ["seed", "-1", "at least 0"]),
+        ({"run": {"networks": ["7cnt"], "schemes": ["darl"]}}, ["run.networks", '"7cnt"', "7cnet"]),
+        ({"run": {"networks": ["7cnet"], "schemes": ["delfi"]}}, ["run.schemes.0", "delfi", "delphi, darl"]),
+        ({"run": {"networks": ["7cnet"]}}, ["run.schemes", "nothing"]),
+        ({"run": {"networks": ["7cnet", "7cnet"], "schemes": ["darl"]}}, ["run.networks", "no value twice"]),
+        ({"measure": {"images": 1}}, ["measure.images", "got 1", "at least 2"]),
+        ({"networks": {}}, ["networks", "at least 1"]),
+        ({"study": "A B"}, ["study", "'A B'", "pattern"]),
+        ({"search": {"budget": {"kind": "way", "valu": 1}}}, ["search.budget.valu", "unknown key", "kind, value"]),
+    ],
+)
+def test_a_mistake_gets_one_line(change, words):
+    with pytest.raises(UserError) as error:
+        complete({**main_config(), **change}, [MAIN])
+    message = str(error.value)
+    assert "\n" not in message and all(word in message for word in words)
+
+
+def test_the_message_names_the_last_file_that_sets_the_key(tmp_path):
+    other = tmp_path / "mine.yaml"
+    other.write_text("seed: many\n")
+    with pytest.raises(UserError, match="mine.yaml"):
+        complete({**main_config(), "seed": "many"}, [MAIN, other])

@@ -1,0 +1,172 @@
+"""Linear layers through real ciphertexts: what the client decrypts is (M r - s) mod p."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes, reply_bytes
+from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
+from autoprivacy.he.linear import ClientLinear, ServerLinear
+from autoprivacy.he.noise import fresh_noise
+from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
+from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.ring import Ring, ntt_primes, primes_for
+from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
+from autoprivacy.secure_random import SecureRandom
+
+PRIME = ntt_primes(1 << 20, 8192, 1)[0]
+
+
+def make_layer(channels: int, size: int, outputs: int, kernel: int, seed: int = 0, **more: int) -> LinearLayer:
+    shape = LayerShape("layer", "convolution", (channels, size, size), outputs, (kernel, kernel), **more)
+    members = channels // shape.groups
+    weight = np.random.default_rng(seed).integers(-127, 128, (outputs, members, kernel, kernel))
+    return LinearLayer(shape, weight, np.zeros(outputs, np.int64))
+
+
+def direct(layer: LinearLayer, values: np.ndarray) -> np.ndarray:
+    """The convolution without bias over the integers, as sums of shifted images."""
+    shape = layer.shape
+    _, rows, columns = shape.output_shape
+    padded = np.pad(values.astype(np.int64), ((0, 0), (shape.padding,) * 2, (shape.padding,) * 2))
+    members, per_group = layer.weight.shape[1], shape.output_channels // shape.groups
+    out = np.zeros(shape.output_shape, np.int64)
+    for o, c, i, j in np.ndindex(*layer.weight.shape):
+        image = padded[o // per_group * members + c, i :: shape.stride, j :: shape.stride]
+        out[o] += layer.weight[o, c, i, j] * image[:rows, :columns]
+    return out
+
+
+class Parties:
+    """Client and server of one layer."""
+
+    def __init__(
+        self, layer: LinearLayer, plan: CoefficientPlan, parameters: ParameterSet, flooding: Flooding, target: Target
+    ) -> None:
+        self.layer, self.p = layer, parameters.plaintext_modulus
+        self.client = ClientLinear(layer.shape, plan, ClientCipher(parameters))
+        self.server = ServerLinear(layer, plan, parameters, flooding, target)
+        self.cipher = ServerCipher(parameters, self.client.cipher.public_key())
+        generator = np.random.default_rng(7)
+        self.share = generator.integers(0, self.p, layer.shape.input_shape).astype(np.uint64)
+        self.mask = generator.integers(0, self.p, layer.shape.output_shape).astype(np.uint64)
+
+    def reply(self) -> bytes:
+        return self.server.evaluate(self.cipher, self.client.encrypt(self.share), self.mask)
+
+    @property
+    def expected(self) -> np.ndarray:
+        return (direct(self.layer, self.share) - self.mask.astype(np.int64)) % self.p
+
+
+EXACT = Target(decryption_error_rate=2.0**-40)
+LAYERS = {
+    "3x3, statistical flood": (
+        make_layer(10, 16, 7, 3, padding=1),
+        (PRIME, 4096, primes_for(76.0, 4096)),
+        Flooding("statistical"),
+    ),
+    "fully connected, no flood, p = 2^17": (
+        make_layer(300, 1, 10, 1),
+        (1 << 17, 2048, primes_for(40.0, 2048)),
+        Flooding("none"),
+    ),
+    "depthwise in row bands, small n": (
+        make_layer(3, 32, 3, 3, padding=1, groups=3),
+        (257, 1024, primes_for(25.5, 1024)),
+        Flooding("none"),
+    ),
+    "strided, paper's flood, three primes": (
+        make_layer(4, 16, 5, 3, stride=2, padding=1),
+        (PRIME, 8192, ntt_primes(1 << 60, 8192, 3)),
+        Flooding("paper"),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=LAYERS)
+def parties(request: pytest.FixtureRequest) -> Parties:
+    layer, (p, degree, primes), flooding = LAYERS[request.param]
+    plans = admissible_plans(layer.shape, degree)
+    return Parties(layer, plans[len(plans) // 2], ParameterSet(p, degree, primes), flooding, EXACT)
+
+
+def test_client_decrypts_the_masked_result(parties: Parties) -> None:
+    result = parties.client.decrypt(parties.reply())
+    assert result.dtype == np.uint64
+    np.testing.assert_array_equal(result, parties.expected)
+
+
+def test_messages_have_the_predicted_lengths(parties: Parties) -> None:
+    plan, parameters = parties.client.plan, parties.server.parameters
+    assert len(parties.client.encrypt(parties.share)) == message_bytes(parameters, plan.input_ciphertexts)
+    assert len(parties.reply()) == reply_bytes(parameters, plan.output_ciphertexts)
+
+
+def test_noise_of_the_reply_is_the_predicted_one(parties: Parties) -> None:
+    plan, server = parties.client.plan, parties.server
+    _, errors = parties.client.cipher.decrypt_with_noise(parties.reply(), plan.output_ciphertexts)
+    outputs = plan.decode_output(errors)
+    norms = np.sqrt((parties.layer.weight.astype(float) ** 2).reshape(len(outputs), -1).sum(1))
+    variances = (fresh_noise() * norms) ** 2 + server.noise.rerandomisation**2 + server.noise.flood**2
+    assert np.max(variances) == pytest.approx(server.noise.total**2)
+    ratio = float(np.mean(outputs.reshape(len(outputs), -1) ** 2 / variances[:, None]))
+    # neighbours' noises hang together where weights are shared, so fewer draws count than there are outputs
+    assert ratio == pytest.approx(1.0, abs=0.25 if outputs.size > 100 else 1.0)
+
+
+def test_coefficients_that_are_no_output_are_uniform_and_fresh(parties: Parties) -> None:
+    plan = parties.client.plan
+    message = parties.client.encrypt(parties.share)
+    plains = []
+    for _ in range(2):
+        reply = parties.server.evaluate(parties.cipher, message, parties.mask)
+        plain = parties.client.cipher.decrypt(reply, plan.output_ciphertexts).reshape(-1).astype(float)
+        plains.append(np.delete(plain, plan.output_positions) / parties.p)
+    deviation = 1 / math.sqrt(12 * plains[0].size)
+    assert abs(plains[0].mean() - 0.5) < 6 * deviation
+    assert abs(np.corrcoef(plains)[0, 1]) < 6 / math.sqrt(plains[0].size)
+
+
+def test_two_replies_share_no_ciphertext_block(parties: Parties) -> None:
+    message = parties.client.encrypt(parties.share)
+    first, second = (parties.server.evaluate(parties.cipher, message, parties.mask) for _ in range(2))
+    blocks = [{reply[i : i + 16] for i in range(0, len(reply), 16)} for reply in (first, second)]
+    assert not blocks[0] & blocks[1]
+
+
+def test_wrong_messages_and_masks_are_refused(parties: Parties) -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        parties.server.evaluate(parties.cipher, parties.client.encrypt(parties.share)[:-1], parties.mask)
+    with pytest.raises(ValueError, match="bytes"):
+        parties.client.decrypt(parties.reply() + b"0")
+    sums = np.zeros((1, 2, 1, 1), np.uint64)
+    with pytest.raises(ValueError, match="mask"):
+        parties.server.finish(parties.cipher, sums, parties.mask + np.uint64(parties.p))
+
+
+def test_a_plan_of_another_degree_is_refused() -> None:
+    layer = make_layer(2, 4, 2, 1)
+    parameters = ParameterSet(1 << 10, 2048, primes_for(40.0, 2048))
+    with pytest.raises(ValueError, match="n = 1024"):
+        ServerLinear(layer, admissible_plans(layer.shape, 1024)[0], parameters, Flooding("none"))
+
+
+@pytest.mark.parametrize("bits", [30, 58, 75, 154])
+def test_wide_floods_have_their_width(bits: int) -> None:
+    ring = Ring(1024, ntt_primes(1 << 60, 1024, 3))
+    assert (2.0**bits > WIDEST_GAUSSIAN) == (bits > 58)
+    residues = ring.inverse(wide_flood(ring, 4, 2.0**bits, SecureRandom(bytes(32))))
+    q = math.prod(ring.primes)
+    factors = [q // prime * pow(q // prime, -1, prime) for prime in ring.primes]
+    values = [
+        sum(int(r) * f for r, f in zip(row, factors, strict=True)) % q
+        for row in residues.transpose(0, 2, 1).reshape(-1, 3)
+    ]
+    signed = np.array([value - q if value > q // 2 else value for value in values], object)
+    assert float(np.std((signed / 2**bits).astype(float))) == pytest.approx(1.0, rel=0.05)
+    # every bit below the width is used: low bits of a flood must not be constant
+    assert {int(value) & 3 for value in signed} == {0, 1, 2, 3}

@@ -1,0 +1,34 @@
+"""What a script imports, as the workflow sees it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoprivacy.sources import sources
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_imports_are_followed_through_packages(tmp_path):
+    package = tmp_path / "lib" / "inner"
+    package.mkdir(parents=True)
+    for file in (tmp_path / "lib" / "__init__.py", package / "__init__.py"):
+        file.write_text('"""A package."""\n')
+    (package / "a.py").write_text("from lib.inner import b\nimport os\n")
+    (package / "b.py").write_text("def f():\n    import lib.c\n")
+    (tmp_path / "lib" / "c.py").write_text("")
+    (tmp_path / "lib" / "unused.py").write_text("")
+    script = tmp_path / "script.py"
+    script.write_text("from lib.inner.a import something\n")
+    names = [str(Path(p).relative_to(tmp_path)) for p in sources(str(script), str(tmp_path))]
+    assert names == ["lib/__init__.py", "lib/c.py", "lib/inner/__init__.py", "lib/inner/a.py", "lib/inner/b.py"]
+
+
+@pytest.mark.parametrize("program", ["client", "server"])
+def test_client_and_server_need_no_torch(program):
+    """Both programs start fast, and run on machines without it."""
+    code = f"import sys, autoprivacy.protocol.{program}; print([m for m in ('torch', 'snakemake') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True)
+    assert run.stdout.strip() == "[]", run.stdout + run.stderr
