@@ -6,5 +6,15 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+
+
+rule all:
+    input:
+        f"{RESULTS}/report.html",
+
+
 include: "rules/data.smk"
 include: "rules/networks.smk"
+include: "rules/selection.smk"
+include: "rules/measure.smk"
+include: "rules/report.smk"

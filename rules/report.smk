@@ -2,24 +2,20 @@
 # in: measurements, policies, accuracy, quantization, search, profile; out: tables/, figures/, report.html
 
 # Only autoprivacy searches, so without it there is no history to show.
-SEARCHED = (
-    config["run"]["networks"] if "autoprivacy" in config["run"]["schemes"] else []
-)
+SEARCHED = NETWORKS if "autoprivacy" in SCHEMES else []
 
 
 rule tables:
     input:
         library=library("make_tables.py"),
-        measurements=expand(
-            f"{RESULTS}/measurements/{{network}}/{{scheme}}-coefficient.json",
-            network=config["run"]["networks"],
-            scheme=config["run"]["schemes"],
-        ),
-        policies=expand(
-            f"{RESULTS}/policies/{{network}}/{{scheme}}-coefficient.json",
-            network=config["run"]["networks"],
-            scheme=config["run"]["schemes"],
-        ),
+        measurements=[
+            measurement_file(network, scheme)
+            for network in NETWORKS
+            for scheme in SCHEMES
+        ],
+        policies=[
+            policy_file(network, scheme) for network in NETWORKS for scheme in SCHEMES
+        ],
         accuracy=f"{RESULTS}/accuracy.csv",
     output:
         table2=f"{RESULTS}/tables/table2.csv",
@@ -46,7 +42,7 @@ rule figures:
             f"{RESULTS}/figures/{{figure}}.{{format}}",
             figure=[
                 "breakdown",
-                *expand("parameters-{network}", network=config["run"]["networks"]),
+                *expand("parameters-{network}", network=NETWORKS),
                 *expand("search-{network}", network=SEARCHED),
             ],
             format=["svg", "png"],
@@ -73,7 +69,7 @@ rule report:
         accuracy=f"{RESULTS}/accuracy.csv",
         quantization=expand(
             f"{RESULTS}/quantization/{{network}}.csv",
-            network=config["run"]["networks"],
+            network=NETWORKS,
         ),
         search=rules.figures.input.search,
         profile=f"{RESULTS}/profile.json",

@@ -5,7 +5,7 @@ from pathlib import Path
 from autoprivacy.logs import run_script
 from autoprivacy.provenance import provenance
 from autoprivacy.report.page import Study, render
-from autoprivacy.report.results import ResultFile, read_accuracy, read_csv, read_paper, read_search
+from autoprivacy.report.results import ResultFile, read_accuracy, read_paper, read_search, read_table
 from autoprivacy.storage import write_text
 
 
@@ -15,7 +15,7 @@ def main(snakemake):
         measurements=[ResultFile.read(path) for path in snakemake.input.measurements],
         policies=[ResultFile.read(path) for path in snakemake.input.policies],
         accuracy=read_accuracy(snakemake.input.accuracy),
-        quantization={Path(path).stem: read_csv(path) for path in snakemake.input.quantization},
+        quantization={Path(path).stem: read_table(path) for path in snakemake.input.quantization},
         search={Path(path).stem: read_search(path) for path in snakemake.input.search},
         profile=ResultFile.read(snakemake.input.profile),
         paper=read_paper(snakemake.input.paper),

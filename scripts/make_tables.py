@@ -2,17 +2,17 @@
 
 from autoprivacy.logs import run_script
 from autoprivacy.report.results import ResultFile, read_accuracy
-from autoprivacy.report.tables import as_csv, parameters_rows, table2_markdown, table2_rows
-from autoprivacy.storage import write_text
+from autoprivacy.report.tables import parameters_rows, table2_markdown, table2_rows
+from autoprivacy.storage import write_rows, write_text
 
 
 def main(snakemake):
     measurements = [ResultFile.read(path) for path in snakemake.input.measurements]
     policies = [ResultFile.read(path) for path in snakemake.input.policies]
     rows = table2_rows(measurements, read_accuracy(snakemake.input.accuracy))
-    write_text(snakemake.output.table2, as_csv(rows))
+    write_rows(snakemake.output.table2, rows)
     write_text(snakemake.output.markdown, table2_markdown(rows))
-    write_text(snakemake.output.parameters, as_csv(parameters_rows(policies)))
+    write_rows(snakemake.output.parameters, parameters_rows(policies))
 
 
 run_script(main, snakemake)  # noqa: F821

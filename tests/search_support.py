@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from autoprivacy.data import Split
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.policy import LayerPolicy, Policy

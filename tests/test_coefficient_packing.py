@@ -85,8 +85,10 @@ def test_every_plan_equals_direct_convolution(name: str) -> None:
         for plan in plans:
             outputs, polynomials = evaluate(plan, values, weight)
             np.testing.assert_array_equal(outputs, expected)
-            # every weight has a coefficient of its own: the noise grows by the norm of the weights and no more
+            # every weight has a coefficient of its own, so the norm of weights is the norm of polynomials
             np.testing.assert_array_equal(np.sort(polynomials[polynomials != 0]), np.sort(weight[weight != 0]))
+            norms = [(polynomials[plan.products[1] == block] ** 2).sum() for block in range(plan.output_blocks)]
+            assert plan.weight_norm(weight) == pytest.approx(max(norms) ** 0.5)
             assert len(set(plan.output_positions.tolist())) == expected.size
 
 

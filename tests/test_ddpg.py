@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from search_support import RuleReward, exponent_of, rule_environment, step_of
+
 from autoprivacy.errors import UserError
 from autoprivacy.search.ddpg import Agent, AgentSettings
 from autoprivacy.search.environment import Budget, Transition
 from autoprivacy.search.search import SearchResult, run_search
-from search_support import RuleReward, exponent_of, rule_environment, step_of
 
 BEST = (5, 13, 9)
 SHORT = AgentSettings(warm_up_episodes=3, batch_size=16)

@@ -8,13 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from autoprivacy.errors import UserError
-from autoprivacy.he.parameters import Target
-from autoprivacy.policy import LayerPolicy, Policy
-from autoprivacy.quantization.integer_network import LinearLayer
-from autoprivacy.search.environment import Budget, ErrorRates, LayerwiseEnvironment
-from autoprivacy.search.finetuning import FinetuneSettings
-from autoprivacy.search.search import ExplorationSplits, FinetunedReward, exploration_splits
 from gymnasium.utils.env_checker import check_env
 from search_support import (
     RuleReward,
@@ -26,6 +19,14 @@ from search_support import (
     select_by_rule,
     small_network,
 )
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.parameters import Target
+from autoprivacy.policy import LayerPolicy, Policy
+from autoprivacy.quantization.integer_network import LinearLayer
+from autoprivacy.search.environment import Budget, ErrorRates, LayerwiseEnvironment
+from autoprivacy.search.finetuning import FinetuneSettings
+from autoprivacy.search.search import ExplorationSplits, FinetunedReward, exploration_splits
 
 LAYERS = 3
 

@@ -8,11 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import erfc
+from search_support import darl_policy, small_network
+
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters import Target
 from autoprivacy.policy import LayerPolicy
 from autoprivacy.search.errors import (
     DENSE_RATE,
+    HALVES,
     Perturbation,
     error_positions,
     error_rate,
@@ -20,8 +24,6 @@ from autoprivacy.search.errors import (
     magnitude_tail,
     perturbation,
 )
-from scipy.special import erfc
-from search_support import darl_policy, small_network
 
 SHAPE = (4, 8, 64, 64)
 
@@ -101,16 +103,16 @@ def test_errors_are_a_function_of_seed_half_and_block(tau: float) -> None:
 
 def test_the_halves_read_disjoint_stretches_of_one_stream() -> None:
     """Same key, counters half the period apart: no number of blocks that a run can use brings them together."""
-    states = [
-        Perturbation({"layer": 1.0}, half, 7)._generators["layer"].bit_generator.state
-        for half in ("finetune", "evaluate")
-    ]  # type: ignore[arg-type]
+    halves = [Perturbation({"layer": 1.0}, half, 7) for half in HALVES]
+    states = [half._generators["layer"].bit_generator.state for half in halves]
     keys = [state["state"]["key"].tolist() for state in states]
     counters = [sum(int(word) << (64 * i) for i, word in enumerate(state["state"]["counter"])) for state in states]
     assert keys[0] == keys[1]
     assert counters[1] - counters[0] == 1 << 255
-    draws = [np.random.Philox(key=np.array(keys[0], np.uint64), counter=c).random_raw(100_000) for c in counters]
-    assert len(np.intersect1d(*draws)) == 0
+    finetune, evaluate = (
+        np.random.Philox(key=np.array(keys[0], np.uint64), counter=counter).random_raw(100_000) for counter in counters
+    )
+    assert len(np.intersect1d(finetune, evaluate)) == 0
 
 
 def test_layers_have_their_own_errors_and_calls_go_on_in_the_stream() -> None:

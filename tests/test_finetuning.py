@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from search_support import images_of, small_network
+from torch.nn import functional as F
+
 from autoprivacy.data import Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.integer_network import IntegerNetwork
@@ -15,8 +18,6 @@ from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.search import finetuning
 from autoprivacy.search.errors import Perturbation
 from autoprivacy.search.finetuning import FinetuneSettings, TrainableNetwork, finetune, network_digest, straight_through
-from search_support import images_of, small_network
-from torch.nn import functional as F
 
 SETTINGS = FinetuneSettings(epochs=2, batch_size=32, learning_rate=5e-3, crop_padding=0)
 TAUS = {"first": 40.0, "body.second": 40.0, "fc": 200.0}

@@ -265,7 +265,7 @@ def quantized(request):
     """(module, data set, integer network, rows) of one of the networks."""
     build, size = NETWORKS[request.param]
     module, dataset = randomised(build()).eval(), smooth_dataset(size)
-    network, rows = quantize(module, dataset, QuantizationSettings(calibration_images=50))
+    network, rows = quantize(module, dataset, QuantizationSettings(calibration_images=50, margin=1.2))
     return module, dataset, network, rows
 
 
@@ -296,7 +296,7 @@ def test_integer_network_is_what_the_reference_computes(quantized):
 def test_weights_activations_and_images_use_their_eight_bits(quantized):
     _, dataset, network, _ = quantized
     for layer in network.layers.values():
-        # a power of two apart from the best scale at the most
+        # a shift can cost a factor of two, clipping an outlier gains some of it back
         assert 48 <= np.abs(layer.weight).max() <= 127
     images = network.architecture.quantize_images(np.array([[[[0, 0, 0], [255, 255, 255]]]], np.uint8))
     assert np.abs(images).max() == 127

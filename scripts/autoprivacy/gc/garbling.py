@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from autoprivacy.gc.circuit import Circuit
 from autoprivacy.gc.kernels import load_kernels
-from autoprivacy.gc.labels import LABEL_BYTES, check_labels, zero_labels
+from autoprivacy.gc.labels import LABEL_BYTES, check_labels, read_only, zero_labels
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 
 # Instances of one key and one table: a wire's labels of a chunk, 64 KiB, fit in the second-level cache.
@@ -120,6 +120,7 @@ def garble_chunks(
     if delta.shape != (2,) or delta.dtype != np.uint64 or not int(delta[0]) & 1:
         raise ValueError("delta: expected two uint64 words with the lowest bit set")
     _check_modulus(circuit, modulus)
+    delta = read_only(delta)
     kernels = load_kernels(backend)
     workspace = None
     for chunk in chunks(count):
@@ -201,15 +202,13 @@ def _empty_table(circuit: Circuit, modulus: int, size: int) -> tuple[np.ndarray,
     return table, ands, table[middle:]
 
 
-def _read_table(
-    circuit: Circuit, modulus: int, size: int, table: Table
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_table(circuit: Circuit, modulus: int, size: int, table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A received table's seed, AND gates uint64 [gates, 2, size, 2] and output ciphertexts uint32 [outputs, size]."""
     data = np.frombuffer(table, np.uint8)
     middle, end = _layout(circuit, modulus, size)
     if data.size != end:
         raise ValueError(f"garbled table of {size} instances: expected {end} bytes, got {data.size}")
-    ands = np.require(data[SEED_BYTES:middle].view(np.uint64), requirements=["A"])
+    ands = read_only(data[SEED_BYTES:middle].view(np.uint64))
     ciphertexts = _unpack(data[middle:], circuit.output_bits * size, modulus)
     if ciphertexts.size and int(ciphertexts.max()) >= modulus:
         raise ValueError(f"garbled table: an output ciphertext of {ciphertexts.max()}; expected below {modulus}")

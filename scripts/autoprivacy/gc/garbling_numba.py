@@ -226,17 +226,15 @@ def _xor(x: Any, y: Any, out: Any, words: Any) -> None:
 
 @njit(cache=True, nogil=True)
 def _load_inputs(wires: Any, garbler: Any, evaluator: Any, first: Any, size: Any) -> None:
-    """The labels of instances first .. first + size into the lowest slots."""
+    """The labels of instances first .. first + size of all, uint64 [bits, count, 2], into the lowest slots."""
     for i in range(len(garbler)):
-        wires[i, : 2 * size] = garbler[i, 2 * first : 2 * (first + size)]
+        wires[i, : 2 * size] = garbler[i, first : first + size].reshape(-1)
     for i in range(len(evaluator)):
-        wires[len(garbler) + i, : 2 * size] = evaluator[i, 2 * first : 2 * (first + size)]
+        wires[len(garbler) + i, : 2 * size] = evaluator[i, first : first + size].reshape(-1)
 
 
 @njit(cache=True, nogil=True)
-def _garble_outputs(
-    outputs: Any, wires: Any, keys: Any, delta: Any, modulus: Any, ciphertexts: Any, mask: Any
-) -> None:
+def _garble_outputs(outputs: Any, wires: Any, keys: Any, delta: Any, modulus: Any, ciphertexts: Any, mask: Any) -> None:
     size = len(mask)
     for i in range(size):
         mask[i] = NONE
@@ -284,6 +282,7 @@ def _garble(
     delta: Any,
     garbler: Any,
     evaluator: Any,
+    chunk_start: Any,
     modulus: Any,
     ands: Any,
     ciphertexts: Any,
@@ -292,7 +291,7 @@ def _garble(
     expanded = _expand_keys(keys)
     for first in range(0, len(mask), BLOCK):
         size = min(BLOCK, len(mask) - first)
-        _load_inputs(wires, garbler, evaluator, first, size)
+        _load_inputs(wires, garbler, evaluator, chunk_start + first, size)
         _garble_gates(gates, wires, expanded, delta, ands, first, size)
         of_block = slice(first, first + size)
         of_outputs = expanded[len(ands) :]
@@ -335,6 +334,7 @@ def _evaluate(
     keys: Any,
     garbler: Any,
     evaluator: Any,
+    chunk_start: Any,
     modulus: Any,
     ands: Any,
     ciphertexts: Any,
@@ -343,7 +343,7 @@ def _evaluate(
     expanded = _expand_keys(keys)
     for first in range(0, len(result), BLOCK):
         size = min(BLOCK, len(result) - first)
-        _load_inputs(wires, garbler, evaluator, first, size)
+        _load_inputs(wires, garbler, evaluator, chunk_start + first, size)
         _evaluate_gates(gates, wires, expanded, ands, first, size)
         of_block = slice(first, first + size)
         _evaluate_outputs(outputs, wires, expanded[len(ands) :], modulus, ciphertexts[:, of_block], result[of_block])
@@ -371,8 +371,7 @@ def garble(
     mask: np.ndarray,
 ) -> None:
     """Garble one chunk; arguments as in `garbling_numpy.garble`."""
-    garbler, evaluator = (_of_chunk(labels, start, len(mask)) for labels in (garbler_zero, evaluator_zero))
-    arguments = (_words(keys), delta, garbler, evaluator, np.uint64(modulus), ands, ciphertexts, mask)
+    arguments = (_words(keys), delta, garbler_zero, evaluator_zero, start, np.uint64(modulus), ands, ciphertexts, mask)
     _garble(circuit.gates, circuit.outputs, workspace.wires, *arguments)
 
 
@@ -389,18 +388,12 @@ def evaluate(
     outputs: np.ndarray,
 ) -> None:
     """Evaluate one chunk; arguments as in `garbling_numpy.evaluate`."""
-    garbler, evaluator = (_of_chunk(labels, start, len(outputs)) for labels in (garbler_labels, evaluator_labels))
-    arguments = (_words(keys), garbler, evaluator, np.uint64(modulus), ands, ciphertexts, outputs)
+    arguments = (_words(keys), garbler_labels, evaluator_labels, start, np.uint64(modulus), ands, ciphertexts, outputs)
     _evaluate(circuit.gates, circuit.outputs, workspace.wires, *arguments)
 
 
 def _words(keys: np.ndarray) -> np.ndarray:
     return keys.copy().view(np.uint64)
-
-
-def _of_chunk(labels: np.ndarray, start: int, size: int) -> np.ndarray:
-    """A chunk's labels, a view: uint64 [bits, 2 size]."""
-    return labels.reshape(len(labels), -1)[:, 2 * start : 2 * (start + size)]
 
 
 @njit(cache=True, nogil=True)

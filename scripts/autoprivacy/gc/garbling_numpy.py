@@ -98,7 +98,9 @@ def garble(
                 x = np.bitwise_xor(x, offset, out=spare[0])
             if operation & RIGHT_INVERTED:
                 y = np.bitwise_xor(y, offset, out=spare[1])
-            _garble_and(hash_labels(keys[gate], [x, y]), x, y, offset, ands[gate].reshape(2, -1), buffers[out], spare[2])
+            _garble_and(
+                hash_labels(keys[gate], [x, y]), x, y, offset, ands[gate].reshape(2, -1), buffers[out], spare[2]
+            )
             gate += 1
         wires[out] = buffers[out]
     mask[:] = 0
@@ -189,9 +191,7 @@ def _evaluate_and(
     np.bitwise_xor(out, chosen, out=out)
 
 
-def _input_wires(
-    circuit: Circuit, inputs: tuple[np.ndarray, np.ndarray], start: int, size: int
-) -> list[np.ndarray]:
+def _input_wires(circuit: Circuit, inputs: tuple[np.ndarray, np.ndarray], start: int, size: int) -> list[np.ndarray]:
     """The labels in every slot: views of the inputs, and nothing in the slots that gates will fill."""
     wires = [labels[start : start + size].reshape(-1) for party in inputs for labels in party]
     return wires + [np.empty(0, np.uint64)] * (circuit.slot_count - len(wires))

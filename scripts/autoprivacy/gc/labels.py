@@ -54,7 +54,14 @@ def encode(zero: np.ndarray, delta: np.ndarray, values: np.ndarray) -> np.ndarra
 
 
 def check_labels(name: str, labels: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The labels as a contiguous array; ValueError where they are not uint64 [bits, count, 2]."""
+    """The labels, contiguous and read-only; ValueError where they are not uint64 [bits, count, 2]."""
     if labels.shape != (bits, count, 2) or labels.dtype != np.uint64:
         raise ValueError(f"{name} labels: expected uint64 {[bits, count, 2]}, got {labels.dtype} {list(labels.shape)}")
-    return np.require(labels, requirements=["C", "A"])
+    return read_only(labels)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A contiguous, aligned view (or copy) that cannot be written: one type for numba, wherever the array is from."""
+    view = np.require(array, requirements=["C", "A"]).view()
+    view.flags.writeable = False
+    return view

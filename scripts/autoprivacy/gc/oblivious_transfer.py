@@ -56,10 +56,13 @@ class BaseSender:
         """Both seeds of every transfer, uint8 [128, 2, 32], from the receiver's reply.
 
         Raises:
-            ValueError: the reply has the wrong length, or holds what is no point of the prime-order group.
+            ValueError: the reply has the wrong length, or holds what no receiver sends.
         """
+        points = _points("base transfer reply", reply, LABEL_BITS)
+        if self._point in points:
+            raise ValueError("base transfer reply: holds the sender's own point")
         seeds = np.empty((LABEL_BITS, 2, KEY_BYTES), np.uint8)
-        for i, point in enumerate(_points("base transfer reply", reply, LABEL_BITS)):
+        for i, point in enumerate(points):
             difference = crypto_core_ed25519_sub(point, self._point)
             for choice, base in enumerate((point, difference)):
                 shared = crypto_scalarmult_ed25519_noclamp(self._scalar, base)

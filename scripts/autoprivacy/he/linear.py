@@ -64,7 +64,7 @@ class ServerLinear:
     ) -> None:
         _check_agreement(layer.shape, plan, parameters)
         self.layer, self.plan, self.parameters = layer, plan, parameters
-        self.noise = deployed_noise(layer.weight_norm, parameters, flooding, target)
+        self.noise = deployed_noise(plan.weight_norm(layer.weight), parameters, flooding, target)
         self._ring = Ring(parameters.polynomial_degree, parameters.primes)
         self._inputs, self._outputs = plan.products
         self._weights = self._transform(plan.encode_weights(layer.weight))

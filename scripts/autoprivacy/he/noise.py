@@ -36,10 +36,10 @@ def rerandomisation_noise(polynomial_degree: int) -> float:
 def weighted_noise(weight_norm: float) -> float:
     """sigma_v, the standard deviation that depends on the weights.
 
-    Each output coefficient is a sum of fresh noise times weights, over all its input ciphertexts.
+    Each coefficient of a reply is a sum of fresh noise times weights, over all its input ciphertexts.
 
     Args:
-        weight_norm: 2-norm of the weights that feed one output.
+        weight_norm: 2-norm of the weights that go into one reply ciphertext (CoefficientPlan.weight_norm).
     """
     return fresh_noise() * weight_norm
 
@@ -69,7 +69,7 @@ def reply_noise(polynomial_degree: int, weight_norm: float, flooding: Flooding, 
 
     Args:
         polynomial_degree: n.
-        weight_norm: the largest 2-norm of the weights that feed one output.
+        weight_norm: 2-norm of the weights that go into one reply ciphertext (CoefficientPlan.weight_norm).
         flooding: how the weighted part is hidden. statistical: a Gaussian 2^kappa times as wide. paper: as wide as
             `budget` leaves room for. none: no flood.
         budget: for `paper`, the standard deviation that the whole noise is to have, q / (2 p z).
@@ -114,7 +114,7 @@ def deployed_noise(
     """The noise of a layer's reply as deployed.
 
     Args:
-        weight_norm: the largest 2-norm of the weights that feed one output.
+        weight_norm: 2-norm of the weights that go into one reply ciphertext (CoefficientPlan.weight_norm).
         parameters: the layer's set.
         flooding: how the reply hides the weights.
         target: what the flood `paper` is sized by (UserError without one); the others do not ask.

@@ -7,7 +7,7 @@ set per layer, which is what AutoPrivacy's search chooses targets for).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 from autoprivacy.errors import UserError
@@ -15,7 +15,7 @@ from autoprivacy.he.encoding import MAXIMUM_PLAINTEXT_BITS
 from autoprivacy.he.latency import Link, layer_cost
 from autoprivacy.he.noise import decryption_error_rate, deployed_noise, reply_noise, required_log2_q, tau_of, z_of
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
-from autoprivacy.he.parameters import DEGREES, Flooding, ParameterSet, Target
+from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, ntt_primes, primes_for
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.security import security_bits
@@ -100,48 +100,50 @@ def select_layer(
     Raises:
         UserError: no secure set that the profile covers meets the target.
     """
-    sets = secure_sets(layer.weight_norm, target, p, flooding, profile, maximum_prime_bits)
     choices = [
-        (parameters, plan, predict(layer, target, parameters, plan, flooding, profile, link))
-        for parameters in sets
-        if (plan := cheapest_plan(layer.shape, parameters, profile, link)) is not None
+        (parameters, plan)
+        for degree in profile.degrees
+        for plan in _plans(layer.shape, degree)
+        if (parameters := secure_set(plan.weight_norm(layer.weight), degree, target, p, flooding, maximum_prime_bits))
+        and (degree, len(parameters.primes)) in profile
     ]
     if not choices:
         raise UserError(_nothing_meets(f"layer {layer.shape.name}", target, p, flooding, profile))
-    return min(choices, key=lambda choice: choice[2]["latency_seconds"])
+    parameters, plan = min(choices, key=lambda choice: _latency(choice[1], choice[0], profile, link))
+    return parameters, plan, predict(layer, target, parameters, plan, flooding, profile, link)
 
 
-def secure_sets(
+@cache
+def secure_set(
     weight_norm: float,
+    degree: int,
     target: Target,
     p: int,
     flooding: Flooding,
-    profile: OperationProfile,
     maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
-) -> list[ParameterSet]:
-    """For every n the smallest q that meets the target, where that is secure and profiled.
+) -> ParameterSet | None:
+    """The set with the smallest q that meets a target at n; None where it is insecure, or there are no such primes.
 
-    Under flooding `paper` it is first the smallest q without a flood, then three times its bits at four times n.
+    Under flooding `paper` it is the smallest q without a flood at n / 4, and three times its bits at n.
+
+    Args:
+        weight_norm: 2-norm of the weights that go into one reply ciphertext (CoefficientPlan.weight_norm).
+        degree: n as deployed.
+        target, p, flooding, maximum_prime_bits: as in `select_layer`.
     """
     paper = flooding.kind == "paper"
-    sets = []
-    for degree in DEGREES:
-        noise = reply_noise(degree, weight_norm, Flooding("none") if paper else flooding)
-        parameters = _secure_set(p, degree, required_log2_q(target.z, p, noise.total), maximum_prime_bits)
-        if parameters is not None and paper:
-            log2_q = PAPER_BITS_FACTOR * parameters.log2_q
-            parameters = _secure_set(p, PAPER_DEGREE_FACTOR * degree, log2_q, maximum_prime_bits)
-        if parameters is not None and (parameters.polynomial_degree, len(parameters.primes)) in profile:
-            sets.append(parameters)
-    return sets
-
-
-def _secure_set(p: int, degree: int, log2_q: float, maximum_prime_bits: int) -> ParameterSet | None:
-    """The smallest q of at least that size at n; None where it is insecure, no modulus, or there are no such primes."""
+    base = degree // PAPER_DEGREE_FACTOR if paper else degree
+    noise = reply_noise(base, weight_norm, Flooding("none") if paper else flooding)
     try:
-        return ParameterSet(p, degree, primes_for(log2_q, degree, maximum_prime_bits))
+        parameters = ParameterSet(
+            p, base, primes_for(required_log2_q(target.z, p, noise.total), base, maximum_prime_bits)
+        )
+        if paper:
+            log2_q = PAPER_BITS_FACTOR * parameters.log2_q
+            parameters = ParameterSet(p, degree, primes_for(log2_q, degree, maximum_prime_bits))
     except UserError:
         return None
+    return parameters
 
 
 @cache
@@ -150,11 +152,14 @@ def _plans(shape: LayerShape, degree: int) -> tuple[CoefficientPlan, ...]:
 
 
 def cheapest_plan(
-    shape: LayerShape, parameters: ParameterSet, profile: OperationProfile, link: Link
-) -> CoefficientPlan | None:
-    """The tiling of least predicted latency under a set; None where not even one row fits n."""
-    plans = _plans(shape, parameters.polynomial_degree)
-    return min(plans, key=lambda plan: layer_cost(plan, parameters, profile, link)["latency_seconds"], default=None)
+    plans: Iterable[CoefficientPlan], parameters: ParameterSet, profile: OperationProfile, link: Link
+) -> CoefficientPlan:
+    """The tiling of least predicted latency under a set."""
+    return min(plans, key=lambda plan: _latency(plan, parameters, profile, link))
+
+
+def _latency(plan: CoefficientPlan, parameters: ParameterSet, profile: OperationProfile, link: Link) -> float:
+    return layer_cost(plan, parameters, profile, link)["latency_seconds"]
 
 
 def predict(
@@ -172,7 +177,7 @@ def predict(
         log2_noise (of the standard deviation, all parts), z, tau in accumulator LSBs, decryption_error_rate per
         coefficient, security_bits, and what `layer_cost` lists.
     """
-    total = deployed_noise(layer.weight_norm, parameters, flooding, target).total
+    total = deployed_noise(plan.weight_norm(layer.weight), parameters, flooding, target).total
     z = z_of(parameters.q, parameters.plaintext_modulus, total)
     return {
         "log2_noise": math.log2(total),
@@ -206,7 +211,13 @@ def delphi(network: IntegerNetwork, name: str, flooding: Flooding, profile: Oper
     p = ntt_primes(1 << DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE, 1)[0]
     primes = ntt_primes(1 << DELPHI_PRIME_BITS, DELPHI_DEGREE, DELPHI_PRIMES)
     parameters = ParameterSet(p, DELPHI_DEGREE, primes)
-    return _uniform("delphi", network, name, parameters, flooding, profile, link)
+    plans = {}
+    for shape in network.architecture.layers:
+        tilings = _plans(shape, DELPHI_DEGREE)
+        if not tilings:
+            raise UserError(f"layer {shape.name}: one row of one channel does not fit delphi's n = {DELPHI_DEGREE}")
+        plans[shape.name] = cheapest_plan(tilings, parameters, profile, link)
+    return _uniform("delphi", network, name, parameters, plans, flooding, profile, link)
 
 
 def darl(
@@ -225,15 +236,53 @@ def darl(
     Raises:
         UserError: no secure set that the profile covers meets the target in every layer.
     """
-    worst = max(layer.weight_norm for layer in network.layers.values())
-    policies = [
-        _uniform("darl", network, name, parameters, flooding, profile, link)
-        for parameters in secure_sets(worst, EXACT_TARGET, p, flooding, profile, maximum_prime_bits)
-        if all(_plans(layer, parameters.polynomial_degree) for layer in network.architecture.layers)
+    candidates = [
+        candidate
+        for degree in profile.degrees
+        for candidate in _network_sets(network, degree, p, flooding, profile, link, maximum_prime_bits)
     ]
-    if not policies:
+    if not candidates:
         raise UserError(_nothing_meets(f"network {name}", EXACT_TARGET, p, flooding, profile))
-    return min(policies, key=lambda policy: policy.predicted["latency_seconds"])
+
+    def latency(candidate: tuple[ParameterSet, dict[str, CoefficientPlan]]) -> float:
+        return sum(_latency(plan, candidate[0], profile, link) for plan in candidate[1].values())
+
+    parameters, plans = min(candidates, key=latency)
+    return _uniform("darl", network, name, parameters, plans, flooding, profile, link)
+
+
+def _network_sets(
+    network: IntegerNetwork,
+    degree: int,
+    p: int,
+    flooding: Flooding,
+    profile: OperationProfile,
+    link: Link,
+    maximum_prime_bits: int,
+) -> Iterator[tuple[ParameterSet, dict[str, CoefficientPlan]]]:
+    """Sets at n that serve every layer, each with the layers' cheapest tilings of at most the norm it was sized for.
+
+    A tiling with more output channels in a ciphertext costs fewer ciphertexts and brings more noise, so q and tilings
+    are chosen together: one set per bound on the norm.
+    """
+    norms = {
+        shape.name: {plan: plan.weight_norm(network.layers[shape.name].weight) for plan in _plans(shape, degree)}
+        for shape in network.architecture.layers
+    }
+    if not all(norms.values()):
+        return
+    smallest = max(min(layer.values()) for layer in norms.values())
+    for bound in sorted({norm for layer in norms.values() for norm in layer.values() if norm >= smallest}):
+        parameters = secure_set(bound, degree, EXACT_TARGET, p, flooding, maximum_prime_bits)
+        if parameters is None or (degree, len(parameters.primes)) not in profile:
+            return  # larger norms need still more
+        yield (
+            parameters,
+            {
+                layer: cheapest_plan([p for p in plans if plans[p] <= bound], parameters, profile, link)
+                for layer, plans in norms.items()
+            },
+        )
 
 
 def layerwise(
@@ -267,19 +316,16 @@ def _uniform(
     network: IntegerNetwork,
     name: str,
     parameters: ParameterSet,
+    plans: Mapping[str, CoefficientPlan],
     flooding: Flooding,
     profile: OperationProfile,
     link: Link,
 ) -> Policy:
-    """A policy with one set for all layers, each with its own best tiling; the target is 2^-40."""
+    """A policy with one set for all layers, each with its own tiling; the target is 2^-40."""
     layers = []
-    for shape in network.architecture.layers:
-        plan = cheapest_plan(shape, parameters, profile, link)
-        if plan is None:
-            raise UserError(f"layer {shape.name}: a row of one channel does not fit n = {parameters.polynomial_degree}")
-        layer = network.layers[shape.name]
-        predicted = predict(layer, EXACT_TARGET, parameters, plan, flooding, profile, link)
-        layers.append(LayerPolicy(shape.name, EXACT_TARGET, parameters, predicted, plan.tiling))
+    for layer, plan in plans.items():
+        predicted = predict(network.layers[layer], EXACT_TARGET, parameters, plan, flooding, profile, link)
+        layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, predicted, plan.tiling))
     return _policy(scheme, name, flooding, tuple(layers))
 
 
@@ -292,9 +338,10 @@ def _policy(scheme: str, name: str, flooding: Flooding, layers: tuple[LayerPolic
 
 
 def _nothing_meets(what: str, target: Target, p: int, flooding: Flooding, profile: OperationProfile) -> str:
-    wish = f"tau {target.tau:g}"
     if target.decryption_error_rate is not None:
         wish = f"a decryption error rate of 2^{math.log2(target.decryption_error_rate):g}"
+    else:
+        wish = f"tau {target.tau}"
     return (
         f"{what}: no secure set with p = {p} gives {wish} under flooding {flooding.kind} among the profile's "
         f"{sorted(profile.table)} (n, primes); profile larger n or more primes, or flood less"

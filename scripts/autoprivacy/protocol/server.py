@@ -16,17 +16,18 @@ import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import garbler_input
-from autoprivacy.gc.garbling import encode, garble_chunks
+from autoprivacy.gc.garbling import garble_chunks
+from autoprivacy.gc.labels import encode, zero_labels
 from autoprivacy.gc.oblivious_transfer import BaseReceiver, ExtensionSender
 from autoprivacy.he.cipher import ServerCipher
 from autoprivacy.he.linear import ServerLinear
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, listen, serve_forever
 from autoprivacy.protocol.ledger import Ledger
-from autoprivacy.protocol.session import LABEL_BYTES, SECURITY_PARAMETER, Agreement
+from autoprivacy.protocol.session import SECURITY_PARAMETER, Agreement
 from autoprivacy.protocol.shares import apply_layer, local_operation
 from autoprivacy.quantization.integer_network import IntegerNetwork, Node
-from autoprivacy.secure_random import SecureRandom
+from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 from autoprivacy.storage import write_json
 
 
@@ -129,12 +130,12 @@ class Session:
             zero = self._extension.extend(bytes(message), circuit.evaluator_bits * count)
             zero = zero.reshape(circuit.evaluator_bits, count, 2)
         with self.ledger.part(layer, "garbling"):
-            garbler_zero = np.empty((circuit.garbler_bits, count, 2), np.uint64)
+            garbler_zero = zero_labels(self._random.random_bytes(KEY_BYTES).tobytes(), circuit.garbler_bits, count)
             output_mask = np.empty(count, np.uint64)
-            chunks = garble_chunks(circuit, count, self._delta, zero, self.agreement.modulus, self._random)
-            for where, tables, labels, masks in chunks:
-                garbler_zero[:, where], output_mask[where] = labels, masks
-                self.channel.send(Message.GARBLED_TABLES, tables)
+            modulus = self.agreement.modulus
+            for chunk in garble_chunks(circuit, count, self._delta, garbler_zero, zero, modulus, self._random):
+                output_mask[chunk.instances] = chunk.output_mask
+                self.channel.send(Message.GARBLED_TABLES, chunk.table)
             bundle.garbler_zero[node.name], bundle.output_masks[node.name] = garbler_zero, output_mask
 
     def _infer(self, payload: bytearray) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import activation_circuit
 from autoprivacy.gc.circuit import Circuit
-from autoprivacy.he.bits import pack_bits, unpack_bits
+from autoprivacy.gc.garbling import table_bytes
+from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.policy import Policy
@@ -60,6 +61,10 @@ class Agreement:
         """The circuit of an activation."""
         return activation_circuit(self.modulus, node.shift, node.minimum, node.maximum)
 
+    def table_lengths(self, node: Node) -> list[int]:
+        """Bytes of every chunk of an activation's garbled tables."""
+        return table_bytes(self.circuit(node), self.modulus, int(np.prod(node.shape)))
+
     def linear_nodes(self) -> list[Node]:
         """The graph's linear layers in order."""
         return [node for node in self.architecture.nodes if node.operation == "linear"]
@@ -85,10 +90,10 @@ class Agreement:
     def unpack_share(self, payload: bytes | bytearray | memoryview, shape: Shape) -> np.ndarray:
         """The inverse of `pack_share`, int64; ProtocolError for a wrong length or a residue >= p."""
         count = int(np.prod(shape))
-        expected = len(pack_bits(np.zeros(count, np.uint64), self.share_bits))
+        expected = packed_bytes(count, self.share_bits)
         if len(payload) != expected:
             raise ProtocolError(f"a share of {count} residues has {expected} bytes, got {len(payload)}")
-        values = unpack_bits(bytes(payload), count, self.share_bits).astype(np.int64)
+        values = unpack_bits(bytes(payload), self.share_bits, count).astype(np.int64)
         if values.size and int(values.max()) >= self.modulus:
             raise ProtocolError(f"a share holds {int(values.max())}, allowed below {self.modulus}")
         return values.reshape(shape)

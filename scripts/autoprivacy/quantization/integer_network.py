@@ -95,7 +95,7 @@ class LinearLayer:
 
     @property
     def weight_norm(self) -> float:
-        """The largest 2-norm of the weights that feed one output: what the noise grows by in coefficient packing."""
+        """The largest 2-norm of the weights that feed one output; a packing may add outputs' noise on top of it."""
         return float(np.sqrt((self.weight.astype(np.float64) ** 2).reshape(len(self.weight), -1).sum(1).max()))
 
     @property

@@ -17,8 +17,8 @@ from autoprivacy.quantization.importer import FloatGraph, FloatNode
 
 WEIGHT_MAXIMUM = 127  # LinearLayer's limit, symmetric
 ACTIVATION_MAXIMUM = 255
-STEPS_PER_OCTAVE = 8  # scales are tried at 2^(k/8): at the worst 2^(1/16) from the best, an error 1% larger
-SWEEPS = 3  # over all classes; the choices settle after the second
+STEPS_PER_OCTAVE = 8  # scales are tried at 2^(k/8), never further than a factor 2^(1/16) from the best
+SWEEPS = 3  # over all classes; the choices for 7CNET and a 10-block residual network no longer change in the third
 
 
 class ErrorCurve:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autoprivacy.report.results import BASELINE
-from autoprivacy.report.text import change, megabytes, significant
+from autoprivacy.report.text import change, megabytes, points, significant
 
 NOT_KNOWN = "\N{EN DASH}"
 BYTES_PER_GIGABYTE = 1e9
@@ -74,12 +74,11 @@ def comparison_sentences(rows: Sequence[Row], paper: Mapping[str, Any]) -> list[
 def _measured(row: Row, base: Row) -> str:
     time, base_time = row["t_total_seconds"], base["t_total_seconds"]
     traffic, base_traffic = row["m_total_bytes"], base["m_total_bytes"]
-    points = row["accuracy_percent"] - base["accuracy_percent"]
     return (
         f"{row['network']}: {row['scheme']} takes {significant(time)} s per image where {BASELINE} takes "
         f"{significant(base_time)} s ({change(time, base_time)}) and sends {megabytes(traffic)} MB where {BASELINE} "
         f"sends {megabytes(base_traffic)} MB ({change(traffic, base_traffic)}); its accuracy differs by "
-        f"{points:+.2f} percentage points."
+        f"{points(row['accuracy_percent'] - base['accuracy_percent'])} percentage points."
     )
 
 

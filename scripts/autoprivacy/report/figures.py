@@ -52,7 +52,8 @@ KINDS = {
     OTHER: ("other", "#BBBBBB"),
 }
 _PHASES = ("offline", "online")
-_CROWDED = 12  # so many layer names no longer fit side by side
+_CROWDED = 12  # more layer names than these do not fit side by side
+_NAME_INCHES = 0.075  # height that a letter of a turned layer name takes
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -85,8 +86,9 @@ def parameters_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for name, own in by_scheme.items():
         if [row["layer"] for row in own] != layers:
             raise UserError(f"policy {name} of {rows[0]['network']}: layers differ from the first policy's {layers}")
+    turned = max(len(layer) for layer in layers) * _NAME_INCHES if len(layers) > _CROWDED else 0.0
     with mpl.rc_context(STYLE):
-        figure, (degree, modulus) = _panels(2, 1, 5.2, sharex=True)
+        figure, (degree, modulus) = _panels(2, 1, 5.2 + turned, sharex=True)
         for name, own in by_scheme.items():
             _draw_scheme(degree, name, [math.log2(row["polynomial_degree"]) for row in own])
             _draw_scheme(modulus, name, [row["log2_q"] for row in own])
@@ -106,7 +108,7 @@ def _draw_scheme(axis: Axes, name: str, values: Sequence[float]) -> None:
         linewidth=1.4,
         drawstyle="steps-mid",
         marker=look.marker,
-        markersize=look.size,
+        markersize=look.size * min(1.0, 2 * _CROWDED / len(values)),
         markerfacecolor="none",
     )
 
@@ -117,7 +119,7 @@ def _label_layers(degree: Axes, modulus: Axes, layers: Sequence[str]) -> None:
     bottom, top = degree.get_ylim()
     degree.set_ylim(bottom - 0.3, top + 0.3)
     modulus.set_ylabel("ciphertext modulus,\nlog2 q (bits)")
-    modulus.set_ylim(bottom=0)
+    modulus.set_ylim(0, modulus.get_ylim()[1] * 1.05)
     modulus.set_xlabel("linear layer")
     modulus.set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > _CROWDED else 0)
     for axis in (degree, modulus):
@@ -136,7 +138,7 @@ def breakdown_figure(measurements: Sequence[ResultFile]) -> Figure:
             axis.set_xlabel("CPU seconds per image, both parties")
         axes[0].set_yticks(range(len(names)), names)
         axes[0].invert_yaxis()
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(KINDS))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=(len(KINDS) + 1) // 2)
     return figure
 
 

@@ -16,7 +16,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.report import tables
 from autoprivacy.report.comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.results import ResultFile, by_network
-from autoprivacy.report.text import change, power_of_two, significant
+from autoprivacy.report.text import change, points, power_of_two, significant
 
 TEMPLATE = Path(__file__).with_name("template.html.j2")
 
@@ -51,11 +51,12 @@ class Study:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of cells; the first `text_columns` are words, the others numbers."""
+    """A table of cells; the first `text_columns` are words, the others numbers; the caption stands above."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     text_columns: int = 1
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def render(study: Study) -> str:
         settings=", ".join(dict.fromkeys(row["network_setting"] for row in rows)),
         networks=networks,
         images=sorted({row["images"] for row in rows}),
-        table2=Table(*tables.table2_cells(rows), text_columns=tables.TABLE2_TEXT_COLUMNS),
+        table2=table2_table(rows),
         table2_note=tables.TABLE2_NOTE,
         comparison=Table(*comparison_cells(rows, study.paper), text_columns=2),
         sentences=comparison_sentences(rows, study.paper),
@@ -102,11 +103,10 @@ def _network_section(study: Study, network: str) -> dict[str, Any]:
     if not rows:
         raise UserError(f"policies: none for network {network}; select its parameters again")
     name = f"parameters-{network}"
+    svg = _svg(study, name, f"parameters per layer, {network}")
     section = {
         "network": network,
-        "parameters_figure": FigureBox(
-            _svg(study, name, f"parameters per layer, {network}"), _parameters_caption(rows)
-        ),
+        "parameters_figure": FigureBox(svg, _parameters_caption(rows)),
         "parameters": parameters_table(rows),
         "quantization": _plain(study.quantization[network], "name"),
         "search_figure": None,
@@ -117,6 +117,17 @@ def _network_section(study: Study, network: str) -> dict[str, Any]:
         figure = FigureBox(_svg(study, f"search-{network}", f"search history, {network}"), _search_caption(episodes))
         section |= {"search_figure": figure, "search": search_table(episodes)}
     return section
+
+
+def table2_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Table 2 narrow enough for a page: quartiles under their median, and once above the table what all rows share."""
+    header, body = tables.table2_cells(rows)
+    words = range(tables.TABLE2_TEXT_COLUMNS)
+    shared = [column for column in words if column > 1 and len({line[column] for line in body}) == 1]
+    kept = [column for column in range(len(header)) if column not in shared]
+    caption = "; ".join(f"{header[column]}: {body[0][column]}" for column in shared)
+    cells = [[line[column].replace(" [", "\n[") for column in kept] for line in body]
+    return Table([header[column] for column in kept], cells, len(words) - len(shared), caption)
 
 
 def agreement_table(study: Study) -> Table:
@@ -138,7 +149,7 @@ def agreement_table(study: Study) -> Table:
 
 def accuracy_table(study: Study) -> Table:
     """Every row of accuracy.csv, beside the integer network's under the same scheme."""
-    header = ["network", "scheme", "stage", "accuracy (%)", "against integer (points)", "images"]
+    header = ["network", "scheme", "stage", "accuracy (%)", "against integer (points)", "images", "wraps"]
     integer = {
         (row["network"], row["scheme"]): row["accuracy_percent"] for row in study.accuracy if row["stage"] == "integer"
     }
@@ -148,10 +159,11 @@ def accuracy_table(study: Study) -> Table:
         apart = reference is None or row["stage"] == "integer"
         rows.append(
             [
-                *(str(row[key]) for key in ("network", "scheme", "stage")),
+                *(str(row[key]) or NOT_KNOWN for key in ("network", "scheme", "stage")),
                 f"{row['accuracy_percent']:.2f} ± {row['interval_percent']:.2f}",
-                NOT_KNOWN if apart else f"{row['accuracy_percent'] - reference:+.2f}",
+                NOT_KNOWN if apart else points(row["accuracy_percent"] - reference),
                 f"{row['images']:.0f}",
+                str(row.get("wraps", "")) or NOT_KNOWN,
             ]
         )
     return Table(header, rows, text_columns=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 
 from autoprivacy.errors import UserError
-from autoprivacy.storage import read_json
+from autoprivacy.storage import read_json, read_rows
 
 ACCURACY_TEXT = ("network", "scheme", "stage")
 ACCURACY_NUMBERS = ("accuracy_percent", "images", "interval_percent")
@@ -113,7 +112,7 @@ def finite(value: Any, where: str) -> float:
     return number
 
 
-def read_csv(path: str | Path, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read_table(path: str | Path, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The rows of a CSV file, one or more, as dicts in the order of its columns.
 
     Args:
@@ -123,19 +122,12 @@ def read_csv(path: str | Path, text: Sequence[str] = (), numbers: Sequence[str] 
     Raises:
         UserError: the file or a column is missing, it has no rows, or a number is none.
     """
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            rows: list[dict[str, Any]] = list(reader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    columns = reader.fieldnames or []
+    rows: list[dict[str, Any]] = [dict(row) for row in read_rows(path)]
+    columns = list(rows[0])
     missing = [name for name in (*text, *numbers) if name not in columns]
     if missing:
         raise UserError(f"{path}: no columns {', '.join(missing)}; got {', '.join(columns)}; make the file again")
-    if not rows:
-        raise UserError(f"{path}: no rows under the header; expected at least one; make the file again")
-    for line, row in enumerate(rows, start=2):
+    for line, row in enumerate(rows, start=2):  # the header is line 1
         for name in numbers:
             row[name] = finite(row[name], f"{path}: line {line}: {name}")
     return rows
@@ -143,12 +135,12 @@ def read_csv(path: str | Path, text: Sequence[str] = (), numbers: Sequence[str] 
 
 def read_accuracy(path: str | Path) -> list[dict[str, Any]]:
     """The rows of accuracy.csv."""
-    return read_csv(path, ACCURACY_TEXT, ACCURACY_NUMBERS)
+    return read_table(path, ACCURACY_TEXT, ACCURACY_NUMBERS)
 
 
 def read_search(path: str | Path) -> list[dict[str, Any]]:
     """The episodes of a search/<network>.csv."""
-    return read_csv(path, numbers=SEARCH_NUMBERS)
+    return read_table(path, numbers=SEARCH_NUMBERS)
 
 
 def read_paper(path: str | Path) -> dict[str, Any]:

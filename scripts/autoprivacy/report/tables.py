@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -176,15 +174,6 @@ def he_share_percent(measurement: ResultFile) -> float:
     return 100 * sum(phase.get("he", 0.0) for phase in phases) / sum(sum(phase.values()) for phase in phases)
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same keys as CSV: full precision, None as an empty cell, booleans as true and false."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: str(v).lower() if isinstance(v, bool) else v for key, v in row.items()} for row in rows)
-    return stream.getvalue()
-
-
 def table2_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Table 2 for people: the header and one list of cells per row, rounded, units in the header."""
     header = ["network", "scheme", "packing", "flooding", "setting", "t_setup (s)", "t_pre (s)", "t_on (s)"]
@@ -217,8 +206,9 @@ def _table2_cells(row: Mapping[str, Any]) -> list[str]:
 TABLE2_NOTE = (
     "Medians over the measured images, quartiles in brackets; MB are 10^6 bytes sent in both directions; set-up is "
     "once per session and in no total; CPU seconds are both parties' together; accuracy is the integer network's on "
-    "the test split (autoprivacy: finetuned, with simulated decryption errors) with the half-width of its 95% interval; "
-    "differing counts images with any output unlike the integer network's; exact says whether the scheme promises that there is none."
+    "the test split (autoprivacy: finetuned, with simulated decryption errors) with the half-width of its 95% "
+    "interval; differing counts images with any output unlike the integer network's; exact says whether the scheme "
+    "promises that there is none."
 )
 
 

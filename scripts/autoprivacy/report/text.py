@@ -27,8 +27,15 @@ def megabytes(count: float) -> str:
 def change(new: float, old: float) -> str:
     """How far `new` is from `old`, in percent of `old`, with its sign."""
     percent = 100 * (new - old) / old
+    if percent == 0:
+        return "0 %"
     sign = MINUS if percent < 0 else "+"
     return f"{sign}{significant(abs(percent), 2 if abs(percent) < 100 else 3)} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two percentages, in percentage points with its sign."""
+    return f"{difference:+.2f}".replace("-", MINUS)
 
 
 def spread(median: float, lower: float, upper: float) -> str:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import erfc
+from scipy.special import erfc, ndtri
 from torch import Tensor
 
 from autoprivacy.errors import UserError
@@ -91,9 +92,8 @@ class Perturbation:
         images, channels, height, width = accumulator.shape
         shape = (images, height, width, channels)  # the order of the stream: that of channels-last memory
         if rate > DENSE_RATE:
-            noise = torch.from_numpy(generator.standard_normal(shape, np.float32))
-            errors = noise.mul_(tau).round_().to(accumulator.device, accumulator.dtype)
-            return accumulator + errors.permute(0, 3, 1, 2)
+            errors = torch.from_numpy(dense_errors(generator, tau, accumulator.numel())).view(shape)
+            return accumulator + errors.permute(0, 3, 1, 2).to(accumulator.device, accumulator.dtype)
         positions = error_positions(generator, rate, accumulator.numel())
         values = torch.from_numpy(error_values(generator, tau, len(positions)))
         where = tuple(torch.from_numpy(axis).to(accumulator.device) for axis in np.unravel_index(positions, shape))
@@ -102,6 +102,22 @@ class Perturbation:
             where, values.to(accumulator.device, accumulator.dtype), accumulate=True
         )
         return perturbed
+
+
+@cache
+def _normal_quantiles() -> np.ndarray:
+    """The middle quantiles of 2^16 equal shares of the standard normal distribution."""
+    return ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
+
+
+def dense_errors(generator: np.random.Generator, tau: float, count: int) -> np.ndarray:
+    """`count` draws of round(Gaussian * tau), float32.
+
+    The Gaussian is one of 2^16 quantiles, a quarter of the time of a true one: its standard deviation is right to 2e-5,
+    and it ends at 4.3 standard deviations.
+    """
+    words = generator.bit_generator.random_raw((count + 3) // 4)
+    return np.rint(_normal_quantiles() * tau).astype(np.float32)[words.view(np.uint16)[:count]]
 
 
 def error_positions(generator: np.random.Generator, rate: float, count: int) -> np.ndarray:

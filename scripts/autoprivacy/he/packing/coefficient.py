@@ -166,8 +166,8 @@ class CoefficientPlan:
     def encode_weights(self, weight: np.ndarray) -> np.ndarray:
         """Weights int64 [O, C / groups, kernel height, kernel width] as coefficients int64 [weight_polynomials, n].
 
-        The weight of a tap stands as far before its output as the tap's pixel stands after coefficient 0; no two share
-        a coefficient, so an output's noise is fresh noise times the norm of its weights.
+        The weight of a tap stands as far before its output as the tap's pixel stands after coefficient 0. No two
+        weights share a coefficient.
         """
         shape, layout, stride = self.shape, self.layout, self.shape.stride
         output, member, row, column = np.ix_(*map(np.arange, weight.shape))
@@ -181,6 +181,16 @@ class CoefficientPlan:
         polynomials = np.zeros((self.weight_polynomials, self.degree), np.int64)
         polynomials[polynomial, self._offset(output) - tap] = weight
         return polynomials
+
+    def weight_norm(self, weight: np.ndarray) -> float:
+        """What fresh noise grows by: the 2-norm of all weights that go into one reply ciphertext, of the largest.
+
+        Pixels of other output channels' reach are zero, but their noise is not: an output collects noise times the
+        weights of every output channel in its ciphertext, sqrt(channels_per_output) times what its own would give.
+        """
+        squares = (weight.astype(np.float64) ** 2).reshape(len(weight), -1).sum(1)
+        starts = np.arange(0, len(weight), self.channels_per_output)
+        return float(np.sqrt(np.add.reduceat(squares, starts).max()))
 
     @cached_property
     def output_positions(self) -> np.ndarray:

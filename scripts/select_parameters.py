@@ -1,0 +1,24 @@
+"""Choose one network's parameters by rule: delphi (as published) or darl (2^-40, average case, calibrated p)."""
+
+from autoprivacy.he.latency import Link
+from autoprivacy.he.parameters import Flooding
+from autoprivacy.he.profiling import OperationProfile
+from autoprivacy.he.selection import calibrated_modulus, darl, delphi
+from autoprivacy.logs import run_script
+from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.storage import read_rows
+
+
+def main(snakemake):
+    settings, files, name = snakemake.params.selection, snakemake.input, snakemake.wildcards.network
+    network, profile = IntegerNetwork.load(files.network), OperationProfile.load(files.profile)
+    flooding, link = Flooding(settings["flooding"], settings["kappa"]), Link(**settings["link"])
+    if snakemake.wildcards.scheme == "delphi":
+        policy = delphi(network, name, flooding, profile, link)
+    else:
+        p = calibrated_modulus(read_rows(files.layers), settings["plaintext_bits"])
+        policy = darl(network, name, p, flooding, profile, link)
+    policy.save(snakemake.output[0])
+
+
+run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,276 @@
+"""Parameter selection: sets are secure, meet their targets and are no larger than they need be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.latency import Link, layer_cost, operation_counts
+from autoprivacy.he.noise import decryption_error_rate, deployed_noise, z_of
+from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
+from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.primes import is_prime, primes_for
+from autoprivacy.he.profiling import OPERATIONS, OperationProfile, admissible_parameters, profile
+from autoprivacy.he.security import max_log2_q, security_bits
+from autoprivacy.he.selection import (
+    darl,
+    delphi,
+    layer_policy,
+    layerwise,
+    plaintext_modulus,
+    secure_set,
+    select_layer,
+)
+from autoprivacy.policy import Policy
+from autoprivacy.quantization.integer_network import (
+    Architecture,
+    IntegerNetwork,
+    LayerShape,
+    LinearLayer,
+    to_signed,
+)
+
+LINK = Link(1e9, 1e-3)
+P = plaintext_modulus(60_000, -60_000, degree_for_batching=1)
+STATISTICAL, UNFLOODED, PAPER = Flooding("statistical"), Flooding("none"), Flooding("paper")
+RATES = [Target(decryption_error_rate=2.0**-exponent) for exponent in (5, 15, 40)]
+
+
+def made_up_profile(degrees: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)) -> OperationProfile:
+    """Times that grow as n log n and with the number of primes."""
+    base = {"encrypt": 120e-9, "load": 20e-9, "product": 1.5e-9, "reply": 300e-9, "decrypt": 60e-9}
+    table = {
+        (degree, count): {
+            operation: dict.fromkeys(
+                ("median", "lower_quartile", "upper_quartile"), seconds * degree * count * math.log2(degree) / 10
+            )
+            for operation, seconds in base.items()
+        }
+        for degree in degrees
+        for count in range(1, 5)
+    }
+    return OperationProfile(table, {})
+
+
+PROFILE = made_up_profile()
+
+
+def make_layer(name: str, channels: int, size: int, outputs: int, kernel: int, **more: int) -> LinearLayer:
+    kind = "convolution" if size > 1 else "fully_connected"
+    shape = LayerShape(name, kind, (channels, size, size), outputs, (kernel, kernel), padding=kernel // 2, **more)  # type: ignore[arg-type]
+    weight = np.rint(np.random.default_rng(len(name)).normal(0, 30, (outputs, channels, kernel, kernel)))
+    return LinearLayer(shape, weight.clip(-127, 127).astype(np.int64), np.zeros(outputs, np.int64))
+
+
+LAYERS = [make_layer("conv1", 3, 32, 64, 3), make_layer("conv20", 64, 16, 64, 3), make_layer("fc", 256, 1, 10, 1)]
+NETWORK = IntegerNetwork(
+    Architecture((), tuple(layer.shape for layer in LAYERS), (0.5,), (0.25,), 0.02),
+    {layer.shape.name: layer for layer in LAYERS},
+    1.0,
+)
+
+
+def z_deployed(layer: LinearLayer, parameters: ParameterSet, plan: CoefficientPlan, flooding: Flooding) -> float:
+    noise = deployed_noise(plan.weight_norm(layer.weight), parameters, flooding)
+    return z_of(parameters.q, parameters.plaintext_modulus, noise.total)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.shape.name)
+@pytest.mark.parametrize("flooding", [STATISTICAL, UNFLOODED], ids=lambda flooding: flooding.kind)
+@pytest.mark.parametrize("target", [*RATES, Target(tau=32.0)], ids=str)
+def test_set_meets_the_target_and_a_smaller_q_does_not(layer: LinearLayer, flooding: Flooding, target: Target) -> None:
+    parameters, plan, predicted = select_layer(layer, target, P, flooding, PROFILE, LINK)
+    z = z_deployed(layer, parameters, plan, flooding)
+    assert z >= target.z * (1 - 1e-9)
+    assert predicted["z"] == pytest.approx(z) and predicted["tau"] == pytest.approx(1 / (2 * z))
+    assert predicted["decryption_error_rate"] == pytest.approx(decryption_error_rate(z))
+    assert predicted["security_bits"] == security_bits(parameters.polynomial_degree, parameters.log2_q) >= 128
+    smaller = ParameterSet(P, parameters.polynomial_degree, primes_for(parameters.log2_q - 0.15, plan.degree))
+    assert smaller.q < parameters.q
+    assert z_deployed(layer, smaller, plan, flooding) < target.z
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.shape.name)
+def test_no_other_secure_set_and_tiling_is_cheaper(layer: LinearLayer) -> None:
+    chosen = select_layer(layer, RATES[1], P, STATISTICAL, PROFILE, LINK)[2]["latency_seconds"]
+    others = []
+    for degree in PROFILE.degrees:
+        for plan in admissible_plans(layer.shape, degree):
+            for log2_q in range(20, max_log2_q(degree) + 1):
+                try:
+                    parameters = ParameterSet(P, degree, primes_for(log2_q, degree))
+                except UserError:
+                    continue
+                if z_deployed(layer, parameters, plan, STATISTICAL) >= RATES[1].z:
+                    if (degree, len(parameters.primes)) in PROFILE:
+                        others.append(layer_cost(plan, parameters, PROFILE, LINK)["latency_seconds"])
+                    break
+    assert len(others) >= 3 and chosen <= min(others) * 1.0001
+
+
+def test_tolerance_never_costs() -> None:
+    for flooding in (STATISTICAL, UNFLOODED, PAPER):
+        latencies = [
+            select_layer(LAYERS[1], target, P, flooding, PROFILE, LINK)[2]["latency_seconds"]
+            for target in (*RATES[::-1], Target(tau=32.0))
+        ]
+        assert latencies == sorted(latencies, reverse=True)
+
+
+def test_paper_flooding_quadruples_n_and_triples_log_q() -> None:
+    unflooded = secure_set(1000.0, 2048, RATES[0], P, UNFLOODED)
+    flooded = secure_set(1000.0, 8192, RATES[0], P, PAPER)
+    assert unflooded is not None and flooded is not None
+    assert flooded.log2_q == pytest.approx(3 * unflooded.log2_q, abs=0.1)
+    assert secure_set(1000.0, 1024, RATES[0], P, PAPER) is None  # n / 4 would be 256
+    parameters, _, predicted = select_layer(LAYERS[0], RATES[0], P, PAPER, PROFILE, LINK)
+    assert predicted["decryption_error_rate"] == pytest.approx(2.0**-5)
+    assert parameters.polynomial_degree >= 4096
+
+
+def test_prime_size_can_be_limited() -> None:
+    parameters, _, _ = select_layer(LAYERS[1], RATES[2], P, STATISTICAL, PROFILE, LINK, maximum_prime_bits=27)
+    assert all(prime < 1 << 27 for prime in parameters.primes) and len(parameters.primes) >= 3
+
+
+def test_only_profiled_sets_are_considered() -> None:
+    parameters, _, _ = select_layer(LAYERS[0], RATES[0], P, STATISTICAL, made_up_profile((8192,)), LINK)
+    assert parameters.polynomial_degree == 8192
+    with pytest.raises(UserError, match=r"layer conv1: no secure set .* 2\^-5 under flooding statistical"):
+        select_layer(LAYERS[0], RATES[0], P, STATISTICAL, made_up_profile((1024,)), LINK)
+    with pytest.raises(UserError, match=r"gives tau 0\.1 under"):
+        select_layer(LAYERS[0], Target(tau=0.1), P, STATISTICAL, made_up_profile((1024,)), LINK)
+    with pytest.raises(UserError, match="network net: no secure set"):
+        darl(NETWORK, "net", P, STATISTICAL, made_up_profile((1024,)), LINK)
+
+
+def test_delphi_is_the_published_set() -> None:
+    policy = delphi(NETWORK, "net", STATISTICAL, PROFILE, LINK)
+    for layer in policy.layers:
+        parameters = layer.parameters
+        assert parameters.plaintext_modulus.bit_length() == 22 and parameters.plaintext_modulus % (1 << 14) == 1
+        assert parameters.polynomial_degree == 1 << 13 and len(parameters.primes) == 3
+        assert parameters.log2_q == pytest.approx(180, abs=0.01)
+        assert layer.target == Target(decryption_error_rate=2.0**-40) and layer.predicted["z"] > 2.0**50
+    assert policy.promises_exactness()
+
+
+def test_darl_has_one_set_that_serves_the_worst_layer() -> None:
+    policy = darl(NETWORK, "net", P, STATISTICAL, PROFILE, LINK)
+    assert len({layer.parameters for layer in policy.layers}) == 1
+    worst = min(layer.predicted["z"] for layer in policy.layers)
+    assert RATES[2].z * (1 - 1e-9) <= worst <= RATES[2].z * 1.1
+    per_layer = layerwise(NETWORK, "net", P, dict.fromkeys(NETWORK.layers, RATES[2]), STATISTICAL, PROFILE, LINK)
+    assert per_layer.predicted["latency_seconds"] <= policy.predicted["latency_seconds"]
+    assert policy.promises_exactness() and per_layer.promises_exactness()
+
+
+def test_layerwise_takes_each_layer_for_itself() -> None:
+    targets = dict(zip(NETWORK.layers, RATES, strict=True))
+    policy = layerwise(NETWORK, "net", P, targets, STATISTICAL, PROFILE, LINK, scheme="autoprivacy")
+    assert policy.scheme == "autoprivacy" and not policy.promises_exactness()
+    for layer in policy.layers:
+        assert layer == layer_policy(NETWORK.layers[layer.name], targets[layer.name], P, STATISTICAL, PROFILE, LINK)
+    total = sum(layer.predicted["latency_seconds"] for layer in policy.layers)
+    assert policy.predicted["latency_seconds"] == pytest.approx(total)
+    with pytest.raises(UserError, match="targets for"):
+        layerwise(NETWORK, "net", P, {"conv1": RATES[0]}, STATISTICAL, PROFILE, LINK)
+
+
+@pytest.mark.parametrize("scheme", ["delphi", "darl", "layerwise"])
+def test_policies_survive_the_file(scheme: str, tmp_path: Path) -> None:
+    targets = dict.fromkeys(NETWORK.layers, Target(tau=4.0, ignored_share_bits=2))
+    policy = {
+        "delphi": lambda: delphi(NETWORK, "net", PAPER, PROFILE, LINK),
+        "darl": lambda: darl(NETWORK, "net", P, STATISTICAL, PROFILE, LINK),
+        "layerwise": lambda: layerwise(NETWORK, "net", P, targets, UNFLOODED, PROFILE, LINK),
+    }[scheme]()
+    policy.save(tmp_path / "policy.json")
+    loaded = Policy.load(tmp_path / "policy.json")
+    assert loaded == policy
+    for layer in loaded.layers:
+        shape, degree = NETWORK.layers[layer.name].shape, layer.parameters.polynomial_degree
+        plan = CoefficientPlan.from_tiling(shape, degree, layer.tiling)
+        assert operation_counts(plan) == {name: layer.predicted[name] for name in OPERATIONS}
+    assert loaded.essence() == replace(policy, provenance={}, predicted={}).essence()
+    assert "latency_seconds" not in str(loaded.essence())
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("primes", [1152921504606830593, 1152921504606748673, 1152921504606683137, 1152921504606601217], "needed 128"),
+        ("polynomial_degree", 3000, "polynomial degree"),
+    ],
+)
+def test_hand_written_policies_are_checked(tmp_path: Path, part: str, value: object, message: str) -> None:
+    policy = delphi(NETWORK, "net", STATISTICAL, PROFILE, LINK)
+    as_json = policy.as_json()
+    as_json["layers"][0]["parameters"][part] = value
+    with pytest.raises(UserError, match=message):
+        Policy.from_json(as_json, "policy.json")
+    del as_json["layers"][0]["tiling"]
+    with pytest.raises(UserError, match=r"policy\.json"):
+        Policy.from_json({**as_json, "format": 0}, "policy.json")
+
+
+@pytest.mark.parametrize(("maximum", "minimum"), [(65535, -60000), (32767, -32768), (100, -100), (3_000_000, -1)])
+@pytest.mark.parametrize("degree", [1, 4096, 8192])
+def test_prime_plaintext_modulus_holds_the_range(maximum: int, minimum: int, degree: int) -> None:
+    p = plaintext_modulus(maximum, minimum, degree_for_batching=degree)
+    assert is_prime(p) and p % (2 * degree) == 1
+    np.testing.assert_array_equal(to_signed(np.array([maximum, minimum, 0]), p), [maximum, minimum, 0])
+    fewer = p.bit_length() - 1
+    with pytest.raises(UserError, match="does not hold"):
+        plaintext_modulus(maximum, minimum, bits=fewer, degree_for_batching=degree)
+
+
+def test_power_of_two_plaintext_modulus() -> None:
+    assert plaintext_modulus(32767, -32768, power_of_two=True) == 1 << 16
+    assert plaintext_modulus(32768, 0, power_of_two=True) == 1 << 17
+    assert plaintext_modulus(0, -1, bits=10, power_of_two=True) == 1 << 10
+    with pytest.raises(UserError, match="power of two"):
+        plaintext_modulus(1 << 30, 0, power_of_two=True)
+
+
+def test_layer_cost_counts_and_adds_up() -> None:
+    shape = LayerShape("layer", "convolution", (64, 32, 32), 64, (1, 1))
+    plan = CoefficientPlan(shape, 4096, 2, 2, 32)
+    parameters = ParameterSet(P, 4096, primes_for(70.0, 4096))
+    table = {name: dict.fromkeys(("median", "lower_quartile", "upper_quartile"), 1.0) for name in OPERATIONS}
+    cost = layer_cost(plan, parameters, OperationProfile({(4096, 2): table}, {}), Link(8e6, 0.5))
+    assert cost["compute_seconds"] == 32 + 32 + 1024 + 32 + 32
+    bits = sum(prime.bit_length() for prime in parameters.primes)
+    assert cost["bytes_up"] == 32 + 32 * 4096 * bits // 8
+    assert cost["bytes_down"] == 2 * 32 * 4096 * bits // 8
+    assert cost["transfer_seconds"] == pytest.approx((cost["bytes_up"] + cost["bytes_down"]) / 1e6 + 0.5)
+    assert cost["latency_seconds"] == pytest.approx(cost["compute_seconds"] + cost["transfer_seconds"])
+    with pytest.raises(UserError, match="no measurement at n = 4096 with 2 primes"):
+        layer_cost(plan, parameters, OperationProfile({}, {}), LINK)
+    with pytest.raises(UserError, match="link"):
+        Link(0.0, 0.0)
+
+
+def test_profile_measures_admissible_sets_and_survives_the_file(tmp_path: Path) -> None:
+    result = profile([1024, 2048], [1, 2, 3], repeats=1)
+    assert sorted(result.table) == [(1024, 1), (2048, 1), (2048, 2)]
+    for times in result.table.values():
+        assert list(times) == list(OPERATIONS)
+        assert all(0 < t["lower_quartile"] <= t["median"] <= t["upper_quartile"] < 1 for t in times.values())
+    assert result.provenance["cpu"]
+    result.save(tmp_path / "profile.json")
+    assert OperationProfile.load(tmp_path / "profile.json") == result
+    (tmp_path / "profile.json").write_text('{"format": 1, "operations": [{}]}')
+    with pytest.raises(UserError, match="not a profile"):
+        OperationProfile.load(tmp_path / "profile.json")
+
+
+def test_profiled_sets_are_the_widest_secure_ones() -> None:
+    widest = admissible_parameters(2048, 2)
+    assert widest is not None and 51 < widest.log2_q <= 53
+    assert admissible_parameters(1024, 2) is None

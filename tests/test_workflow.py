@@ -1,0 +1,143 @@
+"""The workflow itself: a tiny study from training to report, what reruns after a change, and what a mistake looks like."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoprivacy.storage import read_json, read_rows
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "rules", "scripts", "config", "profiles", "data", "models", "environment.yml")
+CONFIG = "tiny.yaml"
+
+
+class Checkout:
+    """A copy of what the workflow needs, in which it may write."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for part in PARTS:
+            source, target = ROOT / part, folder / part
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("downloads"))
+            else:
+                shutil.copy2(source, target)
+        shutil.copy(ROOT / "tests" / CONFIG, folder / CONFIG)
+
+    def snakemake(self, *arguments):
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+        environment.pop("AUTOPRIVACY_DATA", None)
+        run = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        return run.returncode, run.stdout + run.stderr
+
+    def would_run(self):
+        """The rules that a run would execute now."""
+        code, output = self.snakemake("--configfile", CONFIG, "--dry-run", "--quiet", "rules")
+        code2, full = self.snakemake("--configfile", CONFIG, "--dry-run")
+        assert code == code2 == 0, full
+        return set(re.findall(r"^(?:local)?rule (\w+):", full, re.MULTILINE)) - {"all"}
+
+    def edit(self, file, old, new):
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    code, output = checkout.snakemake("--configfile", CONFIG)
+    assert code == 0, output[-5000:]
+    return checkout
+
+
+@pytest.fixture
+def study(finished):
+    return finished.folder / "results" / "tiny"
+
+
+def test_the_study_ends_with_tables_figures_and_a_report(study):
+    rows = read_rows(study / "tables" / "table2.csv")
+    assert [row["scheme"] for row in rows] == ["delphi", "darl", "autoprivacy"]
+    for row in rows:
+        assert float(row["t_pre_seconds"]) > 0 and int(float(row["m_pre_bytes"])) > 0
+        assert row["images_differing"] == "0" or row["exact"] == "False"
+    page = (study / "report.html").read_text()
+    assert page.count("<svg") >= 3 and "autoprivacy" in page
+
+
+def test_every_measured_parameter_set_is_secure_and_exact_where_promised(study):
+    for scheme in ("delphi", "darl", "autoprivacy"):
+        record = read_json(study / "measurements" / "tiny" / f"{scheme}-coefficient.json")
+        policy = read_json(study / "policies" / "tiny" / f"{scheme}-coefficient.json")
+        assert all(layer["predicted"]["security_bits"] >= 128 for layer in policy["layers"])
+        assert len(record["images"]) == 2 and record["exact"] == (scheme != "autoprivacy")
+        if record["exact"]:
+            assert all(image["differing_outputs"] == 0 for image in record["images"])
+
+
+def test_bytes_and_times_of_the_two_parties_agree(study):
+    record = read_json(study / "measurements" / "tiny" / "darl-coefficient.json")
+    for image in record["images"]:
+        for phase in ("offline", "online"):
+            client, server = image[phase]["client"], image[phase]["server"]
+            for party in (client, server):
+                assert sum(part["seconds"] for part in party["parts"]) <= party["seconds"] * 1.0001
+            # the client's request opens the phase; the server starts counting after it
+            assert 0 <= client["bytes_sent"] - server["bytes_received"] < 10**5
+            assert client["bytes_received"] == server["bytes_sent"]
+
+
+def test_a_second_run_does_nothing(finished):
+    code, output = finished.snakemake("--configfile", CONFIG)
+    assert code == 0 and "Nothing to be done" in output
+    assert finished.would_run() == set()
+
+
+REPORTING = {"tables", "figures", "report"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "rules"),
+    [
+        ("Snakefile", "\n", "\n# a comment\n", set()),
+        ("tiny.yaml", "measure:\n  images: 2", "measure:\n  images: 3", {"measure"} | REPORTING),
+        ("tiny.yaml", "episodes: 3", "episodes: 4", {"search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING),
+        ("scripts/autoprivacy/report/page.py", "import", "import sys\nimport", {"report"}),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it(finished, file, old, new, rules):
+    before = (finished.folder / file).read_text()
+    path = finished.folder / file
+    path.write_text(before.replace(old, new, 1))
+    try:
+        assert finished.would_run() == rules
+    finally:
+        path.write_text(before)
+    assert finished.would_run() == set()
+
+
+def test_a_wrong_config_value_is_one_line(finished):
+    before = (finished.folder / CONFIG).read_text()
+    (finished.folder / CONFIG).write_text(before.replace("images: 2", "images: two"))
+    try:
+        code, output = finished.snakemake("--configfile", CONFIG, "--dry-run")
+    finally:
+        (finished.folder / CONFIG).write_text(before)
+    assert code != 0 and "Traceback" not in output
+    assert "measure.images: got 'two'; allowed: integer, at least 2; file: tiny.yaml" in output
+
+
+def test_the_committed_studies_can_be_planned(tmp_path):
+    checkout = Checkout(tmp_path)
+    for arguments in ([], ["--configfile", "config/quick.yaml"]):
+        code, output = checkout.snakemake("--dry-run", *arguments)
+        assert code == 0, output
+        assert {"profile_hardware", "search", "measure", "report"} <= set(re.findall(r"rule (\w+):", output))
