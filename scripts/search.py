@@ -23,7 +23,13 @@ def main(snakemake):
     network, darl = IntegerNetwork.load(files.network), Policy.load(files.darl)
     profile, link = OperationProfile.load(files.profile), Link(**selection["link"])
     flooding = Flooding(selection["flooding"], selection["kappa"])
-    splits = exploration_splits(load(files.dataset).train, search["classes"], search["evaluation_share"], params.seed)
+    splits = exploration_splits(
+        load(files.dataset).train,
+        search["classes"],
+        search["finetune_images"],
+        search["evaluation_images"],
+        params.seed,
+    )
     # during exploration the paper finetunes for one epoch, whatever the final finetuning takes
     reward = FinetunedReward(network, splits, FinetuneSettings(**{**params.finetuning, "epochs": 1}), params.seed)
     environment = LayerwiseEnvironment(

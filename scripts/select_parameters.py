@@ -3,9 +3,10 @@
 from autoprivacy.he.latency import Link
 from autoprivacy.he.parameters import Flooding
 from autoprivacy.he.profiling import OperationProfile
-from autoprivacy.he.selection import calibrated_modulus, darl, delphi
+from autoprivacy.he.selection import darl, delphi, plaintext_modulus
 from autoprivacy.logs import run_script
 from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.quantization.quantize import required_range
 from autoprivacy.storage import read_rows
 
 
@@ -16,7 +17,8 @@ def main(snakemake):
     if snakemake.wildcards.scheme == "delphi":
         policy = delphi(network, name, flooding, profile, link)
     else:
-        p = calibrated_modulus(read_rows(files.layers), settings["plaintext_bits"])
+        minimum, maximum = required_range(read_rows(files.layers))
+        p = plaintext_modulus(maximum, minimum, settings["plaintext_bits"])
         policy = darl(network, name, p, flooding, profile, link)
     policy.save(snakemake.output[0])
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from autoprivacy.data import Split
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.policy import LayerPolicy, Policy
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
 from autoprivacy.search.environment import Budget, LayerwiseEnvironment
+
+torch.set_num_threads(1)  # networks this small: more threads only wait for each other
 
 # Primes == 1 mod 2048 and 1 mod 4096: secure sets exist at both degrees.
 PRIMES = {1024: (12289,), 2048: (1073692673, 12289)}

@@ -6,7 +6,6 @@ import csv
 import io
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,21 +24,12 @@ SHORT = AgentSettings(warm_up_episodes=3, batch_size=16)
 STATE = 11
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The agent's networks are small: more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def short_search(seed: int, episodes: int = 8, state: Path | None = None) -> SearchResult:
     return run_search(rule_environment(BEST), Agent(STATE, SHORT, seed), episodes, state)
 
 
 @pytest.fixture(scope="module")
-def long_search(one_thread: None) -> tuple[SearchResult, Agent]:
+def long_search() -> tuple[SearchResult, Agent]:
     """150 episodes without a limit on the latency: the optimum is one of 6^3 assignments of sets."""
     agent = Agent(STATE, AgentSettings(), seed=1)
     result = run_search(rule_environment(BEST, Budget(way=1.0)), agent, 150)

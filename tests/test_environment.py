@@ -178,8 +178,7 @@ def test_a_set_that_is_cheaper_at_a_smaller_error_rate_serves_the_larger_too() -
     environment = LayerwiseEnvironment(network, darl_policy(network), select, RuleReward((5, 5, 5)), Budget(way=0.0))
     assert environment.budget_seconds == environment.latency([5, 5, 5]) == environment.latency([10, 10, 10])
     layer = environment.policy([5, 5, 5]).layers[0]
-    assert exponent_of(layer.target) == 5
-    assert layer.parameters == select_by_rule(network.layers["first"], Target(2.0**-10)).parameters
+    assert layer == select_by_rule(network.layers["first"], Target(2.0**-10))
     assert environment.constrain([15, 15, 15]) == [11, 11, 11]  # as cheap as 2^-10 and better
 
 
@@ -214,6 +213,8 @@ def test_the_policy_is_complete() -> None:
     assert [exponent_of(layer.target) for layer in policy.layers] == [5, 9, 15]
     assert policy.predicted["latency_seconds"] == pytest.approx(sum((0.5, 0.7, 1.0)))
     policy.check_layers(["first", "body.second", "fc"])
+    environment.darl = replace(environment.darl, predicted={"tau": 0.21, "latency_seconds": 3.0})
+    assert environment.policy([5, 9, 15]).predicted == pytest.approx({"tau": 0.6, "latency_seconds": 2.2})
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+
 from autoprivacy.data import Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.evaluation import Evaluator, read_nodes, value_ranges

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from autoprivacy.gc import kernels
-from autoprivacy.gc.labels import offset_bits, random_delta
+from autoprivacy.gc.activation import (
+    activation_circuit,
+    activation_reference,
+    evaluator_input,
+    garbler_input,
+    modulus_bits,
+)
+from autoprivacy.gc.garbling import evaluate, garble
+from autoprivacy.gc.labels import encode, offset_bits, random_delta
 from autoprivacy.gc.oblivious_transfer import (
     BASE_MESSAGE_BYTES,
     BASE_REPLY_BYTES,
@@ -138,6 +146,21 @@ def test_messages_of_wrong_length_are_refused(change: int) -> None:
     wrong = message[:change] if change < 0 else message + bytes(change)
     with pytest.raises(ValueError, match=f"expected 4096 bytes for 200, got {4096 + change}"):
         sender.extend(wrong, 200)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_transferred_labels_are_the_inputs_of_a_garbled_activation(backend: str) -> None:
+    modulus, shift, count = 114689, 6, 300
+    client, server = SecureRandom(bytes(32)).below(modulus, (2, count))
+    circuit, bits = activation_circuit(modulus, shift, 0, 255), modulus_bits(modulus)
+    receiver, sender = parties(backend)
+    labels, message = receiver.extend(choice_bits(evaluator_input(client, modulus), bits))
+    zero = sender.extend(message, bits * count).reshape(bits, count, 2)
+    garbled = garble(circuit, count, DELTA, zero, modulus, SecureRandom(bytes(32)), backend)
+    online = encode(garbled.garbler_zero, DELTA, garbler_input(server, modulus, shift))
+    masked = evaluate(circuit, count, garbled.tables, online, labels.reshape(bits, count, 2), modulus, backend)
+    outputs = (masked + np.uint64(modulus) - garbled.output_mask) % np.uint64(modulus)
+    np.testing.assert_array_equal(outputs, activation_reference(client, server, modulus, shift, 0, 255))
 
 
 def test_choice_bits_are_bit_major() -> None:

@@ -1,7 +1,7 @@
 """Boolean circuits of XOR, NOT and AND gates, built so that only AND gates cost anything when garbled.
 
-A `CircuitBuilder` folds constants and drops gates that no output needs; the `Circuit` it builds is a flat gate list over
-a few reused wire slots, which garbling walks gate by gate over thousands of instances at once.
+A `CircuitBuilder` folds constants and drops gates that no output needs. The `Circuit` it builds is a flat gate list
+over a few reused wire slots; garbling walks it gate by gate over thousands of instances at once.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class CircuitBuilder:
     def add(self, x: Sequence[Wire], y: Sequence[Wire], carry: Wire = FALSE) -> tuple[list[Wire], Wire]:
         """The sum of two numbers of as many bits, least significant first, and of a carry; also the carry out.
 
-        One AND gate a bit: carry' = c ^ (x ^ c)(y ^ c) (Kolesnikov, Sadeghi, Schneider, CANS 2009, figure 2).
+        One AND gate a bit: carry' = c ^ (x ^ c)(y ^ c) (Kolesnikov, Sadeghi, Schneider, CANS 2009).
         """
         total = []
         for left, right in zip(x, y, strict=True):

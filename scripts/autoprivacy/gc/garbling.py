@@ -1,11 +1,12 @@
 """Garbles a circuit over many instances with half-gates: 32 bytes an AND gate, then residues modulo p as outputs.
 
 Instances are garbled in chunks, gate by gate. A chunk's table stands by itself: a fresh public seed, two ciphertexts an
-AND gate, one of k bits an output bit. Labels hash with H(x) = E(sigma(x)) ^ sigma(x), sigma(l, r) = (l ^ r, l), under
-AES keys derived from the seed, one for each gate of each chunk (Guo, Katz, Wang, Weng, Yu, "Better concrete security for
-half-gates garbling", CRYPTO 2020, section 4), so that no key is used for two gates.
+AND gate, one of k bits an output bit. Labels hash with H(x) = E(sigma(x)) ^ sigma(x), sigma(l, r) = (l ^ r, l) (Guo,
+Katz, Wang, Yu, "Efficient and secure multiparty computation from fixed-key block ciphers", IEEE S&P 2020). E is AES
+under keys derived from the seed, one for each gate of each chunk, so that no key serves two gates (as in Guo, Katz,
+Wang, Weng, Yu, "Better concrete security for half-gates garbling", CRYPTO 2020).
 
-Outputs are projected (Ball, Malkin, Rosulek, CCS 2016, section 4): the evaluator gets y + mask modulo p, the garbler
+Outputs are projected (Ball, Malkin, Rosulek, CCS 2016): the evaluator gets y + mask modulo p, the garbler
 knows the mask. An output bit of weight 2^i has, for its two labels, residues that differ by 2^i: the hash of the label
 of colour 0 is one, a ciphertext brings the hash of the other label there.
 """
@@ -150,7 +151,7 @@ def evaluate(
     """The masked outputs of `count` instances, uint64 [count]: y + mask modulo p.
 
     Args:
-        tables: one a chunk, bytes or uint8; read one after the other, so they may come from a stream.
+        tables: exactly one a chunk, bytes or uint8; read one after the other, so a generator may receive them.
         garbler_labels, evaluator_labels: uint64 [garbler_bits, count, 2] and [evaluator_bits, count, 2].
         Others as in `garble_chunks`.
 

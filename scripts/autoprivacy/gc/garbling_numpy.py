@@ -1,7 +1,7 @@
 """Garbling kernels in numpy and the cryptography package's AES. Same functions and bits as `garbling_numba`.
 
-A wire's labels of a chunk are one flat uint64 array, two words an instance. All temporaries are made once a chunk: fresh
-memory costs more than the arithmetic.
+A wire's labels of a chunk are one flat uint64 array, two words an instance. Temporaries live in a workspace:
+fresh memory costs more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from autoprivacy.gc.circuit import LEFT_INVERTED, RIGHT_INVERTED, XOR, Circuit
-from autoprivacy.gc.labels import LABEL_BITS, LABEL_BYTES
+from autoprivacy.gc.labels import LABEL_BITS
 
 ONE = np.uint64(1)
 HALF = np.uint64(32)
@@ -53,7 +53,7 @@ class _Hash:
                 row += 1
         blocks = blocks[:row]
         encryptor = Cipher(algorithms.AES(key.tobytes()), modes.ECB()).encryptor()
-        encryptor.update_into(blocks.view(np.uint8).reshape(-1), self._workspace.hashes.view(np.uint8))
+        encryptor.update_into(blocks.view(np.uint8).reshape(-1).data, self._workspace.hashes.view(np.uint8).data)
         hashes = self._workspace.hashes[: blocks.size].reshape(blocks.shape)
         np.bitwise_xor(hashes, blocks, out=hashes)
         return hashes

@@ -24,7 +24,8 @@ def numba_supported() -> bool:
     from numba import config
 
     # Set, these make numba compile for another processor than this one.
-    return not (config.CPU_NAME or config.CPU_FEATURES) and bool(get_host_cpu_features().get("aes"))
+    other = any(getattr(config, setting) for setting in ("CPU_NAME", "CPU_FEATURES"))
+    return not other and bool(get_host_cpu_features().get("aes"))
 
 
 def default_backend() -> str:

@@ -1,7 +1,7 @@
 """Wire labels: 128 bits as two uint64 words, free XOR with a secret offset, the colour in the lowest bit.
 
-The label of value v is zero ^ v * delta. delta's lowest bit is 1, so the lowest bits of a wire's two labels differ: that
-is the colour, which tells the evaluator the row of a table and nothing of the value (point and permute).
+The label of value v is zero ^ v * delta. delta's lowest bit is 1, so the lowest bits of a wire's two labels differ.
+That bit is the colour: it tells the evaluator the row of a table and nothing of the value (point and permute).
 """
 
 from __future__ import annotations

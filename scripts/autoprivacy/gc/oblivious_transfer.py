@@ -5,8 +5,8 @@ extended transfer costs 16 bytes and leaves the evaluator with the label of its 
 bytes; who carries them is the protocol's affair. Semi-honest parties; malformed messages raise ValueError.
 
 Sources: Chou and Orlandi, "The simplest protocol for oblivious transfer", LATINCRYPT 2015 (figure 1); Ishai, Kilian,
-Nissim, Petrank, "Extending oblivious transfers efficiently", CRYPTO 2003 (section 3), as correlated transfers of Asharov,
-Lindell, Schneider, Zohner, CCS 2013 (section 5.4).
+Nissim, Petrank, "Extending oblivious transfers efficiently", CRYPTO 2003 (section 3), as correlated transfers of
+Asharov, Lindell, Schneider, Zohner, CCS 2013.
 """
 
 from __future__ import annotations

@@ -54,7 +54,11 @@ class Model:
         self.agreement = Agreement(network.architecture, policy)
         self.linear = {
             layer.name: ServerLinear(
-                network.layers[layer.name], self.agreement.plan(layer.name), layer.parameters, policy.flooding
+                network.layers[layer.name],
+                self.agreement.plan(layer.name),
+                layer.parameters,
+                policy.flooding,
+                layer.target,
             )
             for layer in policy.layers
         }

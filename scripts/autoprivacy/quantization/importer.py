@@ -98,6 +98,10 @@ def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
             expected = own(image.clone())
     except Exception as error:  # the module's own code may raise anything
         raise UserError(f"network {type(module).__name__}: fails on an image of shape {input_shape}: {error}") from None
+    if not isinstance(expected, Tensor):
+        raise UserError(f"network {type(module).__name__}: returns a {type(expected).__name__}; expected one tensor")
+    if not expected.isfinite().all():
+        raise UserError(f"network {type(module).__name__}: its outputs are not finite; train it again")
     try:
         traced = fx.symbolic_trace(own)
     except Exception as error:  # tracing runs the module's own code, which may raise anything
@@ -138,10 +142,7 @@ class _Importer:
                 if self.nodes:
                     raise UserError(f"network input {node.name}: a second input; expected one batch of images")
                 self.value_of[node] = self.add_node(FloatNode("image", "input", (), self.input_shape))
-            elif node.op == "output":
-                if not isinstance(node.args[0], fx.Node):
-                    raise UserError(f"network output: a {type(node.args[0]).__name__}; expected one tensor")
-            else:
+            elif node.op != "output":
                 self.value_of[node] = self._import(node)
         return FloatGraph(tuple(self.nodes.values()), self.layers)
 

@@ -33,8 +33,8 @@ class QuantizationSettings:
     """Settings of quantisation; the defaults are those of the schema in config/schema.yaml."""
 
     calibration_images: int = 1000  # spread evenly over the training split; all of them where it has fewer
-    # How far beyond the calibration's extremes the plaintext range reaches: over 10,000 test images, 7CNET's layers came
-    # to at most 1.30 times the extremes of 1,000 training images.
+    # How far beyond the calibration's extremes the plaintext range reaches: on 10,000 test images 7CNET's layers came
+    # to 1.30 times the extremes of 1,000 training images at the most.
     margin: float = 1.3
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.report import tables
 from autoprivacy.report.comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.results import ResultFile, by_network
-from autoprivacy.report.text import change, points, power_of_two, significant
+from autoprivacy.report.text import change, fixed, points, power_of_two, significant
 
 TEMPLATE = Path(__file__).with_name("template.html.j2")
 
@@ -122,12 +122,13 @@ def _network_section(study: Study, network: str) -> dict[str, Any]:
 def table2_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Table 2 narrow enough for a page: quartiles under their median, and once above the table what all rows share."""
     header, body = tables.table2_cells(rows)
-    words = range(tables.TABLE2_TEXT_COLUMNS)
-    shared = [column for column in words if column > 1 and len({line[column] for line in body}) == 1]
+    movable = [column for column, name in enumerate(header) if name in ("packing", "flooding", "setting", "images")]
+    shared = [column for column in movable if len({line[column] for line in body}) == 1]
     kept = [column for column in range(len(header)) if column not in shared]
     caption = "; ".join(f"{header[column]}: {body[0][column]}" for column in shared)
     cells = [[line[column].replace(" [", "\n[") for column in kept] for line in body]
-    return Table([header[column] for column in kept], cells, len(words) - len(shared), caption)
+    words = sum(column < tables.TABLE2_TEXT_COLUMNS for column in kept)
+    return Table([header[column] for column in kept], cells, words, caption)
 
 
 def agreement_table(study: Study) -> Table:
@@ -201,7 +202,7 @@ def search_table(episodes: Sequence[Mapping[str, Any]]) -> Table:
     for row in episodes:
         if row["reward"] > best:
             best = row["reward"]
-            rows.append([f"{row['episode']:.0f}", f"{row['reward']:.4f}", significant(row["latency_seconds"])])
+            rows.append([f"{row['episode']:.0f}", fixed(row["reward"], ".4f"), significant(row["latency_seconds"])])
     return Table(["episode", "reward", "predicted latency (s)"], rows, text_columns=0)
 
 
@@ -223,14 +224,14 @@ def _rounded(value: Any) -> str:
 
 def _breakdown_caption(study: Study) -> str:
     shares = ", ".join(
-        f"{measurement.network} {measurement.scheme} {tables.he_share_percent(measurement):.0f} %"
+        f"{measurement.network} {measurement.scheme} {tables.he_share_percent(measurement):.0f}%"
         for measurement in study.measurements
     )
     return (
         f"CPU seconds of client and server together, mean per image, by kind of work; the shape of the paper's "
         f"Figure 1(a). CPU seconds rather than wall time, because the parties work at the same time. Share of HE, "
         f"offline and online together: {shares}. In the paper HE-based linear layers take "
-        f"{study.paper['he_share_percent']} % of DELPHI's latency."
+        f"{study.paper['he_share_percent']}% of DELPHI's latency."
     )
 
 
@@ -251,11 +252,13 @@ def _parameters_caption(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _search_caption(episodes: Sequence[Mapping[str, Any]]) -> str:
     first, best = episodes[0], max(episodes, key=lambda row: (row["reward"], -row["latency_seconds"]))
+    reward, time = fixed(best["reward"], ".4f"), significant(best["latency_seconds"])
+    first_reward, first_time = fixed(first["reward"], ".4f"), significant(first["latency_seconds"])
     return (
         f"{len(episodes)} episodes of the agent: reward (minus the error on the exploration subset) and predicted "
-        f"latency of the linear layers. Best reward {best['reward']:.4f} in episode {best['episode']:.0f}, at "
-        f"{significant(best['latency_seconds'])} s; the first episode's policy had {first['reward']:.4f} at "
-        f"{significant(first['latency_seconds'])} s ({change(best['latency_seconds'], first['latency_seconds'])})."
+        f"latency of the linear layers. Best reward {reward} in episode {best['episode']:.0f}, at {time} s; the first "
+        f"episode's policy had {first_reward} at {first_time} s "
+        f"({change(best['latency_seconds'], first['latency_seconds'])})."
     )
 
 

@@ -28,14 +28,19 @@ def change(new: float, old: float) -> str:
     """How far `new` is from `old`, in percent of `old`, with its sign."""
     percent = 100 * (new - old) / old
     if percent == 0:
-        return "0 %"
+        return "0%"
     sign = MINUS if percent < 0 else "+"
-    return f"{sign}{significant(abs(percent), 2 if abs(percent) < 100 else 3)} %"
+    return f"{sign}{significant(abs(percent), 2 if abs(percent) < 100 else 3)}%"
+
+
+def fixed(value: float, form: str) -> str:
+    """`value` in a format of fixed decimals, such as `.4f`, with a real minus sign."""
+    return format(value, form).replace("-", MINUS)
 
 
 def points(difference: float) -> str:
     """A difference of two percentages, in percentage points with its sign."""
-    return f"{difference:+.2f}".replace("-", MINUS)
+    return fixed(difference, "+.2f")
 
 
 def spread(median: float, lower: float, upper: float) -> str:

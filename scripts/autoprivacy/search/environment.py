@@ -178,7 +178,7 @@ class LayerwiseEnvironment(gymnasium.Env):
                 )
             stricter = options.get(exponent + 1)
             if stricter is not None and latency_of(stricter) < latency:
-                option = replace(stricter, target=target)
+                option = stricter  # with its own target: a flood may be sized by it
             options[exponent] = option
         return options
 
@@ -224,12 +224,12 @@ class LayerwiseEnvironment(gymnasium.Env):
             raise UserError(f"search on {self.darl.network}: {len(values)} choices for {len(self.names)} linear layers")
 
     def policy(self, exponents: list[int]) -> Policy:
-        """The policy `autoprivacy` of one exponent per layer."""
+        """The policy `autoprivacy` of one exponent per layer, with totals of what the `darl` policy has totals of."""
         latency = self.latency(exponents)
         layers = tuple(options[e] for options, e in zip(self._options, exponents, strict=True))
-        return replace(
-            self.darl, scheme="autoprivacy", layers=layers, predicted={"latency_seconds": latency}, provenance={}
-        )
+        totals = {key: sum(layer.predicted[key] for layer in layers) for key in self.darl.predicted}
+        predicted = {**totals, "latency_seconds": latency}
+        return replace(self.darl, scheme="autoprivacy", layers=layers, predicted=predicted, provenance={})
 
     def constrain(self, exponents: list[int]) -> list[int]:
         """The latency constraint: bring a policy within the budget.
@@ -321,6 +321,6 @@ def latency_of(layer: LayerPolicy) -> float:
 
 
 def deployed_key(policy: Policy) -> str:
-    """A digest of the deployed parameter sets: policies that share it cause the same errors."""
-    sets = [(layer.name, layer.parameters.as_json()) for layer in policy.layers]
+    """A digest of the deployed parameter sets and their noise: policies that share it cause the same errors."""
+    sets = [(layer.name, layer.parameters.as_json(), layer.predicted.get("tau")) for layer in policy.layers]
     return hashlib.sha256(json.dumps(sets).encode()).hexdigest()
