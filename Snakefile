@@ -6,15 +6,16 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
-
-
-rule all:
-    input:
-        f"{RESULTS}/report.html",
-
-
 include: "rules/data.smk"
 include: "rules/networks.smk"
 include: "rules/selection.smk"
 include: "rules/measure.smk"
 include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.output,
+        rules.figures.output,
+        rules.report.output,

@@ -8,14 +8,14 @@ rule prepare_dataset:
         library=library("prepare_dataset.py"),
     output:
         f"{RESULTS}/datasets/{{dataset}}.npz",
-    params:
-        sample_folder="data",
-        download_to="data/downloads",
     log:
         f"{RESULTS}/logs/prepare_dataset-{{dataset}}.log",
     conda:
         "../environment.yml"
     resources:
         mem_mb=2000,
+    params:
+        sample_folder="data",
+        download_to="data/downloads",
     script:
         "../scripts/prepare_dataset.py"

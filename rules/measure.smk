@@ -6,15 +6,14 @@
 rule measure:
     input:
         # the two programs run as processes of their own, so their library files are named beside the script's
-        library=library("measure.py") + library("autoprivacy/protocol/client.py") + library("autoprivacy/protocol/server.py"),
+        library=library("measure.py")
+        + library("autoprivacy/protocol/client.py")
+        + library("autoprivacy/protocol/server.py"),
         dataset=prepared_dataset,
         policies=lambda w: [policy_file(w.network, scheme) for scheme in SCHEMES],
         networks=lambda w: [deployed_network(w.network, scheme) for scheme in SCHEMES],
     output:
         [measurement_file("{network}", scheme) for scheme in SCHEMES],
-    params:
-        schemes=SCHEMES,
-        measure=config["measure"],
     log:
         f"{RESULTS}/logs/measure-{{network}}.log",
     conda:
@@ -23,5 +22,8 @@ rule measure:
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=6000,
+    params:
+        schemes=SCHEMES,
+        measure=config["measure"],
     script:
         "../scripts/measure.py"

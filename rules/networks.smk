@@ -10,10 +10,6 @@ rule train:
     output:
         weights=f"{RESULTS}/checkpoints/{{network}}.npz",
         provenance=f"{RESULTS}/checkpoints/{{network}}.json",
-    params:
-        network=network_settings,
-        seed=config["seed"],
-        state=lambda w: state_folder("train", w.network, [network_settings(w), config["seed"]]),
     log:
         f"{RESULTS}/logs/train-{{network}}.log",
     conda:
@@ -21,6 +17,12 @@ rule train:
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=4000,
+    params:
+        network=network_settings,
+        seed=config["seed"],
+        state=lambda w: state_folder(
+            "train", w.network, [network_settings(w), config["seed"]]
+        ),
     script:
         "../scripts/train.py"
 
@@ -33,16 +35,16 @@ rule quantize:
     output:
         network=f"{RESULTS}/networks/{{network}}.npz",
         layers=f"{RESULTS}/quantization/{{network}}.csv",
-    params:
-        model=lambda w: network_settings(w)["model"],
-        classes=lambda w: network_settings(w)["classes"],
-        quantization=config["quantization"],
     log:
         f"{RESULTS}/logs/quantize-{{network}}.log",
     conda:
         "../environment.yml"
     resources:
         mem_mb=3000,
+    params:
+        model=lambda w: network_settings(w)["model"],
+        classes=lambda w: network_settings(w)["classes"],
+        quantization=config["quantization"],
     script:
         "../scripts/quantize.py"
 
@@ -57,16 +59,16 @@ rule network_accuracy:
         deployed=lambda w: [deployed_network(w.network, scheme) for scheme in SCHEMES],
     output:
         f"{RESULTS}/accuracy/{{network}}.csv",
-    params:
-        model=lambda w: network_settings(w)["model"],
-        classes=lambda w: network_settings(w)["classes"],
-        seed=config["seed"],
     log:
         f"{RESULTS}/logs/network_accuracy-{{network}}.log",
     conda:
         "../environment.yml"
     resources:
         mem_mb=3000,
+    params:
+        model=lambda w: network_settings(w)["model"],
+        classes=lambda w: network_settings(w)["classes"],
+        seed=config["seed"],
     script:
         "../scripts/network_accuracy.py"
 

@@ -8,8 +8,6 @@ rule profile_hardware:
         library=library("profile_hardware.py"),
     output:
         f"{RESULTS}/profile.json",
-    params:
-        hardware=config["hardware"],
     log:
         f"{RESULTS}/logs/profile_hardware.log",
     conda:
@@ -18,6 +16,8 @@ rule profile_hardware:
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=2000,
+    params:
+        hardware=config["hardware"],
     script:
         "../scripts/profile_hardware.py"
 
@@ -30,16 +30,16 @@ rule select:
         profile=f"{RESULTS}/profile.json",
     output:
         f"{RESULTS}/policies/{{network}}/{{scheme}}-{PACKING}.json",
-    params:
-        selection=config["selection"],
-    wildcard_constraints:
-        scheme="delphi|darl",
     log:
         f"{RESULTS}/logs/select-{{network}}-{{scheme}}.log",
+    wildcard_constraints:
+        scheme="delphi|darl",
     conda:
         "../environment.yml"
     resources:
         mem_mb=2000,
+    params:
+        selection=config["selection"],
     script:
         "../scripts/select_parameters.py"
 
@@ -54,14 +54,6 @@ rule search:
     output:
         policy=f"{RESULTS}/policies/{{network}}/autoprivacy-{PACKING}.json",
         history=f"{RESULTS}/search/{{network}}.csv",
-    params:
-        search=config["search"],
-        finetuning=config["finetuning"],
-        selection=config["selection"],
-        seed=config["seed"],
-        state=lambda w: state_folder(
-            "search", w.network, [config["search"], config["finetuning"], config["selection"], config["seed"]]
-        ),
     log:
         f"{RESULTS}/logs/search-{{network}}.log",
     conda:
@@ -69,6 +61,21 @@ rule search:
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=4000,
+    params:
+        search=config["search"],
+        finetuning=config["finetuning"],
+        selection=config["selection"],
+        seed=config["seed"],
+        state=lambda w: state_folder(
+            "search",
+            w.network,
+            [
+                config["search"],
+                config["finetuning"],
+                config["selection"],
+                config["seed"],
+            ],
+        ),
     script:
         "../scripts/search.py"
 
@@ -81,10 +88,6 @@ rule finetune:
         policy=lambda w: policy_file(w.network, "autoprivacy"),
     output:
         f"{RESULTS}/networks/{{network}}-autoprivacy.npz",
-    params:
-        finetuning=config["finetuning"],
-        seed=config["seed"],
-        state=lambda w: state_folder("finetune", w.network, [config["finetuning"], config["seed"]]),
     log:
         f"{RESULTS}/logs/finetune-{{network}}.log",
     conda:
@@ -92,5 +95,11 @@ rule finetune:
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=4000,
+    params:
+        finetuning=config["finetuning"],
+        seed=config["seed"],
+        state=lambda w: state_folder(
+            "finetune", w.network, [config["finetuning"], config["seed"]]
+        ),
     script:
         "../scripts/finetune.py"

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autoprivacy.backend import BACKEND_VARIABLE
 from autoprivacy.errors import UserError
 from autoprivacy.he import seal_format
 from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes, public_key_bytes, reply_bytes
 from autoprivacy.he.encoding import PlaintextEncoding
-from autoprivacy.he.kernels import BACKEND_VARIABLE
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.ring import Ring, ntt_primes, primes_for
 from autoprivacy.he.seal_context import SealContext

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from random_circuits import number, random_circuit
 
+from autoprivacy.backend import BACKEND_VARIABLE
 from autoprivacy.errors import UserError
 from autoprivacy.gc import kernels
 from autoprivacy.gc.activation import (
@@ -278,16 +279,16 @@ def test_wrong_tables_labels_and_offsets_are_refused() -> None:
 
 
 def test_backend_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(kernels.BACKEND_VARIABLE, "numpy")
+    monkeypatch.setenv(BACKEND_VARIABLE, "numpy")
     assert kernels.default_backend() == "numpy"
-    monkeypatch.delenv(kernels.BACKEND_VARIABLE)
+    monkeypatch.delenv(BACKEND_VARIABLE)
     assert kernels.default_backend() == BACKENDS[-1]
-    monkeypatch.setenv(kernels.BACKEND_VARIABLE, "fortran")
+    monkeypatch.setenv(BACKEND_VARIABLE, "fortran")
     with pytest.raises(UserError, match="fortran: expected one of numba, numpy"):
         kernels.default_backend()
 
 
 def test_numpy_serves_where_the_processor_lacks_aes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "numba_supported", lambda: False)
-    monkeypatch.setenv(kernels.BACKEND_VARIABLE, "numba")
+    monkeypatch.setenv(BACKEND_VARIABLE, "numba")
     assert kernels.default_backend() == "numpy"

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from autoprivacy.backend import BACKEND_VARIABLE, default_backend
 from autoprivacy.errors import UserError
 from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
-from autoprivacy.he.kernels import BACKEND_VARIABLE, default_backend
 from autoprivacy.he.primes import is_prime
 from autoprivacy.he.ring import Ring, minimal_root, ntt_primes, primes_for
 

@@ -1,4 +1,4 @@
-"""The workflow itself: a tiny study from training to report, what reruns after a change, and what a mistake looks like."""
+"""The workflow itself: a tiny study from training to report, what reruns after a change, what a mistake looks like."""
 
 import os
 import re
@@ -109,7 +109,12 @@ REPORTING = {"tables", "figures", "report"}
     [
         ("Snakefile", "\n", "\n# a comment\n", set()),
         ("tiny.yaml", "measure:\n  images: 2", "measure:\n  images: 3", {"measure"} | REPORTING),
-        ("tiny.yaml", "episodes: 3", "episodes: 4", {"search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING),
+        (
+            "tiny.yaml",
+            "episodes: 3",
+            "episodes: 4",
+            {"search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING,
+        ),
         ("scripts/autoprivacy/report/page.py", "import", "import sys\nimport", {"report"}),
     ],
 )

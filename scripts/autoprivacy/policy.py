@@ -125,7 +125,7 @@ class Policy:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{where}: not a policy: {type(error).__name__} {error}; docs/policy.md has the form"
+                f"{where}: not a policy: {type(error).__name__} {error}; docs/architecture.md has the form"
             ) from None
 
     def save(self, path: str | Path) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import os
 import platform
 from functools import cache
 from types import ModuleType
 
-from autoprivacy.errors import UserError
-
-BACKEND_VARIABLE = "AUTOPRIVACY_BACKEND"
-MODULES = {"numba": "autoprivacy.gc.garbling_numba", "numpy": "autoprivacy.gc.garbling_numpy"}
+from autoprivacy import backend as chosen
 
 
 @cache
@@ -29,17 +24,19 @@ def numba_supported() -> bool:
 
 
 def default_backend() -> str:
-    """`numba` where it is supported and AUTOPRIVACY_BACKEND does not say `numpy`, else `numpy`.
-
-    Raises:
-        UserError: the variable names a backend that does not exist.
-    """
-    name = os.environ.get(BACKEND_VARIABLE, "")
-    if name and name not in MODULES:
-        raise UserError(f"{BACKEND_VARIABLE}={name}: expected one of {', '.join(MODULES)}, or unset it")
-    return "numba" if name != "numpy" and numba_supported() else "numpy"
+    """As `backend.default_backend`, but `numpy` where compiled garbling is not supported."""
+    name = chosen.default_backend()
+    return name if name != "numba" or numba_supported() else "numpy"
 
 
 def load_kernels(backend: str | None) -> ModuleType:
     """The module that holds a backend's kernels (None: the default's). All offer the same functions and same bits."""
-    return importlib.import_module(MODULES[backend or default_backend()])
+    # Imported by name, so that what a step depends on can be read off the code, and only when wanted: numba is slow
+    # to import.
+    if (backend or default_backend()) == "numba":
+        from autoprivacy.gc import garbling_numba
+
+        return garbling_numba
+    from autoprivacy.gc import garbling_numpy
+
+    return garbling_numpy

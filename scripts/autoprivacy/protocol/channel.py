@@ -7,6 +7,7 @@ each other.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import socket
 import struct
@@ -25,7 +26,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class Message(IntEnum):
-    """What a frame holds; `docs/protocol.md` has the payloads."""
+    """What a frame holds; docs/architecture.md has the order."""
 
     WELCOME = 1  # server: architecture and policy, JSON
     PUBLIC_KEY = 2  # client: one per distinct (n, primes)
@@ -71,7 +72,7 @@ class Channel:
             thread.start()
 
     def send(self, message: Message, *parts: Buffer) -> None:
-        """Queue one frame; `parts` are joined and must not change afterwards."""
+        """Queue one frame; `parts` (contiguous) are joined and must not change afterwards."""
         if self._failure is not None:
             raise self._failure
         views = tuple(memoryview(part).cast("B") for part in parts)
@@ -115,10 +116,8 @@ class Channel:
         """Send what is queued and close the connection."""
         self._outgoing.put(None)
         self._threads[0].join(timeout=self._timeout)
-        try:
+        with contextlib.suppress(OSError):  # the peer was faster
             self._connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the peer was faster
         self._connection.close()
 
     def _send_loop(self) -> None:

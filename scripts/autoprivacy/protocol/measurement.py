@@ -43,10 +43,10 @@ class Pair:
         try:
             files = ["--network", str(network), "--policy", str(policy), "--report", str(report)]
             self._server = self._start("server", files)
-            address = self._line(self._server)
+            address = self._line("server", self._server)
             options = ["--connect", address, "--dataset", str(dataset), "--policy", str(policy)]
             self._client = self._start("client", options)
-            self.client_phases: list[dict[str, Any]] = json.loads(self._line(self._client))["phases"]
+            self.client_phases: list[dict[str, Any]] = json.loads(self._line("client", self._client))["phases"]
         except BaseException:
             self.stop()
             raise
@@ -72,11 +72,11 @@ class Pair:
         return process
 
     @staticmethod
-    def _line(process: subprocess.Popen[str]) -> str:
+    def _line(program: str, process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise UserError(f"{' '.join(process.args[2:4])} stopped with status {process.wait()}; see its message above")  # type: ignore[index]
+            raise UserError(f"the {program} stopped with status {process.wait()}; its message is above")
         return line.strip()
 
     def infer(self, image: int) -> list[int]:
@@ -84,7 +84,7 @@ class Pair:
         assert self._client.stdin is not None
         self._client.stdin.write(f"{image}\n")
         self._client.stdin.flush()
-        answer = json.loads(self._line(self._client))
+        answer = json.loads(self._line("client", self._client))
         self.client_phases += answer["phases"]
         return answer["outputs"]
 
@@ -110,7 +110,9 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(median), "lower_quartile": float(lower), "upper_quartile": float(upper)}
 
 
-def _merge(client: list[dict[str, Any]], server: list[dict[str, Any]], bundle: int | None, phase: str) -> dict[str, Any]:
+def _merge(
+    client: list[dict[str, Any]], server: list[dict[str, Any]], bundle: int | None, phase: str
+) -> dict[str, Any]:
     def of(phases: list[dict[str, Any]]) -> dict[str, Any]:
         return next(p for p in phases if p["phase"] == phase and p["bundle"] == bundle)
 
@@ -160,7 +162,13 @@ def measure(
     skip = settings.warm_up_images
     return [
         record(
-            Policy.load(contender.policy), pair.client_phases, phases, np.asarray(answers[skip:]), contender, labels, skip
+            Policy.load(contender.policy),
+            pair.client_phases,
+            phases,
+            np.asarray(answers[skip:]),
+            contender,
+            labels,
+            skip,
         )
         for contender, pair, phases, answers in zip(contenders, pairs, server_phases, outputs, strict=True)
     ]

@@ -139,7 +139,7 @@ class Session:
             modulus = self.agreement.modulus
             for chunk in garble_chunks(circuit, count, self._delta, garbler_zero, zero, modulus, self._random):
                 output_mask[chunk.instances] = chunk.output_mask
-                self.channel.send(Message.GARBLED_TABLES, chunk.table)
+                self.channel.send(Message.GARBLED_TABLES, chunk.table.data)
             bundle.garbler_zero[node.name], bundle.output_masks[node.name] = garbler_zero, output_mask
 
     def _infer(self, payload: bytearray) -> None:
@@ -173,7 +173,7 @@ class Session:
         with self.ledger.part(layer, "garbling"):
             bits = garbler_input(share.reshape(-1).astype(np.uint64), agreement.modulus, node.shift)
             labels = encode(bundle.garbler_zero.pop(node.name), self._delta, bits)
-            self.channel.send(Message.GARBLER_LABELS, labels)
+            self.channel.send(Message.GARBLER_LABELS, labels.data)
         with self.ledger.part(layer, "waiting"):
             payload = self.channel.receive_payload(Message.MASKED_ACTIVATION)
         masked = agreement.unpack_share(payload, node.shape)

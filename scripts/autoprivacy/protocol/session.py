@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import activation_circuit
 from autoprivacy.gc.circuit import Circuit
@@ -17,8 +19,6 @@ from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import ProtocolError
 from autoprivacy.quantization.integer_network import Architecture, Node, Shape
-
-import numpy as np
 
 SECURITY_PARAMETER = 128  # bits of a wire label, number of base oblivious transfers
 LABEL_BYTES = SECURITY_PARAMETER // 8
