@@ -4,8 +4,6 @@ import json
 import os
 import sys
 
-from snakemake.exceptions import WorkflowError
-
 sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
 from autoprivacy.config import complete
@@ -13,9 +11,10 @@ from autoprivacy.errors import UserError
 from autoprivacy.sources import sources
 
 try:
-    config = complete(config, workflow.configfiles)
+    config = complete(config, [os.path.relpath(file) for file in workflow.configfiles])
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    # not a WorkflowError: Snakemake would put its own file, line and stack around the one line that matters
+    sys.exit(str(error))
 
 RESULTS = f"results/{config['study']}"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_profile import LINK, PROFILE, made_up_profile
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.latency import Link, layer_cost, operation_counts
@@ -35,29 +35,9 @@ from autoprivacy.quantization.integer_network import (
     to_signed,
 )
 
-LINK = Link(1e9, 1e-3)
 P = plaintext_modulus(60_000, -60_000, degree_for_batching=1)
 STATISTICAL, UNFLOODED, PAPER = Flooding("statistical"), Flooding("none"), Flooding("paper")
 RATES = [Target(decryption_error_rate=2.0**-exponent) for exponent in (5, 15, 40)]
-
-
-def made_up_profile(degrees: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)) -> OperationProfile:
-    """Times that grow as n log n and with the number of primes."""
-    base = {"encrypt": 120e-9, "load": 20e-9, "product": 1.5e-9, "reply": 300e-9, "decrypt": 60e-9}
-    table = {
-        (degree, count): {
-            operation: dict.fromkeys(
-                ("median", "lower_quartile", "upper_quartile"), seconds * degree * count * math.log2(degree) / 10
-            )
-            for operation, seconds in base.items()
-        }
-        for degree in degrees
-        for count in range(1, 5)
-    }
-    return OperationProfile(table, {})
-
-
-PROFILE = made_up_profile()
 
 
 def make_layer(name: str, channels: int, size: int, outputs: int, kernel: int, **more: int) -> LinearLayer:

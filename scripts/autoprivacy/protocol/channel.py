@@ -12,7 +12,7 @@ import queue
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -49,6 +49,19 @@ class ProtocolError(UserError):
     """The peer sent what the protocol does not allow, or went away; the session is over."""
 
 
+def _ended_by_peer(payload: bytearray) -> ProtocolError:
+    return ProtocolError(f"the peer ended the session: {payload.decode(errors='replace')[:300]}")
+
+
+@contextlib.contextmanager
+def parsing(message: Message) -> Iterator[None]:
+    """Turns the ValueErrors of code that reads a received payload into ProtocolErrors that name the message."""
+    try:
+        yield
+    except ValueError as error:
+        raise ProtocolError(f"{message.name} is malformed: {error}") from None
+
+
 class Channel:
     """One end of a connection.
 
@@ -74,7 +87,7 @@ class Channel:
     def send(self, message: Message, *parts: Buffer) -> None:
         """Queue one frame; `parts` (contiguous) are joined and must not change afterwards."""
         if self._failure is not None:
-            raise self._failure
+            raise self._reason_of_the_peer() or self._failure
         views = tuple(memoryview(part).cast("B") for part in parts)
         length = sum(len(view) for view in views)
         if length > MAXIMUM_PAYLOAD:
@@ -94,11 +107,23 @@ class Channel:
         kind, payload = item
         self.bytes_received += HEADER.size + len(payload)
         if kind == Message.FAILURE:
-            raise ProtocolError(f"the peer ended the session: {payload.decode(errors='replace')[:300]}")
+            raise _ended_by_peer(payload)
         if kind not in expected:
             got = Message(kind).name if kind in Message._value2member_map_ else f"type {kind}"
             raise ProtocolError(f"expected {names}, got {got} of {len(payload)} bytes")
         return Message(kind), payload
+
+    def _reason_of_the_peer(self) -> ProtocolError | None:
+        """Why the peer closed the connection, if it said so among the messages that still came."""
+        while True:
+            try:
+                item = self._incoming.get(timeout=1.0)
+            except queue.Empty:
+                return None
+            if isinstance(item, ProtocolError):
+                return None
+            if item[0] == Message.FAILURE:
+                return _ended_by_peer(item[1])
 
     def receive_payload(self, expected: Message, length: int | None = None) -> bytearray:
         """The payload of the next frame; ProtocolError unless it has the type and, where given, the length expected."""

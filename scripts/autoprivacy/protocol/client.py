@@ -19,13 +19,14 @@ from autoprivacy.data import load
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import evaluator_input
 from autoprivacy.gc.garbling import evaluate
+from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.oblivious_transfer import BaseSender, ExtensionReceiver, choice_bits
 from autoprivacy.he.cipher import ClientCipher
 from autoprivacy.he.linear import ClientLinear
 from autoprivacy.policy import Policy
-from autoprivacy.protocol.channel import Channel, Message, ProtocolError, connect
+from autoprivacy.protocol.channel import Channel, Message, ProtocolError, connect, parsing
 from autoprivacy.protocol.ledger import Ledger
-from autoprivacy.protocol.session import LABEL_BYTES, Agreement
+from autoprivacy.protocol.session import Agreement
 from autoprivacy.protocol.shares import local_operation
 from autoprivacy.quantization.integer_network import Node, to_signed
 from autoprivacy.secure_random import SecureRandom
@@ -86,7 +87,7 @@ class Client:
             self.channel.send(Message.BASE_OT, base.message())
         with ledger.part("all", "waiting"):
             reply = self.channel.receive_payload(Message.BASE_OT_REPLY)
-        with ledger.part("all", "ot"):
+        with ledger.part("all", "ot"), parsing(Message.BASE_OT_REPLY):
             self._extension = ExtensionReceiver(base.finish(bytes(reply)))
 
     def prepare(self) -> ClientBundle:
@@ -134,7 +135,7 @@ class Client:
     def _receive_encrypted(self, node: Node, bundle: ClientBundle) -> None:
         with self.ledger.part(node.name, "waiting"):
             reply = self.channel.receive_payload(Message.ENCRYPTED_SHARES)
-        with self.ledger.part(node.name, "he"):
+        with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_SHARES):
             bundle.shares[node.name] = self._linear[node.name].decrypt(bytes(reply)).astype(np.int64)
 
     def _extend(self, node: Node, bundle: ClientBundle) -> None:

@@ -17,14 +17,14 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import garbler_input
 from autoprivacy.gc.garbling import garble_chunks
-from autoprivacy.gc.labels import encode, zero_labels
+from autoprivacy.gc.labels import encode, offset_bits, random_delta, zero_labels
 from autoprivacy.gc.oblivious_transfer import BaseReceiver, ExtensionSender
 from autoprivacy.he.cipher import ServerCipher
 from autoprivacy.he.linear import ServerLinear
 from autoprivacy.policy import Policy
-from autoprivacy.protocol.channel import Channel, Message, ProtocolError, listen, serve_forever
+from autoprivacy.protocol.channel import Channel, Message, ProtocolError, listen, parsing, serve_forever
 from autoprivacy.protocol.ledger import Ledger
-from autoprivacy.protocol.session import SECURITY_PARAMETER, Agreement
+from autoprivacy.protocol.session import Agreement
 from autoprivacy.protocol.shares import apply_layer, local_operation
 from autoprivacy.quantization.integer_network import IntegerNetwork, Node
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
@@ -84,17 +84,16 @@ class Session:
         for parameters in self.agreement.parameter_sets:
             with self.ledger.part("all", "waiting"):
                 key = self.channel.receive_payload(Message.PUBLIC_KEY)
-            with self.ledger.part("all", "he"):
+            with self.ledger.part("all", "he"), parsing(Message.PUBLIC_KEY):
                 ciphers[parameters] = ServerCipher(parameters, bytes(key))
         self._ciphers = {layer.name: ciphers[layer.parameters] for layer in self.agreement.policy.layers}
         with self.ledger.part("all", "waiting"):
             message = self.channel.receive_payload(Message.BASE_OT)
         with self.ledger.part("all", "ot"):
-            # the offset between the two labels of a wire; its lowest bit tells their colours apart
-            self._delta = self._random.words(2) | np.array([1, 0], np.uint64)
-            choices = np.unpackbits(self._delta.view(np.uint8), bitorder="little")
-            base = BaseReceiver(choices[:SECURITY_PARAMETER])
-            self.channel.send(Message.BASE_OT_REPLY, base.reply(bytes(message)))
+            self._delta = random_delta(self._random)
+            base = BaseReceiver(offset_bits(self._delta))
+            with parsing(Message.BASE_OT):
+                self.channel.send(Message.BASE_OT_REPLY, base.reply(bytes(message)))
             self._extension = ExtensionSender(self._delta, base.seeds)
 
     def run(self) -> None:
@@ -116,7 +115,7 @@ class Session:
             for node in self.agreement.linear_nodes():
                 with self.ledger.part(node.name, "waiting"):
                     message = self.channel.receive_payload(Message.ENCRYPTED_MASKS)
-                with self.ledger.part(node.name, "he"):
+                with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_MASKS):
                     mask = self._random.below(self.agreement.modulus, node.shape)
                     reply = self.model.linear[node.name].evaluate(self._ciphers[node.name], bytes(message), mask)
                     self.channel.send(Message.ENCRYPTED_SHARES, reply)
@@ -130,7 +129,7 @@ class Session:
         layer, circuit, count = self.agreement.layer_of(node), self.agreement.circuit(node), int(np.prod(node.shape))
         with self.ledger.part(layer, "waiting"):
             message = self.channel.receive_payload(Message.OT_EXTENSION)
-        with self.ledger.part(layer, "ot"):
+        with self.ledger.part(layer, "ot"), parsing(Message.OT_EXTENSION):
             zero = self._extension.extend(bytes(message), circuit.evaluator_bits * count)
             zero = zero.reshape(circuit.evaluator_bits, count, 2)
         with self.ledger.part(layer, "garbling"):
@@ -181,6 +180,19 @@ class Session:
         return (masked - rho) % agreement.modulus
 
 
+def serve(model: Model, channel: Channel) -> Session | None:
+    """One client from hello to goodbye. A failure is told to the client and logged, and ends this session alone."""
+    session = None
+    try:
+        session = Session(model, channel)
+        session.run()
+        channel.close()
+    except UserError as error:
+        logging.warning("session ended: %s", error)
+        channel.fail(str(error))
+    return session
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the server program."""
     parser = argparse.ArgumentParser(description="Private inference: the server.")
@@ -192,15 +204,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="server: %(message)s")
 
-    def serve(channel: Channel) -> None:
-        session = None
-        try:
-            session = Session(model, channel)
-            session.run()
-            channel.close()
-        except (UserError, ValueError) as error:
-            logging.warning("session ended: %s", error)
-            channel.fail(str(error))
+    def answer(channel: Channel) -> None:
+        session = serve(model, channel)
         if options.report:
             write_json(options.report, {"phases": session.ledger.phases if session else []})
             raise SystemExit(0)
@@ -210,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         with listen(options.listen) as listener:
             host, port = listener.getsockname()[:2]
             print(f"{host}:{port}", flush=True)
-            serve_forever(listener, options.timeout, serve)
+            serve_forever(listener, options.timeout, answer)
     except UserError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1

@@ -20,9 +20,6 @@ from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import ProtocolError
 from autoprivacy.quantization.integer_network import Architecture, Node, Shape
 
-SECURITY_PARAMETER = 128  # bits of a wire label, number of base oblivious transfers
-LABEL_BYTES = SECURITY_PARAMETER // 8
-
 
 @dataclass(frozen=True)
 class Agreement:
