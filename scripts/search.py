@@ -1,7 +1,5 @@
 """Let the DDPG agent choose every layer's decryption error rate (the paper's section 3.1)."""
 
-from pathlib import Path
-
 from autoprivacy.data import load
 from autoprivacy.he.latency import Link
 from autoprivacy.he.parameters import Flooding
@@ -10,6 +8,7 @@ from autoprivacy.he.selection import layer_policy
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.resumption import resumable
 from autoprivacy.search.ddpg import Agent, AgentSettings
 from autoprivacy.search.environment import FEATURES, Budget, LayerwiseEnvironment
 from autoprivacy.search.finetuning import FinetuneSettings
@@ -40,9 +39,10 @@ def main(snakemake):
         Budget(**{search["budget"]["kind"]: search["budget"]["value"]}),
     )
     agent = Agent(len(FEATURES), AgentSettings(warm_up_episodes=search["warm_up_episodes"]), params.seed)
-    result = run_search(environment, agent, search["episodes"], Path(params.state) / "state.pt")
-    result.policy.save(snakemake.output.policy)
-    write_rows(snakemake.output.history, result.history)
+    with resumable(params.state, files) as state:
+        result = run_search(environment, agent, search["episodes"], state)
+        result.policy.save(snakemake.output.policy)
+        write_rows(snakemake.output.history, result.history)
 
 
 run_script(main, snakemake)  # noqa: F821

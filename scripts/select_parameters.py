@@ -14,11 +14,12 @@ def main(snakemake):
     settings, files, name = snakemake.params.selection, snakemake.input, snakemake.wildcards.network
     network, profile = IntegerNetwork.load(files.network), OperationProfile.load(files.profile)
     flooding, link = Flooding(settings["flooding"], settings["kappa"]), Link(**settings["link"])
+    required = minimum, maximum = required_range(read_rows(files.layers))
     if snakemake.wildcards.scheme == "delphi":
-        policy = delphi(network, name, flooding, profile, link)
+        policy = delphi(network, name, required, flooding, profile, link)
     else:
-        minimum, maximum = required_range(read_rows(files.layers))
-        p = plaintext_modulus(maximum, minimum, settings["plaintext_bits"])
+        # coefficient packing asks nothing of p; a prime == 1 mod 2^13 has the short circuit for its reduction
+        p = plaintext_modulus(maximum, minimum, settings["plaintext_bits"], degree_for_batching=4096)
         policy = darl(network, name, p, flooding, profile, link)
     policy.save(snakemake.output[0])
 

@@ -1,12 +1,12 @@
 """Train one network from scratch and write its checkpoint with its provenance."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.networks import build
 from autoprivacy.provenance import provenance
+from autoprivacy.resumption import resumable
 from autoprivacy.storage import write_json
 from autoprivacy.training import Trainer, TrainingSettings, accuracy, device, save_weights
 
@@ -15,9 +15,13 @@ def main(snakemake):
     network = snakemake.params.network
     settings = TrainingSettings(**network["training"], seed=snakemake.params.seed)
     dataset = load(snakemake.input.dataset)
-    state = Path(snakemake.params.state) / "state.pt"
-    trainer = Trainer(build(network["model"], network["classes"]), dataset, settings, state)
-    model = trainer.run()
+    with resumable(snakemake.params.state, snakemake.input) as state:
+        trainer = Trainer(build(network["model"], network["classes"]), dataset, settings, state)
+        write(trainer.run(), trainer, dataset, settings, snakemake)
+
+
+def write(model, trainer, dataset, settings, snakemake):
+    network = snakemake.params.network
     record = {
         "model": network["model"],
         "classes": network["classes"],

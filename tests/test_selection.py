@@ -130,7 +130,7 @@ def test_only_profiled_sets_are_considered() -> None:
 
 
 def test_delphi_is_the_published_set() -> None:
-    policy = delphi(NETWORK, "net", STATISTICAL, PROFILE, LINK)
+    policy = delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, PROFILE, LINK)
     for layer in policy.layers:
         parameters = layer.parameters
         assert parameters.plaintext_modulus.bit_length() == 22 and parameters.plaintext_modulus % (1 << 14) == 1
@@ -138,6 +138,11 @@ def test_delphi_is_the_published_set() -> None:
         assert parameters.log2_q == pytest.approx(180, abs=0.01)
         assert layer.target == Target(decryption_error_rate=2.0**-40) and layer.predicted["z"] > 2.0**50
     assert policy.promises_exactness()
+
+
+def test_delphi_refuses_a_network_that_its_p_does_not_hold() -> None:
+    with pytest.raises(UserError, match="plaintext modulus of 22 bits.*does not hold -10 to 3000000"):
+        delphi(NETWORK, "net", (-10, 3_000_000), STATISTICAL, PROFILE, LINK)
 
 
 def test_darl_has_one_set_that_serves_the_worst_layer() -> None:
@@ -166,7 +171,7 @@ def test_layerwise_takes_each_layer_for_itself() -> None:
 def test_policies_survive_the_file(scheme: str, tmp_path: Path) -> None:
     targets = dict.fromkeys(NETWORK.layers, Target(tau=4.0, ignored_share_bits=2))
     policy = {
-        "delphi": lambda: delphi(NETWORK, "net", PAPER, PROFILE, LINK),
+        "delphi": lambda: delphi(NETWORK, "net", (-60_000, 60_000), PAPER, PROFILE, LINK),
         "darl": lambda: darl(NETWORK, "net", P, STATISTICAL, PROFILE, LINK),
         "layerwise": lambda: layerwise(NETWORK, "net", P, targets, UNFLOODED, PROFILE, LINK),
     }[scheme]()
@@ -189,7 +194,7 @@ def test_policies_survive_the_file(scheme: str, tmp_path: Path) -> None:
     ],
 )
 def test_hand_written_policies_are_checked(tmp_path: Path, part: str, value: object, message: str) -> None:
-    policy = delphi(NETWORK, "net", STATISTICAL, PROFILE, LINK)
+    policy = delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, PROFILE, LINK)
     as_json = policy.as_json()
     as_json["layers"][0]["parameters"][part] = value
     with pytest.raises(UserError, match=message):

@@ -203,12 +203,23 @@ def layer_policy(
     return LayerPolicy(layer.shape.name, target, parameters, predicted, plan.tiling)
 
 
-def delphi(network: IntegerNetwork, name: str, flooding: Flooding, profile: OperationProfile, link: Link) -> Policy:
+def delphi(
+    network: IntegerNetwork,
+    name: str,
+    required: tuple[int, int],
+    flooding: Flooding,
+    profile: OperationProfile,
+    link: Link,
+) -> Policy:
     """DELPHI's published set for every layer: log p = 22, n = 2^13, log q = 180 in three primes (the paper's Table 1).
 
     Its target is 2^-40, which it surpasses by far: under statistical flooding it makes no errors at all.
+
+    Raises:
+        UserError: p of 22 bits does not hold the network's `required` range, its smallest and largest accumulator.
     """
-    p = ntt_primes(1 << DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE, 1)[0]
+    minimum, maximum = required
+    p = plaintext_modulus(maximum, minimum, DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE)
     primes = ntt_primes(1 << DELPHI_PRIME_BITS, DELPHI_DEGREE, DELPHI_PRIMES)
     parameters = ParameterSet(p, DELPHI_DEGREE, primes)
     plans = {}
