@@ -24,6 +24,16 @@ SCHEMES = config["run"]["schemes"]
 PACKING = "coefficient"
 
 
+onstart:
+    takes = config["takes"]
+    if takes["minutes"]:
+        print(
+            f"The whole {config['study']} study takes about {takes['minutes']} minutes on two cores, "
+            f"{takes['memory_gb']} GB of memory and {takes['disk_gb']} GB of disk.",
+            file=sys.stderr,
+        )
+
+
 wildcard_constraints:
     network="|".join(config["networks"]),
     dataset="[a-z0-9-]+",

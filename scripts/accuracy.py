@@ -1,11 +1,13 @@
 """Join the networks' accuracy tables."""
 
+from typing import Any
+
 from autoprivacy.logs import run_script
 from autoprivacy.storage import read_rows, write_rows
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     write_rows(snakemake.output[0], [row for path in snakemake.input.networks for row in read_rows(path)])
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

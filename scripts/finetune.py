@@ -1,5 +1,7 @@
 """Finetune the integer network on the whole training split with the errors of the policy that the search found."""
 
+from typing import Any
+
 from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
@@ -10,7 +12,7 @@ from autoprivacy.search.errors import perturbation
 from autoprivacy.search.finetuning import FinetuneSettings, finetune
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
     policy = Policy.load(files.policy)
     network, train = IntegerNetwork.load(files.network), load(files.dataset).train
@@ -20,4 +22,4 @@ def main(snakemake):
         finetuned.save(snakemake.output[0], provenance=provenance(params.finetuning, params.seed))
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

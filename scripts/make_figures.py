@@ -1,6 +1,7 @@
 """Make the figures: parameters per layer, where the CPU seconds go, the history of the search; SVG and PNG."""
 
 from pathlib import Path
+from typing import Any
 
 from autoprivacy.logs import run_script
 from autoprivacy.report.figures import breakdown_figure, parameters_figure, save, search_figure
@@ -8,7 +9,7 @@ from autoprivacy.report.results import ResultFile, by_network, read_search
 from autoprivacy.report.tables import parameters_rows
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     folder = Path(snakemake.params.folder)
     save(breakdown_figure([ResultFile.read(path) for path in snakemake.input.measurements]), folder / "breakdown")
     policies = [ResultFile.read(path) for path in snakemake.input.policies]
@@ -18,4 +19,4 @@ def main(snakemake):
         save(search_figure(read_search(path)), folder / f"search-{Path(path).stem}")
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

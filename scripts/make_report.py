@@ -1,6 +1,7 @@
 """Make the report page from the study's results and figures."""
 
 from pathlib import Path
+from typing import Any
 
 from autoprivacy.logs import run_script
 from autoprivacy.provenance import provenance
@@ -9,7 +10,7 @@ from autoprivacy.report.results import ResultFile, read_accuracy, read_paper, re
 from autoprivacy.storage import write_text
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     study = Study(
         name=snakemake.params.study,
         measurements=[ResultFile.read(path) for path in snakemake.input.measurements],
@@ -25,4 +26,4 @@ def main(snakemake):
     write_text(snakemake.output[0], render(study))
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -1,12 +1,14 @@
 """Make the tables: the paper's Table 2 as CSV and Markdown, and every layer's parameters as CSV."""
 
+from typing import Any
+
 from autoprivacy.logs import run_script
 from autoprivacy.report.results import ResultFile, read_accuracy
 from autoprivacy.report.tables import parameters_rows, table2_markdown, table2_rows
 from autoprivacy.storage import write_rows, write_text
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     measurements = [ResultFile.read(path) for path in snakemake.input.measurements]
     policies = [ResultFile.read(path) for path in snakemake.input.policies]
     rows = table2_rows(measurements, read_accuracy(snakemake.input.accuracy))
@@ -15,4 +17,4 @@ def main(snakemake):
     write_rows(snakemake.output.parameters, parameters_rows(policies))
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

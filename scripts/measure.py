@@ -1,6 +1,7 @@
 """Measure private inference of one network under every scheme and compare the outputs with the integer network's."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.storage import write_json
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
     settings = MeasureSettings(**params.measure)
     test = load(files.dataset).test.take(slice(0, settings.images))
@@ -30,4 +31,4 @@ def main(snakemake):
         write_json(path, {**record, "provenance": provenance(params.measure)})
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -1,6 +1,7 @@
 """Accuracy of one network on the test split: float, integer, and per scheme modulo its p, with its errors injected."""
 
 import logging
+from typing import Any
 
 from autoprivacy.accuracy import float_row, integer_row
 from autoprivacy.data import load
@@ -13,7 +14,7 @@ from autoprivacy.storage import write_rows
 from autoprivacy.training import load_weights
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
     dataset, name = load(files.dataset), snakemake.wildcards.network
     model = build(params.model, params.classes)
@@ -34,4 +35,4 @@ def main(snakemake):
     write_rows(snakemake.output[0], rows)
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from autoprivacy.data import prepare
 from autoprivacy.logs import run_script
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     folder = snakemake.config["data"]["folder"] or os.environ.get("AUTOPRIVACY_DATA")
     prepare(
         snakemake.wildcards.dataset,
@@ -18,4 +19,4 @@ def main(snakemake):
     )
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

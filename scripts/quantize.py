@@ -1,5 +1,7 @@
 """Make the 8-bit integer network of a trained network, and its per-layer table."""
 
+from typing import Any
+
 from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.networks import build
@@ -9,7 +11,7 @@ from autoprivacy.storage import write_rows
 from autoprivacy.training import load_weights
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     params = snakemake.params
     model = build(params.model, params.classes)
     load_weights(model, snakemake.input.checkpoint)
@@ -18,4 +20,4 @@ def main(snakemake):
     write_rows(snakemake.output.layers, rows)
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

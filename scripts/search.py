@@ -1,5 +1,7 @@
 """Let the DDPG agent choose every layer's decryption error rate (the paper's section 3.1)."""
 
+from typing import Any
+
 from autoprivacy.data import load
 from autoprivacy.he.latency import Link
 from autoprivacy.he.parameters import Flooding
@@ -16,7 +18,7 @@ from autoprivacy.search.search import FinetunedReward, exploration_splits, run_s
 from autoprivacy.storage import write_rows
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
     search, selection = params.search, params.selection
     network, darl = IntegerNetwork.load(files.network), Policy.load(files.darl)
@@ -45,4 +47,4 @@ def main(snakemake):
         write_rows(snakemake.output.history, result.history)
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

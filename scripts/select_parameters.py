@@ -1,5 +1,7 @@
 """Choose one network's parameters by rule: delphi (as published) or darl (2^-40, average case, calibrated p)."""
 
+from typing import Any
+
 from autoprivacy.he.latency import Link
 from autoprivacy.he.parameters import Flooding
 from autoprivacy.he.profiling import OperationProfile
@@ -10,7 +12,7 @@ from autoprivacy.quantization.quantize import required_range
 from autoprivacy.storage import read_rows
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     settings, files, name = snakemake.params.selection, snakemake.input, snakemake.wildcards.network
     network, profile = IntegerNetwork.load(files.network), OperationProfile.load(files.profile)
     flooding, link = Flooding(settings["flooding"], settings["kappa"]), Link(**settings["link"])
@@ -24,4 +26,4 @@ def main(snakemake):
     policy.save(snakemake.output[0])
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -1,8 +1,11 @@
 """Train one network from scratch and write its checkpoint with its provenance."""
 
 from dataclasses import asdict
+from typing import Any
 
-from autoprivacy.data import load
+from torch import nn
+
+from autoprivacy.data import Dataset, load
 from autoprivacy.logs import run_script
 from autoprivacy.networks import build
 from autoprivacy.provenance import provenance
@@ -11,7 +14,7 @@ from autoprivacy.storage import write_json
 from autoprivacy.training import Trainer, TrainingSettings, accuracy, device, save_weights
 
 
-def main(snakemake):
+def main(snakemake: Any) -> None:
     network = snakemake.params.network
     settings = TrainingSettings(**network["training"], seed=snakemake.params.seed)
     dataset = load(snakemake.input.dataset)
@@ -20,7 +23,8 @@ def main(snakemake):
         write(trainer.run(), trainer, dataset, settings, snakemake)
 
 
-def write(model, trainer, dataset, settings, snakemake):
+def write(model: nn.Module, trainer: Trainer, dataset: Dataset, settings: TrainingSettings, snakemake: Any) -> None:
+    """Write the checkpoint and the record of how it came about."""
     network = snakemake.params.network
     record = {
         "model": network["model"],
@@ -37,4 +41,4 @@ def write(model, trainer, dataset, settings, snakemake):
     write_json(snakemake.output.provenance, record)
 
 
-run_script(main, snakemake)  # noqa: F821
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

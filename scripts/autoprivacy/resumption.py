@@ -12,8 +12,8 @@ from pathlib import Path
 def resumable(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[Path]:
     """The state file of a step on these inputs; removed when the step ends well.
 
-    Its name is a digest of the inputs' contents, the library's code among them: state that other data or other code left
-    behind is never gone on from.
+    Its name is a digest of the inputs' contents, the library's code among them: state that other data or other code
+    left behind is never gone on from.
 
     Args:
         folder: named after the step and its settings.
