@@ -117,6 +117,8 @@ REPORTING = {"tables", "figures", "report"}
     ("file", "old", "new", "rules"),
     [
         ("Snakefile", "\n", "\n# a comment\n", set()),
+        ("scripts/measure.py", "\n\n\n", "\n\n# a comment\n\n", set()),
+        ("scripts/autoprivacy/storage.py", "\n\n\n", "\n\n# a comment\n\n", set()),
         ("tiny.yaml", "measure:\n  images: 2", "measure:\n  images: 3", {"measure"} | REPORTING),
         (
             "tiny.yaml",
@@ -124,7 +126,7 @@ REPORTING = {"tables", "figures", "report"}
             "episodes: 4",
             {"search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING,
         ),
-        ("scripts/autoprivacy/report/page.py", "import", "import sys\nimport", {"report"}),
+        ("scripts/autoprivacy/report/page.py", "\n\n\n", "\n\nADDED = 1\n\n", {"report"}),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(finished, file, old, new, rules):
