@@ -55,7 +55,6 @@ rule figures:
         mem_mb=1000,
     params:
         library=library("make_figures.py"),
-        folder=f"{RESULTS}/figures",
     script:
         "../scripts/make_figures.py"
 
@@ -85,6 +84,5 @@ rule report:
     params:
         library=library("make_report.py"),
         study=config["study"],
-        figures=rules.figures.params.folder,
     script:
         "../scripts/make_report.py"
