@@ -8,10 +8,15 @@ sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
 from autoprivacy.config import complete
 from autoprivacy.errors import UserError
-from autoprivacy.sources import sources
+from autoprivacy.sources import model_sources, sources
 
 try:
     config = complete(config, [os.path.relpath(file) for file in workflow.configfiles])
+    # a network's function is named in the config, so its file is no import that a script shows
+    MODEL_FILES = {
+        name: model_sources(network["model"], root="scripts")
+        for name, network in config["networks"].items()
+    }
 except UserError as error:
     # not a WorkflowError: Snakemake would put its own file, line and stack around the one line that matters
     sys.exit(str(error))
@@ -55,14 +60,47 @@ def network_settings(wildcards):
     return config["networks"][wildcards.network]
 
 
+def model_files(wildcards):
+    """The files that define a network, since an edit of one of them makes another network."""
+    return MODEL_FILES[wildcards.network]
+
+
+def teacher(wildcards):
+    """The name of the network that this one is distilled from, or None."""
+    distillation = network_settings(wildcards)["training"]["distillation"]
+    return distillation and distillation["teacher"]
+
+
 def prepared_dataset(wildcards):
     return f"{RESULTS}/datasets/{network_settings(wildcards)['dataset']}.npz"
 
 
+def own_dataset(wildcards):
+    """The entry of `datasets` that the wildcard names; empty for a built-in data set."""
+    return config["datasets"].get(wildcards.dataset, {})
+
+
+def folder_listing(folder):
+    """A digest of the names, sizes and times of all files of a folder: one that changes is prepared again."""
+    digest = hashlib.sha256()
+    for place, folders, files in os.walk(folder or os.devnull):
+        folders.sort()
+        for file in sorted(files):
+            path = os.path.join(place, file)
+            status = os.stat(path)
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def checkpoint_file(wildcards):
-    """The published checkpoint that the config names, or the one that the train rule makes."""
-    published = network_settings(wildcards)["checkpoint"]
-    return published or f"{RESULTS}/checkpoints/{wildcards.network}.npz"
+    """What network_checkpoint says of the network of the wildcard."""
+    return network_checkpoint(wildcards.network)
+
+
+def network_checkpoint(network):
+    """The checkpoint that the config names, or the one that the train rule makes."""
+    published = config["networks"][network]["checkpoint"]
+    return published or f"{RESULTS}/checkpoints/{network}.npz"
 
 
 def integer_network(network):

@@ -6,7 +6,10 @@
 rule train:
     input:
         library=library("train.py"),
+        model=model_files,
         dataset=prepared_dataset,
+        teacher_model=lambda w: MODEL_FILES[teacher(w)] if teacher(w) else [],
+        teacher=lambda w: network_checkpoint(teacher(w)) if teacher(w) else [],
     output:
         weights=f"{RESULTS}/checkpoints/{{network}}.npz",
         provenance=f"{RESULTS}/checkpoints/{{network}}.json",
@@ -19,9 +22,18 @@ rule train:
         mem_mb=4000,
     params:
         network=network_settings,
+        teacher_model=lambda w: (
+            config["networks"][teacher(w)]["model"] if teacher(w) else None
+        ),
         seed=config["seed"],
         state=lambda w: state_folder(
-            "train", w.network, [network_settings(w), config["seed"]]
+            "train",
+            w.network,
+            [
+                network_settings(w),
+                teacher(w) and config["networks"][teacher(w)]["model"],
+                config["seed"],
+            ],
         ),
     script:
         "../scripts/train.py"
@@ -30,6 +42,7 @@ rule train:
 rule quantize:
     input:
         library=library("quantize.py"),
+        model=model_files,
         dataset=prepared_dataset,
         checkpoint=checkpoint_file,
     output:
@@ -52,6 +65,7 @@ rule quantize:
 rule network_accuracy:
     input:
         library=library("network_accuracy.py"),
+        model=model_files,
         dataset=prepared_dataset,
         checkpoint=checkpoint_file,
         network=f"{RESULTS}/networks/{{network}}.npz",

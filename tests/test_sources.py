@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoprivacy.sources import sources
+from autoprivacy.errors import UserError
+from autoprivacy.sources import model_sources, sources
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +25,30 @@ def test_imports_are_followed_through_packages(tmp_path):
     script.write_text("from lib.inner.a import something\n")
     names = [str(Path(p).relative_to(tmp_path)) for p in sources(str(script), str(tmp_path))]
     assert names == ["lib/__init__.py", "lib/c.py", "lib/inner/__init__.py", "lib/inner/a.py", "lib/inner/b.py"]
+
+
+def test_the_files_of_a_network_that_a_config_names(tmp_path):
+    library = tmp_path / "lib"
+    for file, text in (("kinds/__init__.py", ""), ("kinds/small.py", "import kinds.parts\n"), ("kinds/parts.py", "")):
+        (library / file).parent.mkdir(parents=True, exist_ok=True)
+        (library / file).write_text(text)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.py").write_text("import beside\nfrom kinds import parts\n")
+    (own / "beside.py").write_text("")
+    kinds = [str(library / "kinds" / name) for name in ("__init__.py", "parts.py", "small.py")]
+    assert model_sources("kinds.small:f", str(library)) == kinds
+    expected = [*kinds[:2], str(own / "beside.py"), str(own / "mine.py")]
+    assert model_sources(f"{own}/mine.py:f", str(library)) == sorted(expected)
+
+
+def test_a_module_of_the_python_path_and_none_at_all(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "elsewhere.py").write_text("import os\n")
+    assert model_sources("elsewhere:f", "scripts") == [str(tmp_path / "elsewhere.py")]
+    for model in ("no.module:f", f"{tmp_path}/none.py:f"):
+        with pytest.raises(UserError, match="network model: .*: no (module|file)"):
+            model_sources(model, "scripts")
 
 
 @pytest.mark.parametrize("program", ["client", "server"])

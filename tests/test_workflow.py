@@ -1,4 +1,4 @@
-"""The workflow itself: a tiny study from training to report, what reruns after a change, what a mistake looks like."""
+"""The workflow itself: the example of docs/own-network.md from training to report, what reruns, what a mistake says."""
 
 import os
 import re
@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from autoprivacy.data import load
 from autoprivacy.storage import read_json, read_rows
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "scripts", "config", "profiles", "data", "models", "environment.yml")
 CONFIG = "tiny.yaml"
+CONFIGS = ("--configfile", "my/study.yaml", CONFIG)  # the example's, and budgets of seconds laid over it
+NETWORK = "small-residual"
 
 
 class Checkout:
@@ -29,18 +33,27 @@ class Checkout:
                 shutil.copy2(source, target)
         shutil.copy(ROOT / "tests" / CONFIG, folder / CONFIG)
 
+    def write_example(self):
+        """The files that docs/own-network.md shows, each under the name that stands before it; its data is made."""
+        text = (ROOT / "docs" / "own-network.md").read_text()
+        files = dict(re.findall(r"^`(my/[\w.]+)`:\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+        assert sorted(files) == ["my/animals.py", "my/small_residual.py", "my/study.yaml"]
+        (self.folder / "my").mkdir()
+        for name, content in files.items():
+            (self.folder / name).write_text(content)
+        environment = {**os.environ, "PYTHONPATH": "scripts"}
+        subprocess.run([sys.executable, "my/animals.py"], cwd=self.folder, env=environment, check=True)
+
     def snakemake(self, *arguments):
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-        environment.pop("AUTOPRIVACY_DATA", None)
+        environment = {name: value for name, value in os.environ.items() if name != "AUTOPRIVACY_DATA"}
         run = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         return run.returncode, run.stdout + run.stderr
 
     def would_run(self):
         """The rules that a run would execute now."""
-        code, output = self.snakemake("--configfile", CONFIG, "--dry-run", "--quiet", "rules")
-        code2, full = self.snakemake("--configfile", CONFIG, "--dry-run")
-        assert code == code2 == 0, full
+        code, full = self.snakemake(*CONFIGS, "--dry-run")
+        assert code == 0, full
         return set(re.findall(r"^(?:local)?rule (\w+):", full, re.MULTILINE)) - {"all"}
 
     def edit(self, file, old, new):
@@ -53,7 +66,8 @@ class Checkout:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
-    code, output = checkout.snakemake("--configfile", CONFIG)
+    checkout.write_example()
+    code, output = checkout.snakemake(*CONFIGS)
     assert code == 0, output[-5000:]
     return checkout
 
@@ -75,8 +89,8 @@ def test_the_study_ends_with_tables_figures_and_a_report(study):
 
 def test_every_measured_parameter_set_is_secure_and_exact_where_promised(study):
     for scheme in ("delphi", "darl", "autoprivacy"):
-        record = read_json(study / "measurements" / "tiny" / f"{scheme}-coefficient.json")
-        policy = read_json(study / "policies" / "tiny" / f"{scheme}-coefficient.json")
+        record = read_json(study / "measurements" / NETWORK / f"{scheme}-coefficient.json")
+        policy = read_json(study / "policies" / NETWORK / f"{scheme}-coefficient.json")
         assert all(layer["predicted"]["security_bits"] >= 128 for layer in policy["layers"])
         assert len(record["images"]) == 2 and record["exact"] == (scheme != "autoprivacy")
         if record["exact"]:
@@ -84,7 +98,7 @@ def test_every_measured_parameter_set_is_secure_and_exact_where_promised(study):
 
 
 def test_bytes_and_times_of_the_two_parties_agree(study):
-    record = read_json(study / "measurements" / "tiny" / "darl-coefficient.json")
+    record = read_json(study / "measurements" / NETWORK / "darl-coefficient.json")
     for image in record["images"]:
         for phase in ("offline", "online"):
             client, server = image[phase]["client"], image[phase]["server"]
@@ -96,12 +110,13 @@ def test_bytes_and_times_of_the_two_parties_agree(study):
 
 
 def test_a_second_run_does_nothing(finished):
-    code, output = finished.snakemake("--configfile", CONFIG)
+    code, output = finished.snakemake(*CONFIGS)
     assert code == 0 and "Nothing to be done" in output
     assert finished.would_run() == set()
 
 
 REPORTING = {"tables", "figures", "report"}
+AFTER_QUANTIZE = {"select", "search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING
 
 
 @pytest.mark.parametrize(
@@ -116,6 +131,7 @@ REPORTING = {"tables", "figures", "report"}
             {"search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING,
         ),
         ("scripts/autoprivacy/report/page.py", "import", "import sys\nimport", {"report"}),
+        ("my/small_residual.py", "import", "import sys\nimport", {"train", "quantize"} | AFTER_QUANTIZE),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(finished, file, old, new, rules):
@@ -129,11 +145,27 @@ def test_a_change_reruns_what_depends_on_it(finished, file, old, new, rules):
     assert finished.would_run() == set()
 
 
+def test_an_image_folder_is_prepared_again_when_an_image_changes(finished):
+    pictures = finished.folder / "pictures"
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (pictures / name).mkdir(parents=True)
+        Image.linear_gradient("L").convert("RGB").resize((4, 4)).save(pictures / name / "1.png")
+    (finished.folder / "pictures.yaml").write_text("datasets: {pictures: {folder: pictures}}")
+    arguments = (*CONFIGS, "pictures.yaml", "--", "results/tiny/datasets/pictures.npz")
+    code, output = finished.snakemake(*arguments)
+    assert code == 0, output
+    assert load(finished.folder / arguments[-1]).classes == 2
+    assert "Nothing to be done" in finished.snakemake(*arguments)[1]
+    Image.new("RGB", (5, 4)).save(pictures / "test" / "b" / "2.png")
+    code, output = finished.snakemake(*arguments)
+    assert code != 0 and "2.png: 5x4 pixels, but" in output and "Traceback" not in output
+
+
 def test_a_wrong_config_value_is_one_line(finished):
     before = (finished.folder / CONFIG).read_text()
     (finished.folder / CONFIG).write_text(before.replace("images: 2", "images: two"))
     try:
-        code, output = finished.snakemake("--configfile", CONFIG, "--dry-run")
+        code, output = finished.snakemake(*CONFIGS, "--dry-run")
     finally:
         (finished.folder / CONFIG).write_text(before)
     assert code != 0 and "Traceback" not in output

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
+
+from autoprivacy.errors import UserError
 
 
 def _imported(tree: ast.AST) -> set[str]:
@@ -20,7 +23,7 @@ def _imported(tree: ast.AST) -> set[str]:
 def sources(script: str, root: str) -> list[str]:
     """The files under `root` that `script` imports, directly or through another, packages' __init__.py included.
 
-    Modules that a config names at run time (networks) are not seen here; rules add them themselves.
+    Modules that a config names at run time are not seen here: see `model_sources`.
     """
     found: set[Path] = set()
     waiting = [Path(script)]
@@ -34,3 +37,26 @@ def sources(script: str, root: str) -> list[str]:
                         found.add(candidate)
                         waiting.append(candidate)
     return sorted(str(path) for path in found)
+
+
+def model_sources(model: str, root: str) -> list[str]:
+    """The file of a network that a config names, and the files that it imports from `root` and from beside it.
+
+    Args:
+        model: "package.module:function" or "path/to/file.py:function".
+        root: folder of the library, where modules are looked for before the Python path.
+
+    Raises:
+        UserError: there is no such file or module.
+    """
+    place = model.rpartition(":")[0]
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise UserError(f'network model: "{model}": no file {place} in {Path.cwd()}')
+        return sorted({place, *sources(place, root), *sources(place, str(Path(place).parent))})
+    for folder in (root, *sys.path):
+        base = Path(folder, *place.split("."))
+        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+            if candidate.is_file():
+                return sorted({str(candidate), *sources(str(candidate), root)})
+    raise UserError(f'network model: "{model}": no module {place} on the Python path; set PYTHONPATH to its folder')
