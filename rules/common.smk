@@ -8,10 +8,15 @@ sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
 from autoprivacy.config import complete
 from autoprivacy.errors import UserError
-from autoprivacy.sources import fingerprint, model_file
+from autoprivacy.sources import fingerprint, model_sources, sources
 
 try:
     config = complete(config, [os.path.relpath(file) for file in workflow.configfiles])
+    # a network's function is named in the config, so its file is no import that a script shows
+    MODEL_FILES = {
+        name: model_sources(network["model"], root="scripts")
+        for name, network in config["networks"].items()
+    }
 except UserError as error:
     # not a WorkflowError: Snakemake would put its own file, line and stack around the one line that matters
     sys.exit(str(error))
@@ -42,14 +47,15 @@ wildcard_constraints:
 
 def library(*scripts):
     """What the scripts and the library files that they import say: a param, so that a change of it reruns the step."""
-    return fingerprint([f"scripts/{script}" for script in scripts], root="scripts")
+    paths = [f"scripts/{script}" for script in scripts]
+    return fingerprint(
+        [*paths, *(file for path in paths for file in sources(path, root="scripts"))]
+    )
 
 
 def model_code(wildcards):
-    """What the file of a network's function says: its name stands in the config, so no import shows it."""
-    return fingerprint(
-        [model_file(network_settings(wildcards)["model"])], root="scripts"
-    )
+    """What the files say that define a network: its name stands in the config, so no import of a script shows them."""
+    return fingerprint(MODEL_FILES[wildcards.network])
 
 
 def state_folder(stage, network, settings):
@@ -62,14 +68,42 @@ def network_settings(wildcards):
     return config["networks"][wildcards.network]
 
 
+def teacher(wildcards):
+    """The name of the network that this one is distilled from, or None."""
+    distillation = network_settings(wildcards)["training"]["distillation"]
+    return distillation and distillation["teacher"]
+
+
 def prepared_dataset(wildcards):
     return f"{RESULTS}/datasets/{network_settings(wildcards)['dataset']}.npz"
 
 
+def own_dataset(wildcards):
+    """The entry of `datasets` that the wildcard names; empty for a built-in data set."""
+    return config["datasets"].get(wildcards.dataset, {})
+
+
+def folder_listing(folder):
+    """A digest of the names, sizes and times of all files of a folder: one that changes is prepared again."""
+    digest = hashlib.sha256()
+    for place, folders, files in os.walk(folder or os.devnull):
+        folders.sort()
+        for file in sorted(files):
+            path = os.path.join(place, file)
+            status = os.stat(path)
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def checkpoint_file(wildcards):
-    """The published checkpoint that the config names, or the one that the train rule makes."""
-    published = network_settings(wildcards)["checkpoint"]
-    return published or f"{RESULTS}/checkpoints/{wildcards.network}.npz"
+    """What network_checkpoint says of the network of the wildcard."""
+    return network_checkpoint(wildcards.network)
+
+
+def network_checkpoint(network):
+    """The checkpoint that the config names, or the one that the train rule makes."""
+    published = config["networks"][network]["checkpoint"]
+    return published or f"{RESULTS}/checkpoints/{network}.npz"
 
 
 def integer_network(network):

@@ -6,6 +6,7 @@
 rule train:
     input:
         dataset=prepared_dataset,
+        teacher=lambda w: network_checkpoint(teacher(w)) if teacher(w) else [],
     output:
         weights=f"{RESULTS}/checkpoints/{{network}}.npz",
         provenance=f"{RESULTS}/checkpoints/{{network}}.json",
@@ -19,10 +20,20 @@ rule train:
     params:
         library=library("train.py"),
         model_code=model_code,
+        teacher_code=lambda w: teacher(w) and fingerprint(MODEL_FILES[teacher(w)]),
         network=network_settings,
+        teacher_model=lambda w: (
+            config["networks"][teacher(w)]["model"] if teacher(w) else None
+        ),
         seed=config["seed"],
         state=lambda w: state_folder(
-            "train", w.network, [network_settings(w), config["seed"]]
+            "train",
+            w.network,
+            [
+                network_settings(w),
+                teacher(w) and config["networks"][teacher(w)]["model"],
+                config["seed"],
+            ],
         ),
     script:
         "../scripts/train.py"

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from autoprivacy.data import prepare
+from autoprivacy.datasets import prepare
 from autoprivacy.logs import run_script
 
 
@@ -13,6 +13,7 @@ def main(snakemake: Any) -> None:
     prepare(
         snakemake.wildcards.dataset,
         Path(snakemake.output[0]),
+        snakemake.params.source,
         Path(folder) if folder else None,
         Path(snakemake.params.sample_folder),
         Path(snakemake.params.download_to),

@@ -7,20 +7,30 @@ from torch import nn
 
 from autoprivacy.data import Dataset, load
 from autoprivacy.logs import run_script
-from autoprivacy.networks import build
+from autoprivacy.networks import build_for
 from autoprivacy.provenance import provenance
 from autoprivacy.resumption import resumable
 from autoprivacy.storage import write_json
-from autoprivacy.training import Trainer, TrainingSettings, accuracy, device, save_weights
+from autoprivacy.training import Trainer, TrainingSettings, accuracy, device, load_weights, save_weights
 
 
 def main(snakemake: Any) -> None:
     network = snakemake.params.network
-    settings = TrainingSettings(**network["training"], seed=snakemake.params.seed)
+    settings = TrainingSettings.from_config(network["training"], snakemake.params.seed)
     dataset = load(snakemake.input.dataset)
+    model = build_for(network["model"], network["classes"], dataset)
     with resumable(snakemake.params.state, snakemake.input, snakemake.params.library) as state:
-        trainer = Trainer(build(network["model"], network["classes"]), dataset, settings, state)
+        trainer = Trainer(model, dataset, settings, state, teacher(snakemake, dataset))
         write(trainer.run(), trainer, dataset, settings, snakemake)
+
+
+def teacher(snakemake: Any, dataset: Dataset) -> nn.Module | None:
+    """The trained network that this one is distilled from, if any."""
+    if snakemake.params.teacher_model is None:
+        return None
+    model = build_for(snakemake.params.teacher_model, snakemake.params.network["classes"], dataset)
+    load_weights(model, snakemake.input.teacher)
+    return model
 
 
 def write(model: nn.Module, trainer: Trainer, dataset: Dataset, settings: TrainingSettings, snakemake: Any) -> None:

@@ -6,6 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoprivacy.data import Dataset, Split
+from autoprivacy.torchvision_operators import declare_missing_operators
+
+torch.set_num_threads(1)  # networks this small: more threads only wait for each other
 
 
 def convolution(inputs, outputs, kernel, **more):
@@ -83,6 +86,41 @@ def grouped():
     )
 
 
+class OptionA(nn.Module):
+    """Residual blocks whose shortcut has no weights: every second pixel, channels of zeros (He et al., option A)."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(convolution(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.conv1 = nn.Sequential(convolution(4, 10, 3, stride=2, padding=1), nn.BatchNorm2d(10), nn.ReLU())
+        self.conv2 = nn.Sequential(convolution(10, 10, 3, padding=1), nn.BatchNorm2d(10))
+        self.identity = Block(10, 10)
+        self.fc = nn.Linear(10, 6)
+
+    def forward(self, x):
+        x = self.stem(x)
+        out = self.conv2(self.conv1(x))
+        x = F.relu(out + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 4)))
+        return self.fc(self.identity(x).mean((2, 3)))
+
+
+def bottlenecks():
+    """torchvision's inverted residuals: two with a shortcut, the second from a bottleneck, and one with a stride."""
+    declare_missing_operators()
+    from torchvision.models.mobilenetv2 import InvertedResidual
+
+    return nn.Sequential(
+        nn.Sequential(convolution(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6(inplace=True)),
+        InvertedResidual(8, 8, stride=1, expand_ratio=2),
+        InvertedResidual(8, 8, stride=1, expand_ratio=2),
+        InvertedResidual(8, 12, stride=2, expand_ratio=3),
+        nn.Sequential(convolution(12, 16, 1), nn.BatchNorm2d(16), nn.ReLU6(inplace=True)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 6),
+    )
+
+
 def randomised(module, seed=0):
     """He-like weights, batch norm with statistics and gains unlike the initial ones."""
     generator = torch.Generator().manual_seed(seed)
@@ -121,4 +159,10 @@ def smooth_dataset(size=(16, 16), train=80, test=60):
     )
 
 
-NETWORKS = {"sequential": (sequential, (17, 17)), "residual": (Residual, (13, 13)), "grouped": (grouped, (17, 13))}
+NETWORKS = {
+    "sequential": (sequential, (17, 17)),
+    "residual": (Residual, (13, 13)),
+    "grouped": (grouped, (17, 13)),
+    "option_a": (OptionA, (15, 15)),
+    "bottlenecks": (bottlenecks, (11, 11)),
+}

@@ -7,9 +7,19 @@ import yaml
 
 from autoprivacy.config import complete, keys
 from autoprivacy.errors import UserError
+from autoprivacy.training import Distillation, TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 MAIN = ROOT / "config" / "config.yaml"
+DISTILLATION = dict(keys())["networks.<name>.training.distillation"]["properties"]
+
+
+NETWORK = {"model": "a/b.py:f", "dataset": "mine", "classes": 3, "training": {"epochs": 1}}
+RUN = {"networks": ["a"], "schemes": ["darl"]}
+
+
+def student(teacher):
+    return {**NETWORK, "training": {"epochs": 1, "distillation": {"teacher": teacher}}}
 
 
 def main_config():
@@ -25,6 +35,20 @@ def test_every_optional_key_has_a_default_and_defaults_are_filled_in():
     assert config["selection"]["link"] == {"bits_per_second": 1000000000, "round_trip_seconds": 0.001}
     assert config["networks"]["7cnet"]["training"]["batch_size"] == 256
     assert complete(config) == config
+
+
+def test_data_sets_and_teachers_of_ones_own():
+    networks = {"a": student("b"), "b": NETWORK}
+    config = complete({**main_config(), "datasets": {"mine": {"folder": "x"}}, "networks": networks, "run": RUN})
+    assert config["networks"]["a"]["training"]["distillation"] == {"teacher": "b", "temperature": 4, "weight": 0.9}
+    assert config["networks"]["b"]["training"]["distillation"] is None
+
+
+def test_the_schemas_defaults_are_those_of_the_training_settings():
+    network = complete({**main_config(), "datasets": {"mine": {"folder": "x"}}, "networks": {"a": NETWORK}, "run": RUN})
+    training = network["networks"]["a"]["training"]
+    assert TrainingSettings.from_config(training, 7) == TrainingSettings(epochs=1, seed=7)
+    assert Distillation("b") == Distillation("b", *(DISTILLATION[key]["default"] for key in ("temperature", "weight")))
 
 
 def test_the_given_config_is_not_changed():
@@ -45,13 +69,33 @@ def test_the_given_config_is_not_changed():
         ({"run": {"networks": ["7cnet", "7cnet"], "schemes": ["darl"]}}, ["run.networks", "no value twice"]),
         ({"measure": {"images": 1}}, ["measure.images", "got 1", "at least 2"]),
         ({"networks": {}}, ["networks", "at least 1"]),
+        (
+            {"networks": {"a": {**NETWORK, "dataset": "cifar11"}}, "run": RUN},
+            [
+                "networks.a.dataset",
+                '"cifar11"',
+                "built-in or a key of datasets: cifar10, cifar100, cifar10-sample, mine",
+            ],
+        ),
+        ({"datasets": {"cifar10": {"npz": "a.npz"}}}, ["datasets.cifar10", "built-in data set's name"]),
+        ({"datasets": {"mine": {"npz": "a.npz", "folder": "b"}}}, ["datasets.mine", "entries: at most 1"]),
+        ({"datasets": {"mine": {"zip": "a"}}}, ["datasets.mine.zip", "unknown key", "torchvision, folder, npz"]),
+        ({"networks": {"a": {**NETWORK, "model": "a-b:f"}}}, ["networks.a.model", "path/to/file.py:function"]),
+        (
+            {"networks": {"a": student("b"), "b": {**NETWORK, "classes": 4}}, "run": RUN},
+            ["networks.a.training.distillation.teacher", '"b"', "same dataset and classes: there is none"],
+        ),
+        (
+            {"networks": {"a": student("a"), "b": NETWORK, "c": student("b")}, "run": RUN},
+            ["networks.a.training.distillation.teacher", '"a"', "same dataset and classes: b, c"],
+        ),
         ({"study": "A B"}, ["study", "'A B'", "pattern"]),
         ({"search": {"budget": {"kind": "way", "valu": 1}}}, ["search.budget.valu", "unknown key", "kind, value"]),
     ],
 )
 def test_a_mistake_gets_one_line(change, words):
     with pytest.raises(UserError) as error:
-        complete({**main_config(), **change}, [MAIN])
+        complete({**main_config(), "datasets": {"mine": {"npz": "a.npz"}}, **change}, [MAIN])
     message = str(error.value)
     assert "\n" not in message and all(word in message for word in words)
 

@@ -1,25 +1,28 @@
-"""Data sets: every accepted form gives the same images, damage is detected and named, the sample is what it says."""
+"""CIFAR and prepared files: every form gives the same images, damage is detected and named, the sample is real."""
 
 import hashlib
 import io
 import pickle
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autoprivacy import data
-from autoprivacy.data import Split, find, first_of_each_class, load, pack_sheets, prepare, unpack_sheets
+from autoprivacy import cifar
+from autoprivacy.cifar import find, pack_sheets, unpack_sheets
+from autoprivacy.data import Split, first_of_each_class, load
+from autoprivacy.datasets import prepare
 from autoprivacy.errors import UserError
 from autoprivacy.storage import write_arrays
 
-SAMPLE = data.Path(__file__).parents[1] / "data"
+SAMPLE = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     output = tmp_path_factory.mktemp("prepared") / "sample.npz"
-    prepare("cifar10-sample", output, None, SAMPLE, output.parent)
+    prepare("cifar10-sample", output, None, None, SAMPLE, output.parent)
     return load(output)
 
 
@@ -29,6 +32,7 @@ def test_the_sample_is_real_balanced_and_normalised_as_cifar10(sample):
     # a sample of 2,000 images: its channel means are near those of the whole training split
     assert np.allclose(sample.train.images.mean((0, 1, 2)) / 255, sample.mean, atol=0.015)
     assert np.allclose(sample.train.images.std((0, 1, 2)) / 255, sample.std, atol=0.015)
+    assert (sample.classes, sample.image_shape) == (10, (3, 32, 32))
     assert len(np.unique(sample.train.images.reshape(2000, -1), axis=0)) == 2000
 
 
@@ -70,7 +74,7 @@ def official_files(folder, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
         splits[name], sums[name] = split, hashlib.sha1(content).hexdigest()
-    monkeypatch.setattr(data, "BINARY_SHA1", sums)
+    monkeypatch.setattr(cifar, "BINARY_SHA1", sums)
     return splits
 
 
@@ -115,7 +119,7 @@ def test_packed_archives_are_verified(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cifar10-train.npz: damaged: expected SHA-256"):
         find("cifar10", tmp_path, tmp_path)
     sums = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tmp_path.iterdir()}
-    monkeypatch.setattr(data, "PACKED_SHA256", sums)
+    monkeypatch.setattr(cifar, "PACKED_SHA256", sums)
     train, _, origin = find("cifar10", tmp_path, tmp_path)
     assert len(train.labels) == 100 and origin == "packed npz archives"
     (tmp_path / "cifar10-test.npz").unlink()
@@ -144,7 +148,7 @@ def test_an_empty_or_missing_folder_says_what_was_expected(tmp_path):
 
 def test_unbalanced_data_is_refused():
     with pytest.raises(UserError, match="expected 32x32x3 images and 10 equal classes"):
-        data._sanity("cifar10", tiny([0, 1, 2]), tiny(np.arange(10)))
+        cifar._sanity("cifar10", tiny([0, 1, 2]), tiny(np.arange(10)))
 
 
 def test_another_file_is_no_prepared_data_set(tmp_path):

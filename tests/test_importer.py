@@ -17,7 +17,7 @@ def test_imported_graph_computes_what_the_module_computes(name):
     images = torch.randn(3, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     graph = import_module(module, (3, *size))
     assert module.training and next(module.parameters()).dtype == torch.float32  # left as it was
-    values = graph.run(images)
+    values = dict(graph.walk(images))
     got = values[graph.nodes[-1].name][:, :, 0, 0]
     torch.testing.assert_close(got, module.double().eval()(images), rtol=1e-12, atol=1e-12)
     assert {node.name: tuple(values[node.name].shape[1:]) for node in graph.nodes} == {
@@ -66,6 +66,7 @@ class Forward(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.fc = nn.Linear(6, 4)
         self.max = nn.MaxPool2d(2)
+        self.tanh = nn.Hardtanh()
         self.compute = forward
 
     def forward(self, x):
@@ -92,7 +93,16 @@ def overwritten(module, x):
         (overwritten, "computes something else than the module; look for in-place"),
         (lambda m, x: m.conv(x) + 1, "operation add: expected the sum of two values of the network"),
         (lambda m, x: torch.add(m.conv(x), x, alpha=2), "operation add: expected the sum of two"),
-        (lambda m, x: m.conv(x[:, :3]), "operation getitem: not supported"),
+        (lambda m, x: m.conv(x[:, :3]), r"operation getitem: takes .*3.*; expected the slices \[:, :, ::s, ::s\]"),
+        (lambda m, x: m.conv(x[:, :, ::2, ::3]), "operation getitem: takes .* expected the slices"),
+        (lambda m, x: m.conv(x[:, :, 1::2, 1::2]), "operation getitem: takes .* expected the slices"),
+        (lambda m, x: m.conv(x[0:1]), "operation getitem: takes .* expected the slices"),
+        (lambda m, x: F.pad(m.conv(x), (1, 1, 1, 1)), r"operation pad: pads \(1, 1, 1, 1\) .*before, after"),
+        (lambda m, x: F.pad(x, (0, 0, 0, 0, 1, 1), value=3.0), "value 3.0; expected .* constant zeros"),
+        (lambda m, x: F.pad(x, (0, 0, 0, 0, 0, -1)), r"operation pad: pads \(0, 0, 0, 0, 0, -1\)"),
+        (lambda m, x: m.conv(x).mean(1, keepdim=True), r"operation mean: over dimensions 1; expected \(2, 3\)"),
+        (lambda m, x: m.conv(x).mean((2, 3)), "operation mean: input size .* same number in both directions"),
+        (lambda m, x: m.tanh(m.conv(x)), r"layer tanh: Hardtanh\(.*\); expected a minimum of 0"),
         (lambda m, x: m.fc(x), r"layer fc: a Linear of 6 features on a value of shape \(3, 8, 6\).*flatten"),
         (lambda m, x: m.conv(x) if x.sum() > 0 else x, "torch.fx cannot trace it"),
         (lambda m, x: (m.conv(x), x), "network Forward: returns a tuple; expected one tensor"),
@@ -107,6 +117,29 @@ def overwritten(module, x):
 def test_what_has_no_integer_form_is_refused_by_name(forward, message):
     with pytest.raises(UserError, match=message):
         import_module(Forward(forward), (3, 8, 6))
+
+
+@pytest.mark.parametrize(
+    ("forward", "operations"),
+    [
+        (lambda m, x: F.relu6(m.conv(x)), ["relu"]),
+        (lambda m, x: F.hardtanh(m.conv(x), 0, 6), ["relu"]),
+        (lambda m, x: F.hardtanh(m.conv(x), min_val=0.0, max_val=1.5), ["relu"]),
+        (lambda m, x: m.conv(x).mean([-2, -1], keepdim=True).flatten(1), ["average_pool", "flatten"]),
+        (lambda m, x: torch.mean(m.conv(x), dim=(3, 2)), ["average_pool"]),
+        (lambda m, x: F.adaptive_avg_pool2d(m.conv(x), 1), ["average_pool"]),
+        (lambda m, x: m.conv(x)[:, :, ::3, ::3], ["subsample"]),
+        (lambda m, x: F.pad(m.conv(x), (0, 0, 0, 0, 0, 2), "constant", 0), ["pad_channels"]),
+        (lambda m, x: F.pad(m.conv(x), [0, 0, 0, 0, 3, 1])[:, :, ::2, ::2], ["pad_channels", "subsample"]),
+    ],
+)
+def test_functions_are_imported_like_modules(forward, operations):
+    module = randomised(Forward(forward))
+    module.conv.weight.data *= 5  # so that upper bounds matter
+    images = torch.randn(4, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    graph = import_module(module, (3, 7, 7))
+    assert [node.operation for node in graph.nodes] == ["input", "linear", *operations]
+    torch.testing.assert_close(graph.outputs(images), module.double()(images).flatten(1))
 
 
 @pytest.mark.parametrize(

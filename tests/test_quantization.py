@@ -1,14 +1,17 @@
 """Quantisation: scales, rows, and agreement of the integer network with the float network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from float_networks import NETWORKS, Residual, randomised, sequential, smooth_dataset
+from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.evaluation import Evaluator, read_nodes
+from autoprivacy.quantization.evaluation import Evaluator, read_nodes, wrap_rate_bound
 from autoprivacy.quantization.quantize import (
     QuantizationSettings,
     calibration_split,
@@ -43,7 +46,7 @@ def test_integer_network_agrees_with_the_float_network(quantized):
     error, expected = logit_errors(module, network, dataset, dataset.test)
     assert np.sqrt(np.mean(error**2)) < 0.03 * expected.std()
     assert np.abs(error).max() < 0.15 * expected.std()
-    assert np.mean((expected + error).argmax(1) == expected.argmax(1)) >= 0.95
+    assert np.mean((expected + error).argmax(1) == expected.argmax(1)) >= 0.9
 
 
 def test_integer_network_is_what_the_reference_computes(quantized):
@@ -63,7 +66,7 @@ def test_weights_activations_and_images_use_their_eight_bits(quantized):
     assert np.abs(images).max() == 127
     for node in network.architecture.nodes:
         if node.operation == "activation":
-            assert (node.minimum, node.maximum) == (0, 255)
+            assert (node.minimum, node.maximum) in ((0, 255), (-128, 127))
             assert node.shift > 0
 
 
@@ -88,6 +91,8 @@ def test_rows_hold_the_state_features_and_the_measured_range(quantized):
         half = 2 ** (row["plaintext_bits"] - 1)
         assert -half <= row["required_minimum"] and row["required_maximum"] < half
         largest = max(-row["accumulator_minimum"], row["accumulator_maximum"])
+        assert row["margin"] == 1.2 and row["accumulators"] >= 50 * shape.output_shape[0]
+        assert row["wrap_rate_bound"] == pytest.approx(3 / row["accumulators"], rel=0.01)
         assert row["largest_in_standard_deviations"] * row["accumulator_standard_deviation"] == pytest.approx(largest)
     assert min(s.minimum for s in statistics.values()) == min(row["accumulator_minimum"] for row in rows)
     assert max(s.maximum for s in statistics.values()) == max(row["accumulator_maximum"] for row in rows)
@@ -117,7 +122,10 @@ def test_residuals_meet_at_one_scale():
     projection, main = by_name["blocks.2.shortcut.0"], by_name["blocks.2.conv2"]
     assert projection["accumulator_maximum"] == main["accumulator_maximum"]  # both end in add3
     assert network.architecture.nodes[-1].name == "fc"
-    assert network.architecture.layer("fc").input_maximum == 255 * 7 * 7
+    # the mean over the image is an 8-bit value again before the next layer
+    assert network.architecture.layer("fc").input_maximum == 255
+    requantized = nodes["flatten1.requantized"]
+    assert (requantized.minimum, requantized.maximum) == (0, 255) and 0 < requantized.shift <= 6
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -168,6 +176,78 @@ def test_sums_of_activations_need_no_linear_layer_before_them():
     assert network.architecture.layer("last").input_maximum == 4 * 255 * (1 + scale.factor)
 
 
+def test_a_bottleneck_is_requantised_once_with_its_residual():
+    build, size = NETWORKS["bottlenecks"]
+    network, _ = quantize(randomised(build()).eval(), smooth_dataset(size), QuantizationSettings(20))
+    nodes = {node.name: node for node in network.architecture.nodes}
+    signed = [node.name for node in nodes.values() if node.minimum == -128]
+    assert signed == ["add1.requantized", "add2.requantized", "3.conv.2.requantized"]
+    # the second block adds to its accumulator what its own first convolution reads, times a power of two
+    assert nodes["2.conv.0.0"].inputs == ("add1.requantized",)
+    accumulator, scaled = (nodes[name] for name in nodes["add2"].inputs)
+    if accumulator.operation == "scale":
+        accumulator, scaled = scaled, accumulator
+    assert (accumulator.operation, scaled.inputs) == ("linear", ("add1.requantized",))
+    assert scaled.factor > 1 and scaled.factor & (scaled.factor - 1) == 0
+    assert network.architecture.layer("2.conv.0.0").input_maximum == 128
+    assert all(node.maximum == 127 for node in nodes.values() if node.minimum == -128)
+
+
+def test_a_clipped_relu_is_clipped_by_its_8_bits_at_or_below_its_bound():
+    module = randomised(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Conv2d(8, 4, 1)), seed=2).eval()
+    module[0].weight.data *= 8  # most values reach the bound
+    dataset = smooth_dataset((8, 8))
+    network, _ = quantize(module, dataset, QuantizationSettings(80))
+    (activation,) = [node for node in network.architecture.nodes if node.operation == "activation"]
+    assert (activation.minimum, activation.maximum) == (0, 255)
+    nodes = network.architecture.nodes[:3]
+    first = replace(
+        network, architecture=replace(network.architecture, nodes=nodes, layers=network.architecture.layers[:1])
+    )
+    images = network.architecture.quantize_images(dataset.train.images)
+    integers = Evaluator(first, None).forward(images).numpy()
+    with torch.no_grad():
+        expected = module[:2](normalise(torch.from_numpy(dataset.train.images), dataset.mean, dataset.std))
+    scale = float(expected.double().flatten() @ torch.from_numpy(integers.flatten()).double()) / (integers**2).sum()
+    assert (integers == 255).mean() > 0.2
+    assert 255 * scale == pytest.approx(6.0, rel=0.01)
+    assert np.abs(integers * scale - expected.flatten(1).numpy()).mean() < 0.1
+
+
+def test_two_layers_without_a_relu_between_are_joined_by_signed_8_bits():
+    module = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1))).eval()
+    dataset = smooth_dataset((6, 6))
+    network, rows = quantize(module, dataset, QuantizationSettings(80))
+    assert network.architecture.layer("conv2").input_maximum == 128
+    error, expected = logit_errors(module, network, dataset, dataset.train)
+    assert np.sqrt(np.mean(error**2)) < 0.03 * expected.std()
+    assert [row["shift"] > 0 for row in rows] == [True, True, False]
+
+
+def test_the_required_range_holds_the_sum_of_a_mean_over_the_image():
+    """A large image and a small convolution: the sum of the pooled ReLUs is the widest value of all."""
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    dataset = smooth_dataset((32, 32), train=20)
+    network, rows = quantize(randomised(module).eval(), dataset, QuantizationSettings(20, margin=1.0))
+    statistics = Evaluator(network, None).statistics(network.architecture.quantize_images(dataset.train.images))
+    pooled = statistics["flatten1"].maximum
+    assert pooled > statistics["conv1"].largest and pooled > statistics["fc"].largest
+    assert rows[0]["accumulator_maximum"] == statistics["conv1"].maximum
+    evaluator = Evaluator(network, 1 << plaintext_bits(*required_range(rows)))
+    evaluator.forward(network.architecture.quantize_images(dataset.train.images))
+    assert evaluator.wraps.total() == 0 < evaluator.counts["flatten1"]
+    assert rows[0]["required_maximum"] >= pooled
+
+
+def test_the_bound_on_the_rate_of_wraps_is_that_of_the_binomial():
+    assert wrap_rate_bound(0, 10**6) == pytest.approx(3e-6, rel=0.01)  # the rule of three
+    for wraps, count in ((0, 40), (1, 50), (7, 90)):
+        bound = wrap_rate_bound(wraps, count)
+        # at the bound, so few wraps or fewer are seen once in twenty times
+        assert stats.binom.cdf(wraps, count, bound) == pytest.approx(0.05, rel=1e-6)
+    assert wrap_rate_bound(5, 5) == 1.0
+
+
 def test_scales_that_no_shift_can_join_are_refused():
     class Clash(nn.Module):
         def forward(self, x):
@@ -175,14 +255,6 @@ def test_scales_that_no_shift_can_join_are_refused():
 
     with pytest.raises(UserError, match=r"addition add1: its inputs' scales differ by 2\^.*put a convolution"):
         quantize(Clash(), smooth_dataset((7, 7)), QuantizationSettings(5))
-
-
-def test_a_linear_layer_on_an_accumulator_is_refused():
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
-    with pytest.raises(
-        UserError, match="layer conv2: its input conv1 is a linear layer's accumulator; .* ReLU between"
-    ):
-        quantize(module, smooth_dataset((4, 4)), QuantizationSettings(5))
 
 
 def test_dead_layers_are_quantised():

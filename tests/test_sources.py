@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autoprivacy.errors import UserError
-from autoprivacy.sources import fingerprint, model_file, sources
+from autoprivacy.sources import fingerprint, model_sources, sources
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,12 +35,36 @@ def test_the_fingerprint_changes_with_meaning_alone(tmp_path):
 
     def of(text):
         library.write_text(text)
-        return fingerprint([str(script)], str(tmp_path))
+        return fingerprint([str(script), *sources(str(script), str(tmp_path))])
 
     first = of('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
     assert of("# a comment\ndef f(x):\n    return x+1\n") == first
     assert of('"""Doc."""\n\n\ndef f(x):\n    return x + 2\n') != first
     assert of('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n') == first
+
+
+def test_the_files_of_a_network_that_a_config_names(tmp_path):
+    library = tmp_path / "lib"
+    for file, text in (("kinds/__init__.py", ""), ("kinds/small.py", "import kinds.parts\n"), ("kinds/parts.py", "")):
+        (library / file).parent.mkdir(parents=True, exist_ok=True)
+        (library / file).write_text(text)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.py").write_text("import beside\nfrom kinds import parts\n")
+    (own / "beside.py").write_text("")
+    kinds = [str(library / "kinds" / name) for name in ("__init__.py", "parts.py", "small.py")]
+    assert model_sources("kinds.small:f", str(library)) == kinds
+    expected = [*kinds[:2], str(own / "beside.py"), str(own / "mine.py")]
+    assert model_sources(f"{own}/mine.py:f", str(library)) == sorted(expected)
+
+
+def test_a_module_of_the_python_path_and_none_at_all(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "elsewhere.py").write_text("import os\n")
+    assert model_sources("elsewhere:f", "scripts") == [str(tmp_path / "elsewhere.py")]
+    for model in ("no.module:f", f"{tmp_path}/none.py:f"):
+        with pytest.raises(UserError, match="network model: .*: no (module|file)"):
+            model_sources(model, "scripts")
 
 
 @pytest.mark.parametrize("program", ["client", "server"])
@@ -49,11 +73,3 @@ def test_client_and_server_need_no_torch(program):
     code = f"import sys, autoprivacy.protocol.{program}; print([m for m in ('torch', 'snakemake') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stdout + run.stderr
-
-
-def test_the_file_of_a_model_is_found_without_importing_it():
-    assert Path(model_file("autoprivacy.networks.seven_cnet:seven_cnet")).samefile(
-        ROOT / "scripts" / "autoprivacy" / "networks" / "seven_cnet.py"
-    )
-    with pytest.raises(UserError, match='"no_such.thing:f": no module no_such.thing'):
-        model_file("no_such.thing:f")

@@ -1,4 +1,4 @@
-"""The workflow itself: a tiny study from training to report, what reruns after a change, what a mistake looks like."""
+"""The workflow itself: the example of docs/own-network.md from training to report, what reruns, what a mistake says."""
 
 import os
 import re
@@ -10,12 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from autoprivacy.data import load
 from autoprivacy.storage import read_json, read_rows
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "scripts", "config", "profiles", "data", "models", "environment.yml")
 CONFIG = "tiny.yaml"
+CONFIGS = ("--configfile", "my/study.yaml", CONFIG)  # the example's, and budgets of seconds laid over it
+NETWORK = "small-residual"
 
 
 class Checkout:
@@ -31,15 +35,24 @@ class Checkout:
                 shutil.copy2(source, target)
         shutil.copy(ROOT / "tests" / CONFIG, folder / CONFIG)
 
+    def write_example(self):
+        """The files that docs/own-network.md shows, each under the name that stands before it; its data is made."""
+        text = (ROOT / "docs" / "own-network.md").read_text()
+        files = dict(re.findall(r"^`(my/[\w.]+)`:\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+        assert sorted(files) == ["my/animals.py", "my/small_residual.py", "my/study.yaml"]
+        (self.folder / "my").mkdir()
+        for name, content in files.items():
+            (self.folder / name).write_text(content)
+        environment = {**os.environ, "PYTHONPATH": "scripts"}
+        subprocess.run([sys.executable, "my/animals.py"], cwd=self.folder, env=environment, check=True)
+
     @staticmethod
     def command(*arguments):
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
     @staticmethod
     def environment():
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-        environment.pop("AUTOPRIVACY_DATA", None)
-        return environment
+        return {name: value for name, value in os.environ.items() if name != "AUTOPRIVACY_DATA"}
 
     def snakemake(self, *arguments):
         command, environment = self.command(*arguments), self.environment()
@@ -48,7 +61,7 @@ class Checkout:
 
     def would_run(self):
         """The rules that a run would execute now."""
-        code, output = self.snakemake("--configfile", CONFIG, "--dry-run")
+        code, output = self.snakemake(*CONFIGS, "--dry-run")
         assert code == 0, output
         return set(re.findall(r"^(?:local)?rule (\w+):", output, re.MULTILINE)) - {"all"}
 
@@ -62,7 +75,8 @@ class Checkout:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
-    code, output = checkout.snakemake("--configfile", CONFIG)
+    checkout.write_example()
+    code, output = checkout.snakemake(*CONFIGS)
     assert code == 0, output[-5000:]
     return checkout
 
@@ -84,8 +98,8 @@ def test_the_study_ends_with_tables_figures_and_a_report(study):
 
 def test_every_measured_parameter_set_is_secure_and_exact_where_promised(study):
     for scheme in ("delphi", "darl", "autoprivacy"):
-        record = read_json(study / "measurements" / "tiny" / f"{scheme}-coefficient.json")
-        policy = read_json(study / "policies" / "tiny" / f"{scheme}-coefficient.json")
+        record = read_json(study / "measurements" / NETWORK / f"{scheme}-coefficient.json")
+        policy = read_json(study / "policies" / NETWORK / f"{scheme}-coefficient.json")
         assert all(layer["predicted"]["security_bits"] >= 128 for layer in policy["layers"])
         assert len(record["images"]) == 2 and record["exact"] == (scheme != "autoprivacy")
         if record["exact"]:
@@ -93,7 +107,7 @@ def test_every_measured_parameter_set_is_secure_and_exact_where_promised(study):
 
 
 def test_bytes_and_times_of_the_two_parties_agree(study):
-    record = read_json(study / "measurements" / "tiny" / "darl-coefficient.json")
+    record = read_json(study / "measurements" / NETWORK / "darl-coefficient.json")
     for image in record["images"]:
         for phase in ("offline", "online"):
             client, server = image[phase]["client"], image[phase]["server"]
@@ -105,12 +119,13 @@ def test_bytes_and_times_of_the_two_parties_agree(study):
 
 
 def test_a_second_run_does_nothing(finished):
-    code, output = finished.snakemake("--configfile", CONFIG)
+    code, output = finished.snakemake(*CONFIGS)
     assert code == 0 and "Nothing to be done" in output
     assert finished.would_run() == set()
 
 
 REPORTING = {"tables", "figures", "report"}
+AFTER_QUANTIZE = {"select", "search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING
 
 
 @pytest.mark.parametrize(
@@ -127,6 +142,7 @@ REPORTING = {"tables", "figures", "report"}
             {"search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING,
         ),
         ("scripts/autoprivacy/report/page.py", "\n\n\n", "\n\nADDED = 1\n\n", {"report"}),
+        ("my/small_residual.py", "\n\n\n", "\n\nADDED = 1\n\n", {"train", "quantize"} | AFTER_QUANTIZE),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(finished, file, old, new, rules):
@@ -140,11 +156,27 @@ def test_a_change_reruns_what_depends_on_it(finished, file, old, new, rules):
     assert finished.would_run() == set()
 
 
+def test_an_image_folder_is_prepared_again_when_an_image_changes(finished):
+    pictures = finished.folder / "pictures"
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (pictures / name).mkdir(parents=True)
+        Image.linear_gradient("L").convert("RGB").resize((4, 4)).save(pictures / name / "1.png")
+    (finished.folder / "pictures.yaml").write_text("datasets: {pictures: {folder: pictures}}")
+    arguments = (*CONFIGS, "pictures.yaml", "--", "results/tiny/datasets/pictures.npz")
+    code, output = finished.snakemake(*arguments)
+    assert code == 0, output
+    assert load(finished.folder / arguments[-1]).classes == 2
+    assert "Nothing to be done" in finished.snakemake(*arguments)[1]
+    Image.new("RGB", (5, 4)).save(pictures / "test" / "b" / "2.png")
+    code, output = finished.snakemake(*arguments)
+    assert code != 0 and "2.png: 5x4 pixels, but" in output and "Traceback" not in output
+
+
 def test_a_wrong_config_value_is_one_line(finished):
     before = (finished.folder / CONFIG).read_text()
     (finished.folder / CONFIG).write_text(before.replace("images: 2", "images: two"))
     try:
-        code, output = finished.snakemake("--configfile", CONFIG, "--dry-run")
+        code, output = finished.snakemake(*CONFIGS, "--dry-run")
     finally:
         (finished.folder / CONFIG).write_text(before)
     assert code != 0 and "Traceback" not in output
@@ -175,12 +207,13 @@ def test_the_quick_study_runs_from_a_clean_checkout(tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stood(tmp_path):
     checkout = Checkout(tmp_path)
+    checkout.write_example()
     # long enough to be caught in the middle; state is written every 0.2 s
     checkout.edit(CONFIG, "epochs: 3", "epochs: 10")
     checkout.edit(
         "scripts/autoprivacy/training.py", "save_every_seconds: float = 60.0", "save_every_seconds: float = 0.2"
     )
-    target = ("results/tiny/checkpoints/tiny.npz", "--configfile", CONFIG)
+    target = (f"results/tiny/checkpoints/{NETWORK}.npz", *CONFIGS)
     process = subprocess.Popen(
         checkout.command(*target),
         cwd=tmp_path,
@@ -190,15 +223,15 @@ def test_a_killed_run_goes_on_where_it_stood(tmp_path):
         start_new_session=True,
     )
     deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("results/tiny/state/train-tiny-*/*.pt")):
+    while not list(tmp_path.glob(f"results/tiny/state/train-{NETWORK}-*/*.pt")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "results/tiny/checkpoints/tiny.npz").exists()
-    assert checkout.snakemake("--configfile", CONFIG, "--unlock")[0] == 0
+    assert not (tmp_path / f"results/tiny/checkpoints/{NETWORK}.npz").exists()
+    assert checkout.snakemake(*CONFIGS, "--unlock")[0] == 0
     code, output = checkout.snakemake(*target)
     assert code == 0, output[-5000:]
-    assert "going on at step" in (tmp_path / "results/tiny/logs/train-tiny.log").read_text()
-    assert read_json(tmp_path / "results/tiny/checkpoints/tiny.json")["test_images"] == 1000
+    assert "going on at step" in (tmp_path / f"results/tiny/logs/train-{NETWORK}.log").read_text()
+    assert (tmp_path / f"results/tiny/checkpoints/{NETWORK}.json").exists()
     assert not list(tmp_path.glob("results/tiny/state/*"))

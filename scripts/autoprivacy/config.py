@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
+from autoprivacy.cifar import NAMES
 from autoprivacy.errors import UserError
 
 SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
@@ -31,11 +32,34 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
     if errors:
         raise UserError(_line(errors[0], files))
     _fill(config, schema)
-    for name in config["run"]["networks"]:
-        if name not in config["networks"]:
-            path = ("run", "networks")
-            raise UserError(_message(path, f'"{name}"', f"a key of networks: {_listed(config['networks'])}", files))
+    _check_names(config, files)
     return config
+
+
+def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:
+    """Names of networks and data sets that stand elsewhere in the configuration than where they are defined."""
+    networks, datasets = config["networks"], [*NAMES, *config["datasets"]]
+    for name in config["run"]["networks"]:
+        _check_name(("run", "networks"), name, networks, "a key of networks", files)
+    for name in config["datasets"]:
+        if name in NAMES:
+            raise UserError(_message(("datasets", name), "a built-in data set's name", "any other name", files))
+    for network, entry in networks.items():
+        where = ("networks", network)
+        _check_name((*where, "dataset"), entry["dataset"], datasets, "built-in or a key of datasets", files)
+        if distillation := entry["training"]["distillation"]:
+            same = ("dataset", "classes")
+            teachers = [n for n, e in networks.items() if n != network and all(e[key] == entry[key] for key in same)]
+            path = (*where, "training", "distillation", "teacher")
+            words = "another network with the same dataset and classes"
+            _check_name(path, distillation["teacher"], teachers, words, files)
+
+
+def _check_name(
+    path: tuple[str, ...], name: str, known: Iterable[str], words: str, files: Sequence[str | Path]
+) -> None:
+    if name not in known:
+        raise UserError(_message(path, f'"{name}"', f"{words}: {_listed(known) or 'there is none'}", files))
 
 
 def _fill(value: dict[str, Any], schema: dict[str, Any]) -> None:
@@ -76,6 +100,7 @@ def _allowed(error: ValidationError) -> str:
         "exclusiveMaximum": "below",
         "minItems": "items: at least",
         "minProperties": "entries: at least",
+        "maxProperties": "entries: at most",
     }
     kinds = schema.get("type", "value")
     words = [kinds if isinstance(kinds, str) else " or ".join(kinds)]

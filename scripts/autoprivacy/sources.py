@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +25,7 @@ def _imported(tree: ast.AST) -> set[str]:
 def sources(script: str, root: str) -> list[str]:
     """The files under `root` that `script` imports, directly or through another, packages' __init__.py included.
 
-    Modules that a config names at run time (networks) are not seen here; rules add them themselves.
+    Modules that a config names at run time are not seen here: see `model_sources`.
     """
     found: set[Path] = set()
     waiting = [Path(script)]
@@ -42,26 +41,33 @@ def sources(script: str, root: str) -> list[str]:
     return sorted(str(path) for path in found)
 
 
-def model_file(model: str) -> str:
-    """The file of the function that a network's `model` ("package.module:function") names, found without importing it.
+def model_sources(model: str, root: str) -> list[str]:
+    """The file of a network that a config names, and the files that it imports from `root` and from beside it.
+
+    Args:
+        model: "package.module:function" or "path/to/file.py:function".
+        root: folder of the library, where modules are looked for before the Python path.
 
     Raises:
-        UserError: no such module on the Python path.
+        UserError: there is no such file or module.
     """
-    module = model.partition(":")[0]
-    for folder in sys.path:
-        base = Path(folder, *module.split("."))
+    place = model.rpartition(":")[0]
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise UserError(f'network model: "{model}": no file {place} in {Path.cwd()}')
+        return sorted({place, *sources(place, root), *sources(place, str(Path(place).parent))})
+    for folder in (root, *sys.path):
+        base = Path(folder, *place.split("."))
         for candidate in (base.with_suffix(".py"), base / "__init__.py"):
             if candidate.is_file():
-                return os.path.relpath(candidate)
-    raise UserError(f'network model: "{model}": no module {module} on the Python path; set PYTHONPATH or mend the name')
+                return sorted({str(candidate), *sources(str(candidate), root)})
+    raise UserError(f'network model: "{model}": no module {place} on the Python path; set PYTHONPATH to its folder')
 
 
-def fingerprint(scripts: Iterable[str], root: str) -> str:
-    """A digest of what `scripts` and the files they import mean to Python: comments and docstrings do not count."""
-    files = sorted({path for script in scripts for path in (script, *sources(script, root))})
+def fingerprint(files: Iterable[str]) -> str:
+    """A digest of what Python files mean to Python: comments and docstrings do not count."""
     digest = hashlib.sha256()
-    for path in files:
+    for path in sorted(set(files)):
         tree = ast.parse(Path(path).read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:

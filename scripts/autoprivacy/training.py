@@ -1,7 +1,8 @@
 """Training: one loop for every network; deterministic for a seed, resumable at any step, on a GPU when there is one.
 
 Every random choice of step k of epoch e is drawn from generators keyed by (seed, e, k), so a run that was killed and
-goes on from its last saved step ends with the same weights as one that was not.
+goes on from its last saved step ends with the same weights as one that was not. Options beside the plain loop: mixed
+images (autoprivacy.mixing) and distillation from a teacher (autoprivacy.losses).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from autoprivacy.data import Dataset, Split
 from autoprivacy.errors import UserError
+from autoprivacy.losses import distillation_loss, label_loss
+from autoprivacy.mixing import Mixed, mix
 from autoprivacy.storage import read_arrays, write_arrays
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How a student learns from its teacher; the defaults are those of the schema in config/schema.yaml."""
+
+    teacher: str  # what the config calls the network
+    temperature: float = 4.0  # divides both networks' logits
+    weight: float = 0.9  # of the teacher's part of the loss; the labels have the rest
 
 
 @dataclass(frozen=True)
@@ -36,19 +48,30 @@ class TrainingSettings:
     weight_decay: float = 5e-4  # on weight matrices only, not on biases and batch norm
     label_smoothing: float = 0.1
     warm_up: float = 0.25  # share of the steps in which the learning rate rises
-    crop_padding: int = 4  # pixels of zero padding around which 32x32 crops are drawn
+    crop_padding: int = 4  # pixels of zero padding around which crops of the images' size are drawn
     cutout: int = 0  # side of the square that is blanked in every training image; 0: none
-    ema_decay: float = 0.998  # per step; the averaged weights are the result
+    mixup: float = 0.0  # alpha of mixup; 0: none
+    cutmix: float = 0.0  # alpha of CutMix; 0: none
+    distillation: Distillation | None = None
+    ema_decay: float = 0.998  # per step, once warmed up; the averaged weights are the result
+    evaluate_every: int = 1  # epochs between evaluations on the test split; the last epoch always has one
     save_every_seconds: float = 60.0  # how much work a kill can cost
     seed: int = 1
+
+    @classmethod
+    def from_config(cls, entry: Mapping[str, Any], seed: int) -> TrainingSettings:
+        """The settings of a completed `training` section of the configuration."""
+        distillation = entry["distillation"]
+        return cls(**{**entry, "distillation": distillation and Distillation(**distillation)}, seed=seed)
 
 
 @dataclass
 class Progress:
-    """What happened in each epoch, for the log and the provenance."""
+    """What happened, for the log and the provenance: the last loss of each epoch, and the evaluations."""
 
     losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
+    evaluated_epochs: list[int] = field(default_factory=list)  # counted from 1
+    accuracies: list[float] = field(default_factory=list)  # percent, one for each of them
     seconds: float = 0.0
 
 
@@ -58,7 +81,7 @@ def device() -> torch.device:
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 [N, 32, 32, 3] to normalised float [N, 3, 32, 32] in channels-last memory."""
+    """uint8 [N, H, W, C] to normalised float [N, C, H, W] in channels-last memory."""
     scale = images.new_tensor(std, dtype=torch.float32) * 255
     shift = images.new_tensor(mean, dtype=torch.float32) * 255
     return ((images.float() - shift) / scale).permute(0, 3, 1, 2)
@@ -100,6 +123,22 @@ def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Opti
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
 
 
+def warmed_up(decay: float, updates: int) -> float:
+    """The decay of the moving average at a step: smaller at first, so that the initial weights are soon forgotten.
+
+    As tf.train.ExponentialMovingAverage has it with num_updates.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+def _average(averages: tuple[Tensor, ...] | list[Tensor], values: tuple[Tensor, ...] | list[Tensor], d: float) -> None:
+    """averages <- d * averages + (1 - d) * values, in place; counters are copied."""
+    if averages[0].is_floating_point():
+        torch._foreach_lerp_(averages, values, 1 - d)
+    else:
+        torch._foreach_copy_(averages, values)
+
+
 class Trainer:
     """One training run and its state on disk.
 
@@ -108,16 +147,32 @@ class Trainer:
         dataset: the prepared data set.
         settings: see TrainingSettings.
         state_file: where the resumable state is kept; a run goes on from it when it exists.
+        teacher: the trained network that settings.distillation names; needed with it, not used without.
     """
 
-    def __init__(self, model: nn.Module, dataset: Dataset, settings: TrainingSettings, state_file: Path) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        settings: TrainingSettings,
+        state_file: Path,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        if (teacher is None) != (settings.distillation is None):
+            raise ValueError("distillation needs both a teacher and its settings")
         self.device = device()
+        self.teacher = teacher and teacher.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.settings = settings
         self.state_file = state_file
         self.dataset = dataset
         self.model = initialise(model, settings.seed).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
+            self.model,
+            # the number of updates is the step's; reading torch's own counter would wait for the GPU
+            multi_avg_fn=lambda averages, values, _: _average(
+                averages, values, warmed_up(settings.ema_decay, self.step)
+            ),
+            use_buffers=True,
         )
         self.optimizer = _optimizer(self.model, settings)
         self.steps_per_epoch = len(dataset.train.labels) // settings.batch_size
@@ -133,6 +188,7 @@ class Trainer:
             pct_start=settings.warm_up,
         )
         self.step = 0
+        self.saved = time.monotonic()
         self.progress = Progress()
         if state_file.exists():
             self._resume()
@@ -166,13 +222,16 @@ class Trainer:
             temporary,
         )
         os.replace(temporary, self.state_file)
+        self.saved = time.monotonic()
 
     def _train_step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Tensor:
-        generator = _generator(self.settings.seed, epoch, step)
-        batch = augment(normalise(images, self.dataset.mean, self.dataset.std), self.settings, generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self.model(batch)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+        settings = self.settings
+        generator = _generator(settings.seed, epoch, step)
+        batch = augment(normalise(images, self.dataset.mean, self.dataset.std), settings, generator)
+        mixed = mix(batch, settings.mixup, settings.cutmix, generator)
+        # of dropout, which knows no generator but torch's own
+        torch.manual_seed(int(torch.randint(1 << 62, (1,), generator=generator)))
+        loss = self._loss(batch if mixed is None else mixed.images, labels, mixed)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -180,34 +239,56 @@ class Trainer:
         self.average.update_parameters(self.model)
         return loss.detach()
 
+    def _loss(self, batch: Tensor, labels: Tensor, mixed: Mixed | None) -> Tensor:
+        distillation = self.settings.distillation
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.model(batch).float()
+            if self.teacher is not None:
+                with torch.no_grad():
+                    teacher_logits = self.teacher(batch).float()
+        loss = label_loss(logits, labels, mixed, self.settings.label_smoothing)
+        if distillation is None:
+            return loss
+        taught = distillation_loss(logits, teacher_logits, distillation.temperature)
+        return (1 - distillation.weight) * loss + distillation.weight * taught
+
     def run(self) -> nn.Module:
         """Train to the end and return the averaged network, in evaluation mode on the processor."""
-        settings, total = self.settings, self.steps_per_epoch * self.settings.epochs
         images = torch.from_numpy(self.dataset.train.images).to(self.device)
         labels = torch.from_numpy(self.dataset.train.labels).to(self.device)
-        saved = started = time.monotonic()
-        done_before, seconds_before = self.step, self.progress.seconds
         self.model.train()
-        while self.step < total:
-            epoch, first = divmod(self.step, self.steps_per_epoch)
-            order = torch.randperm(len(labels), generator=_generator(settings.seed, epoch))
-            for step in range(first, self.steps_per_epoch):
-                chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size].to(self.device)
-                loss = self._train_step(images[chosen], labels[chosen], epoch, step)
-                self.step += 1
-                now = time.monotonic()
-                self.progress.seconds = seconds_before + now - started
-                if now - saved > settings.save_every_seconds:
-                    self._say(epoch, step, float(loss), (now - started) / (self.step - done_before))
-                    self.save()
-                    saved = now
-            self.progress.losses.append(float(loss))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            while self.step < self.steps_per_epoch * self.settings.epochs:
+                self._run_epoch(images, labels)
+        self.save()
+        return self.average.module.eval().cpu()
+
+    def _run_epoch(self, images: Tensor, labels: Tensor) -> None:
+        """The rest of the epoch that the current step belongs to, and its evaluation when it is due."""
+        settings = self.settings
+        started = time.monotonic()
+        done_before, seconds_before = self.step, self.progress.seconds
+        epoch, first = divmod(self.step, self.steps_per_epoch)
+        order = torch.randperm(len(labels), generator=_generator(settings.seed, epoch))
+        for step in range(first, self.steps_per_epoch):
+            chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size].to(self.device)
+            loss = self._train_step(images[chosen], labels[chosen], epoch, step)
+            self.step += 1
+            now = time.monotonic()
+            self.progress.seconds = seconds_before + now - started
+            # the last step of an epoch belongs to the state only together with the epoch's record
+            if step + 1 < self.steps_per_epoch and now - self.saved > settings.save_every_seconds:
+                self._say(epoch, step, float(loss), (now - started) / (self.step - done_before))
+                self.save()
+        self.progress.losses.append(float(loss))
+        if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
+            self.progress.evaluated_epochs.append(epoch + 1)
             self.progress.accuracies.append(accuracy(self.average.module, self.dataset, self.dataset.test))
             logging.info(
                 "epoch %d of %d: test accuracy %.2f%%", epoch + 1, settings.epochs, self.progress.accuracies[-1]
             )
+        if time.monotonic() - self.saved > settings.save_every_seconds:
             self.save()
-        return self.average.module.eval().cpu()
 
     def _say(self, epoch: int, step: int, loss: float, seconds_per_step: float) -> None:
         left = seconds_per_step * (self.steps_per_epoch * self.settings.epochs - self.step)
@@ -260,10 +341,18 @@ def save_weights(model: nn.Module, path: str | Path, header: dict[str, Any]) -> 
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint into `model` and return its header; UserError when it is damaged or of another network."""
-    arrays, header = read_arrays(path)
+    """Load a checkpoint into `model` and return its header, {} where it has none.
+
+    Args:
+        model: the network that the weights belong to.
+        path: an npz of `save_weights`, or any other suffix for a state_dict that torch.save wrote.
+
+    Raises:
+        UserError: the file is damaged, holds pickled objects other than tensors, or is of another network.
+    """
+    arrays, header = read_arrays(path) if Path(path).suffix == ".npz" else (_state_dict(path), None)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    got = {name: array.shape for name, array in arrays.items()}
+    got = {name: tuple(array.shape) for name, array in arrays.items()}
     if expected != got:
         names = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
         first = names[0]
@@ -271,5 +360,25 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             f"{path}: weights of another network or class count: {first} is {got.get(first, 'missing')}, expected "
             f"{expected.get(first, 'no such entry')} (and {len(names) - 1} more differ)"
         )
-    model.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()})
+    model.load_state_dict({name: torch.as_tensor(array) for name, array in arrays.items()})
     return header or {}
+
+
+def _state_dict(path: str | Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # pickle, zipfile and torch each raise their own kinds
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{path}: not a state_dict of tensors ({reason}); write it with torch.save(model.state_dict(), ...)"
+        ) from None
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        got = (
+            f"a dict of {', '.join(map(str, list(content)[:5]))}"
+            if isinstance(content, dict)
+            else type(content).__name__
+        )
+        raise UserError(f"{path}: {got}; expected a state_dict of tensors: torch.save(model.state_dict(), ...)")
+    return content

@@ -32,6 +32,11 @@ class Agreement:
         self.policy.check_layers([layer.name for layer in self.architecture.layers])
         if self.policy.packing != "coefficient":
             raise UserError(f"packing {self.policy.packing}: the protocol runs coefficient packing")
+        for node in self.activation_nodes():
+            try:
+                self.circuit(node)
+            except UserError as error:
+                raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: {node.name}: {error}") from None
 
     @cached_property
     def modulus(self) -> int:

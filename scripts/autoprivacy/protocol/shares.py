@@ -11,7 +11,7 @@ from autoprivacy.quantization.integer_network import LinearLayer, Node
 def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.ndarray:
     """A share of the node's output from shares of its inputs, int64 [C, H, W] in [0, p).
 
-    sum_pool, flatten, add and scale are linear without constants, so both parties do the same to their shares.
+    All these operations are linear without constants, so both parties do the same to their shares.
     """
     if node.operation == "sum_pool":
         channels, height, width = node.shape
@@ -24,6 +24,10 @@ def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.nd
         return (inputs[0] + inputs[1]) % modulus
     if node.operation == "scale":
         return inputs[0] * node.factor % modulus
+    if node.operation == "subsample":
+        return np.ascontiguousarray(inputs[0][:, :: node.stride, :: node.stride])
+    if node.operation == "pad_channels":
+        return np.pad(inputs[0], ((node.before, node.after), (0, 0), (0, 0)))
     raise ValueError(f"node {node.name}: {node.operation} is not local")
 
 

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import beta
 from torch import Tensor
 from torch.nn import functional as F
 
 from autoprivacy.data import Split
 from autoprivacy.errors import UserError
+from autoprivacy.quantization.forms import INTEGER, Form, forms, is_power_of_two, single_use
 from autoprivacy.quantization.integer_network import (
+    SIGNED_RANGE,
     Architecture,
     IntegerNetwork,
+    Interval,
     LinearLayer,
     Node,
     sign_threshold,
@@ -28,14 +32,13 @@ from autoprivacy.quantization.reference import rounding_constant
 from autoprivacy.training import device
 
 Perturbation = Callable[[str, Tensor], Tensor]
-Interval = tuple[int, int]
 
 FLOAT32_EXACT = 1 << 24  # float32 holds every integer up to here
 # Values are kept in float32 up to half of that, so that the errors which a perturbation adds find room.
 FLOAT32_LIMIT = FLOAT32_EXACT // 2
 FLOAT64_LIMIT = 1 << 52  # the same half for float64
-IMAGE_RANGE = (-128, 127)
-BATCH = 100  # images at a time: the largest values of 7CNET then take 26 MB each
+CONFIDENCE = 0.95  # of the bound on the rate of wraps
+BATCH = 50  # images at a time: the largest values of 7CNET then take 13 MB each
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,15 @@ class Statistics:
     def largest(self) -> int:
         """The largest absolute value."""
         return max(-self.minimum, self.maximum)
+
+
+def wrap_rate_bound(wraps: int, count: int) -> float:
+    """An upper bound, at 95% confidence, on the probability that a value wraps, of which `wraps` of `count` did.
+
+    Clopper and Pearson (Biometrika 26, 1934), one-sided; about 3 / count where none did. It takes the values for
+    independent, which those of one image are not.
+    """
+    return 1.0 if wraps >= count else float(beta.ppf(CONFIDENCE, wraps + 1, count - wraps))
 
 
 class _Moments:
@@ -76,7 +88,7 @@ def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
     """For every node the interval that holds its integers (before any reduction modulo p) for every image."""
     ranges: dict[str, Interval] = {}
     for node in network.architecture.nodes:
-        low, high = ranges[node.inputs[0]] if node.inputs else IMAGE_RANGE
+        low, high = ranges[node.inputs[0]] if node.inputs else SIGNED_RANGE
         if node.operation == "linear":
             low, high = _accumulator_range(network.layers[node.name], low, high)
         elif node.operation == "activation":
@@ -88,6 +100,8 @@ def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
             low, high = low + other[0], high + other[1]
         elif node.operation == "scale":
             low, high = sorted((low * node.factor, high * node.factor))
+        elif node.operation == "pad_channels":
+            low, high = min(low, 0), max(high, 0)
         ranges[node.name] = (low, high)
         size = _size(ranges[node.name])
         if size > FLOAT64_LIMIT:
@@ -110,12 +124,15 @@ def _accumulator_range(layer: LinearLayer, low: int, high: int) -> Interval:
 
 
 def read_nodes(architecture: Architecture) -> dict[str, int]:
-    """The nodes whose values are read as signed numbers, each with the shift of the activation that reads it.
+    """The nodes whose values are read as signed numbers, each with the largest shift of the activations that read it.
 
     Activations read their inputs, the user reads the output (shift 0); everywhere else residues modulo p will do.
     """
-    shifts = {node.inputs[0]: node.shift for node in architecture.nodes if node.operation == "activation"}
-    return {**shifts, architecture.nodes[-1].name: 0}
+    shifts: dict[str, int] = {}
+    for node in architecture.nodes:
+        if node.operation == "activation":
+            shifts[node.inputs[0]] = max(node.shift, shifts.get(node.inputs[0], 0))
+    return {architecture.nodes[-1].name: 0, **shifts}
 
 
 class Evaluator:
@@ -140,22 +157,36 @@ class Evaluator:
         self.device = device()
         self.wraps: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self._nodes = network.architecture.nodes
-        self._read = read_nodes(network.architecture)
+        architecture = network.architecture
+        self._nodes = architecture.nodes
+        self._read = read_nodes(architecture)
         self._ranges = value_ranges(network)
+        self._forms = forms(architecture)
+        self._overwritable = single_use(architecture)
         self._last_use = {name: i for i, node in enumerate(self._nodes) for name in node.inputs}
-        self._weights = {name: self._prepared(layer) for name, layer in network.layers.items()}
+        self._weights = {
+            node.name: self._prepared(node, network.layers[node.name])
+            for node in self._nodes
+            if node.operation == "linear"
+        }
+
+    def _bound(self, name: str) -> int:
+        """The largest integer that a node's form holds."""
+        return _size(self._ranges[name]) + self._forms[name].offset
 
     def _type(self, name: str) -> torch.dtype:
         """In what the node's values are kept."""
-        return torch.float32 if _size(self._ranges[name]) < FLOAT32_LIMIT else torch.float64
+        return torch.float32 if self._bound(name) < FLOAT32_LIMIT else torch.float64
 
-    def _prepared(self, layer: LinearLayer) -> tuple[Tensor, Tensor]:
+    def _prepared(self, node: Node, layer: LinearLayer) -> tuple[Tensor, Tensor]:
+        """Weights and bias that take the input's form to the output's."""
         # cuDNN may answer float32 convolutions with Winograd or FFT kernels, which round; in float64 it has neither
-        small = _size(self._ranges[layer.shape.name]) <= FLOAT32_EXACT and self.device.type == "cpu"
+        small = self._bound(node.name) <= FLOAT32_EXACT and self.device.type == "cpu"
         kind = torch.float32 if small else torch.float64
-        weight = torch.tensor(layer.weight, dtype=kind, device=self.device).to(memory_format=torch.channels_last)
-        return weight, torch.tensor(layer.bias, dtype=kind, device=self.device)
+        form, source = self._forms[node.name], self._forms[node.inputs[0]]
+        weight = torch.tensor(layer.weight * (form.unit / source.unit), dtype=kind, device=self.device)
+        bias = torch.tensor((layer.bias + form.offset) * form.unit, dtype=kind, device=self.device)
+        return weight.to(memory_format=torch.channels_last), bias
 
     def forward(self, images: np.ndarray | Tensor, perturb: Perturbation | None = None) -> Tensor:
         """Integer outputs, signed modulo p: int64 [N, outputs] on the processor.
@@ -179,64 +210,94 @@ class Evaluator:
         if tuple(images.shape[1:]) != expected or images.is_floating_point() or not len(images):
             raise ValueError(f"images {images.dtype} {tuple(images.shape)}; expected integers [N, *{expected}], N > 0")
         low, high = torch.aminmax(images)
-        if low < IMAGE_RANGE[0] or high > IMAGE_RANGE[1]:
-            raise ValueError(f"image values from {int(low)} to {int(high)}; allowed {IMAGE_RANGE}")
-        return torch.cat([self._batch(batch, perturb, moments) for batch in images.split(BATCH)])
+        if low < SIGNED_RANGE[0] or high > SIGNED_RANGE[1]:
+            raise ValueError(f"image values from {int(low)} to {int(high)}; allowed {SIGNED_RANGE}")
+        with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolutions round, oneDNN's do not
+            return torch.cat([self._batch(batch, perturb, moments) for batch in images.split(BATCH)])
 
     def _batch(self, images: Tensor, perturb: Perturbation | None, moments: dict[str, _Moments] | None) -> Tensor:
         values: dict[str, Tensor] = {}
-        with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolutions round, oneDNN's do not
-            for index, node in enumerate(self._nodes):
-                inputs = [values[name] for name in node.inputs]
-                value = images.to(self.device, torch.float32) if not inputs else self._value(node, inputs)
-                if perturb is not None and node.operation == "linear":
-                    value = perturb(node.name, value)
-                if moments is not None and node.name in self._read:
-                    moments.setdefault(node.name, _Moments()).add(value)
-                values[node.name] = value
-                for name in node.inputs:
-                    if self._last_use[name] == index:
-                        values.pop(name, None)
+        for index, node in enumerate(self._nodes):
+            inputs = [values[name] for name in node.inputs]
+            value = self._value(node, inputs) if inputs else images.to(self.device, torch.float32)
+            if perturb is not None and node.operation == "linear":
+                value = self._kept(node.name, perturb(node.name, self._integers(node.name, value)))
+            if moments is not None and node.name in self._read:
+                moments.setdefault(node.name, _Moments()).add(self._integers(node.name, value.double()))
+            values[node.name] = value
+            for name in node.inputs:
+                if self._last_use[name] == index:
+                    values.pop(name, None)
         output = self._nodes[-1].name
-        return self._signed(output, values[output]).flatten(1).to(torch.int64).cpu()
+        outputs = self._signed(output, self._integers(output, values[output]), INTEGER)
+        return outputs.flatten(1).to(torch.int64).cpu()
+
+    def _integers(self, name: str, value: Tensor) -> Tensor:
+        """A node's integers from the form in which they are kept; always another tensor."""
+        form = self._forms[name]
+        return (value / form.unit).sub_(form.offset)
+
+    def _kept(self, name: str, integers: Tensor) -> Tensor:
+        """The inverse of `_integers`."""
+        form = self._forms[name]
+        return (integers + form.offset).mul_(form.unit)
 
     def _value(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        x = inputs[0]
+        x, kind = inputs[0], self._type(node.name)
         if node.operation == "linear":
             shape = self.network.layers[node.name].shape
             weight, bias = self._weights[node.name]
             x = x.to(weight.dtype, memory_format=torch.channels_last)
-            x = F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
-            return x.to(self._type(node.name))
+            return F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups).to(kind)
         if node.operation == "activation":
-            # `+` makes a new tensor, the rest works in place on it
-            x = self._signed(node.inputs[0], x + rounding_constant(node.shift))
-            x = x.mul_(2.0**-node.shift).floor_().clamp_(node.minimum, node.maximum)
-            return x.to(self._type(node.name))
-        x = x.to(torch.promote_types(self._type(node.name), x.dtype))
+            return self._activation(node, x).to(kind)
+        if node.operation == "add":
+            return self._sum(node, inputs, kind)
         if node.operation == "sum_pool":
-            return F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1)
+            return F.avg_pool2d(x.to(torch.promote_types(kind, x.dtype)), node.kernel, node.stride, divisor_override=1)
         if node.operation == "flatten":
             return x.flatten(1)[:, :, None, None]
-        if node.operation == "add":
-            return x + inputs[1]
-        return x * node.factor
+        if node.operation == "subsample":
+            return x[:, :, :: node.stride, :: node.stride]
+        if node.operation == "pad_channels":
+            return F.pad(x, (0, 0, 0, 0, node.before, node.after))
+        return x if is_power_of_two(node.factor) else x.to(torch.promote_types(kind, x.dtype)) * node.factor
 
-    def _signed(self, name: str, values: Tensor) -> Tensor:
-        """`values` signed modulo p; counts those that change."""
+    def _activation(self, node: Node, x: Tensor) -> Tensor:
+        """Round down and clip what has the activation's own form already, or is brought to it."""
+        source = node.inputs[0]
+        form, wanted = self._forms[source], Form(node.shift, rounding_constant(node.shift))
+        if form != wanted:
+            x = (x * (wanted.unit / form.unit)).add_((wanted.offset - form.offset) * wanted.unit)
+        elif source not in self._overwritable:
+            x = x.clone()
+        return self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
+
+    def _sum(self, node: Node, inputs: list[Tensor], kind: torch.dtype) -> Tensor:
+        """The sum in the form of an input that nothing else reads where there is one."""
+        unit = self._forms[node.name].unit
+        factors = [unit / self._forms[name].unit for name in node.inputs]
+        kind = torch.promote_types(kind, torch.promote_types(inputs[0].dtype, inputs[1].dtype))
+        for one, other in ((0, 1), (1, 0)):
+            if factors[one] == 1 and node.inputs[one] in self._overwritable:
+                return inputs[one].to(kind).add_(inputs[other], alpha=factors[other])
+        return (inputs[0].to(kind) * factors[0]).add_(inputs[1], alpha=factors[1])
+
+    def _signed(self, name: str, values: Tensor, form: Form) -> Tensor:
+        """Values in `form`, its offset included, reduced to signed residues modulo p; counts those that change."""
         self.counts[name] += values.numel()
         if self.modulus is None:
             return values
         highest = sign_threshold(self.modulus) - 1
         lowest = highest + 1 - self.modulus
         low, high = torch.aminmax(values)
-        if low >= lowest and high <= highest:
+        if low >= lowest * form.unit and high <= highest * form.unit:
             return values
         # the remainder of floats is exact; float64 because p may be larger than float32 counts
-        exact = values.double()
+        exact = values.double() / form.unit
         signed = torch.remainder(exact - lowest, self.modulus) + lowest
         self.wraps[name] += int((signed != exact).sum())
-        return signed
+        return signed.mul_(form.unit)
 
     def accuracy(self, split: Split, perturb: Perturbation | None = None, limit: int | None = None) -> float:
         """Top-1 accuracy in percent on a split, or on its first `limit` images; ValueError on an empty one."""

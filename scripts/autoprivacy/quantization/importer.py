@@ -9,76 +9,24 @@ import copy
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from autoprivacy.errors import UserError
+from autoprivacy.quantization.float_graph import FloatGraph, FloatLayer, FloatNode
 from autoprivacy.quantization.integer_network import LayerShape, Shape
 
 SUPPORTED = (
-    "Conv2d, Linear, BatchNorm right after either, ReLU, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, additions of two "
-    "values, Dropout and Identity"
+    "Conv2d, Linear, BatchNorm right after either, ReLU, ReLU6, Hardtanh from 0, AvgPool2d, AdaptiveAvgPool2d(1), mean "
+    "over (2, 3), Flatten, additions of two values, slices x[:, :, ::s, ::s], padding of channels with zeros, Dropout "
+    "and Identity"
 )
 # Largest difference from the module, relative to its largest output, that float64 summation order can explain.
 IMPORT_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class FloatLayer:
-    """A linear layer before quantisation: weight and bias are float64, batch normalisation is folded in.
-
-    Shapes are those of integer_network.LinearLayer; the input maximum in `shape` is not known yet.
-    """
-
-    shape: LayerShape
-    weight: Tensor
-    bias: Tensor
-
-
-@dataclass(frozen=True)
-class FloatNode:
-    """One operation of the float graph, as integer_network.Node; `kernel` and `stride` belong to average_pool."""
-
-    name: str
-    operation: Literal["input", "linear", "relu", "average_pool", "flatten", "add"]
-    inputs: tuple[str, ...]
-    shape: Shape
-    kernel: int = 1
-    stride: int = 1
-
-
-@dataclass(frozen=True)
-class FloatGraph:
-    """The float network as a graph in topological order; the last node is the output."""
-
-    nodes: tuple[FloatNode, ...]
-    layers: dict[str, FloatLayer]
-
-    @torch.no_grad()
-    def run(self, images: Tensor) -> dict[str, Tensor]:
-        """Every node's value [N, C, H, W] for normalised images [N, C, H, W], in the images' type and place."""
-        values: dict[str, Tensor] = {}
-        for node in self.nodes:
-            x = values[node.inputs[0]] if node.inputs else images
-            if node.operation == "linear":
-                layer = self.layers[node.name]
-                shape = layer.shape
-                weight, bias = layer.weight.to(images), layer.bias.to(images)
-                x = F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
-            elif node.operation == "relu":
-                x = F.relu(x)
-            elif node.operation == "average_pool":
-                x = F.avg_pool2d(x, node.kernel, node.stride)
-            elif node.operation == "flatten":
-                x = x.flatten(1)[:, :, None, None]
-            elif node.operation == "add":
-                x = x + values[node.inputs[1]]
-            values[node.name] = x
-        return values
 
 
 def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
@@ -110,7 +58,7 @@ def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
         ) from None
     graph = _Importer(traced, input_shape).build()
     # in-place operations on values that are read again deceive a tracer, so the result is compared
-    got = graph.run(image)[graph.nodes[-1].name].flatten()
+    got = graph.outputs(image).flatten()
     tolerance = IMPORT_TOLERANCE * (1 + float(expected.abs().max()))
     if got.shape != expected.flatten().shape or not torch.allclose(got, expected.flatten(), rtol=0, atol=tolerance):
         raise UserError(
@@ -147,8 +95,9 @@ class _Importer:
         return FloatGraph(tuple(self.nodes.values()), self.layers)
 
     def _import(self, node: fx.Node) -> str:
-        if node.target in _ADDITIONS:
-            return self._addition(node)
+        special = _CALLS.get(node.target)
+        if special is not None:
+            return special(self, node)
         module = self._module(node)
         handler = _MODULES.get(type(module))
         if handler is None:
@@ -163,15 +112,6 @@ class _Importer:
         if build is None:
             raise UserError(f"{where(node)}: not supported; supported: {SUPPORTED}, as modules or functions")
         return build(*node.args[1:], **{name: value for name, value in node.kwargs.items() if name != "input"})
-
-    def _addition(self, node: fx.Node) -> str:
-        names = tuple(self.value_of[arg] for arg in node.args if isinstance(arg, fx.Node))
-        if len(names) != 2 or node.kwargs.get("alpha", 1) != 1:
-            raise UserError(f"{where(node)}: expected the sum of two values of the network, got {node.format_node()}")
-        shapes = [self.nodes[name].shape for name in names]
-        if shapes[0] != shapes[1]:
-            raise UserError(f"{where(node)}: adds shapes {shapes[0]} and {shapes[1]}; expected equal shapes")
-        return self.add_node(FloatNode(self.numbered("add"), "add", names, shapes[0]))
 
     def input_of(self, node: fx.Node) -> FloatNode:
         """The imported node that feeds a traced one."""
@@ -283,9 +223,16 @@ def _batch_norm(importer: _Importer, node: fx.Node, module: nn.BatchNorm1d | nn.
     return name
 
 
-def _relu(importer: _Importer, node: fx.Node, module: nn.ReLU) -> str:
+def _relu(importer: _Importer, node: fx.Node, module: nn.Module, bound: float | None = None) -> str:
     source = importer.input_of(node)
-    return importer.add_node(FloatNode(importer.numbered("relu"), "relu", (source.name,), source.shape))
+    return importer.add_node(FloatNode(importer.numbered("relu"), "relu", (source.name,), source.shape, bound=bound))
+
+
+def _clipped_relu(importer: _Importer, node: fx.Node, module: nn.Hardtanh) -> str:
+    """ReLU6 is a Hardtanh from 0 to 6."""
+    if module.min_val != 0:
+        raise UserError(f"{where(node)}: {module}; expected a minimum of 0")
+    return _relu(importer, node, module, float(module.max_val))
 
 
 def _average_pool(importer: _Importer, node: fx.Node, module: nn.AvgPool2d) -> str:
@@ -298,6 +245,16 @@ def _adaptive_average_pool(importer: _Importer, node: fx.Node, module: nn.Adapti
     if _one(module.output_size, node, "output size") != 1:
         raise UserError(f"{where(node)}: output size {module.output_size}; expected 1")
     size = _one(importer.input_of(node).shape[1:], node, "input size")
+    return _add_pool(importer, node, size, size)
+
+
+def _mean(importer: _Importer, node: fx.Node) -> str:
+    """Over height and width; whether the two stay as dimensions of 1 makes no difference here."""
+    dimensions = (node.kwargs | dict(zip(("dim", "keepdim", "dtype"), node.args[1:], strict=False))).get("dim")
+    source = importer.input_of(node)
+    if not isinstance(dimensions, tuple | list) or {d % 4 for d in dimensions if isinstance(d, int)} != {2, 3}:
+        raise UserError(f"{where(node)}: over dimensions {dimensions}; expected (2, 3)")
+    size = _one(source.shape[1:], node, "input size")
     return _add_pool(importer, node, size, size)
 
 
@@ -318,6 +275,48 @@ def _flatten(importer: _Importer, node: fx.Node, module: nn.Flatten) -> str:
     return importer.add_node(FloatNode(name, "flatten", (source.name,), (channels * height * width, 1, 1)))
 
 
+def _addition(importer: _Importer, node: fx.Node) -> str:
+    names = tuple(importer.value_of[arg] for arg in node.args if isinstance(arg, fx.Node))
+    if len(names) != 2 or node.kwargs.get("alpha", 1) != 1:
+        raise UserError(f"{where(node)}: expected the sum of two values of the network, got {node.format_node()}")
+    shapes = [importer.nodes[name].shape for name in names]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"{where(node)}: adds shapes {shapes[0]} and {shapes[1]}; expected equal shapes")
+    return importer.add_node(FloatNode(importer.numbered("add"), "add", names, shapes[0]))
+
+
+def _slice(importer: _Importer, node: fx.Node) -> str:
+    """x[:, :, ::s, ::s], as shortcuts without weights have it."""
+    taken = node.args[1]
+    whole, source = slice(None, None, None), importer.input_of(node)
+    strides = [part.step for part in taken if isinstance(part, slice)] if isinstance(taken, tuple) else []
+    stride = strides[-1] if len(strides) == 4 else None
+    every = slice(None, None, stride)
+    if not isinstance(stride, int) or stride < 1 or taken != (whole, whole, every, every):
+        raise UserError(f"{where(node)}: takes {taken}; expected the slices [:, :, ::s, ::s]")
+    channels, height, width = source.shape
+    shape = (channels, -(-height // stride), -(-width // stride))
+    name = importer.numbered("subsample")
+    return importer.add_node(FloatNode(name, "subsample", (source.name,), shape, stride=stride))
+
+
+def _pad(importer: _Importer, node: fx.Node) -> str:
+    """F.pad of channels with zeros, as shortcuts without weights have it."""
+    given = node.kwargs | dict(zip(("pad", "mode", "value"), node.args[1:], strict=False))
+    pad, mode, value = given["pad"], given.get("mode", "constant"), given.get("value")
+    numbers = list(pad) if isinstance(pad, tuple | list) else []
+    if mode != "constant" or value or len(numbers) != 6 or any(numbers[:4]) or min(numbers) < 0:
+        raise UserError(
+            f"{where(node)}: pads {pad} with mode {mode}, value {value}; expected (0, 0, 0, 0, before, after) with "
+            f"constant zeros"
+        )
+    source, (before, after) = importer.input_of(node), numbers[4:]
+    channels, height, width = source.shape
+    shape = (channels + before + after, height, width)
+    name = importer.numbered("pad")
+    return importer.add_node(FloatNode(name, "pad_channels", (source.name,), shape, before=before, after=after))
+
+
 def _nothing(importer: _Importer, node: fx.Node, module: nn.Module) -> str:
     return importer.input_of(node).name
 
@@ -328,6 +327,8 @@ _MODULES: dict[type, Callable[[_Importer, fx.Node, Any], str]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU: _relu,
+    nn.ReLU6: _clipped_relu,
+    nn.Hardtanh: _clipped_relu,
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _adaptive_average_pool,
     nn.Flatten: _flatten,
@@ -341,9 +342,17 @@ _FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     torch.relu: nn.ReLU,
     "relu": nn.ReLU,
     "relu_": nn.ReLU,
+    F.relu6: nn.ReLU6,
+    F.hardtanh: nn.Hardtanh,
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     torch.flatten: lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
     "flatten": lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
 }
-_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+# Functions and tensor methods that no module stands for.
+_CALLS: dict[Any, Callable[[_Importer, fx.Node], str]] = {
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _addition),
+    **dict.fromkeys((torch.mean, "mean"), _mean),
+    operator.getitem: _slice,
+    F.pad: _pad,
+}

@@ -7,7 +7,7 @@ up whatever a power of two cannot); a mean's division and a batch normalisation 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,21 @@ from torch import nn
 
 from autoprivacy.data import Dataset, Split
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.evaluation import Evaluator, Statistics, read_nodes
-from autoprivacy.quantization.importer import FloatGraph, FloatLayer, FloatNode, import_module
-from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
+from autoprivacy.quantization.builder import build_network
+from autoprivacy.quantization.evaluation import Evaluator, Statistics, read_nodes, wrap_rate_bound
+from autoprivacy.quantization.float_graph import FloatGraph, requantized
+from autoprivacy.quantization.importer import import_module
+from autoprivacy.quantization.integer_network import (
+    LOCAL_OPERATIONS,
+    SIGNED_RANGE,
+    Architecture,
+    IntegerNetwork,
+    LayerShape,
+)
 from autoprivacy.quantization.reference import rounding_constant
-from autoprivacy.quantization.scales import ACTIVATION_MAXIMUM, WEIGHT_MAXIMUM, Calibration, ScaleChooser
+from autoprivacy.quantization.scales import RESCALED, Calibration, ScaleChooser
 from autoprivacy.training import batches, normalise
 
-IMAGE_MAXIMUM = 128  # of the signed 8-bit image
 SAMPLES = 1 << 15  # activation values, per node, from which its scale is chosen
 BATCH = 100
 
@@ -61,14 +68,20 @@ def quantize(
         UserError: the network has an operation that has no integer form.
     """
     _, height, width, channels = dataset.train.images.shape
-    graph = import_module(module, (channels, height, width))
+    graph = requantized(import_module(module, (channels, height, width)))
     split = calibration_split(dataset, settings.calibration_images)
     scale = image_scale(dataset)
     calibration = calibrate(graph, dataset, split)
     scales = ScaleChooser(graph, calibration, scale).choose()
-    network = _Builder(graph, calibration, scales, dataset, scale).build()
+    network = build_network(graph, calibration, scales, dataset, scale)
+    return network, measured_rows(network, dataset, settings)
+
+
+def measured_rows(network: IntegerNetwork, dataset: Dataset, settings: QuantizationSettings) -> list[dict[str, Any]]:
+    """One row per linear layer (see `layer_rows`) with what the calibration images give."""
+    split = calibration_split(dataset, settings.calibration_images)
     statistics = Evaluator(network, None).statistics(network.architecture.quantize_images(split.images))
-    return network, layer_rows(network, statistics, settings.margin)
+    return layer_rows(network, statistics, settings.margin)
 
 
 def calibration_split(dataset: Dataset, count: int) -> Split:
@@ -80,127 +93,25 @@ def calibration_split(dataset: Dataset, count: int) -> Split:
 def image_scale(dataset: Dataset) -> float:
     """The scale at which the most extreme normalised pixel becomes 127."""
     extremes = [max(mean, 1 - mean) / std for mean, std in zip(dataset.mean, dataset.std, strict=True)]
-    return max(extremes) / (IMAGE_MAXIMUM - 1)
+    return max(extremes) / SIGNED_RANGE[1]
 
 
 def calibrate(graph: FloatGraph, dataset: Dataset, split: Split) -> Calibration:
     """Run the float graph on the images in float32 and collect what the choice of scales needs."""
     mean = {node.name: np.zeros(node.shape[0]) for node in graph.nodes}
     mean_square, largest = dict.fromkeys(mean, 0.0), dict.fromkeys(mean, 0.0)
-    samples: dict[str, list[np.ndarray]] = {node.name: [] for node in graph.nodes if node.operation == "relu"}
+    samples: dict[str, list[np.ndarray]] = {node.name: [] for node in graph.nodes if node.operation in RESCALED}
     for images, _ in batches(split, BATCH):
-        values = graph.run(normalise(torch.from_numpy(images), dataset.mean, dataset.std))
         share = len(images) / len(split.labels)
-        for name, value in values.items():
+        for name, value in graph.walk(normalise(torch.from_numpy(images), dataset.mean, dataset.std)):
             mean[name] += value.mean((0, 2, 3), dtype=torch.float64).numpy() * share
             mean_square[name] += float(value.square().mean(dtype=torch.float64)) * share
             largest[name] = max(largest[name], float(value.abs().max()))
-        for name, sample in samples.items():
-            flat = values[name].reshape(-1)
-            # an odd step does not fall in with rows and channels, whose sizes are mostly even
-            step = int(flat.numel() / share / SAMPLES) | 1
-            sample.append(flat[::step].double().numpy())
+            if name in samples:
+                # an odd step does not fall in with rows and channels, whose sizes are mostly even
+                step = int(value.numel() / share / SAMPLES) | 1
+                samples[name].append(value.reshape(-1)[::step].double().numpy())
     return Calibration(mean, mean_square, largest, {name: np.concatenate(parts) for name, parts in samples.items()})
-
-
-class _Builder:
-    """Turns a float graph and its scales into an integer network."""
-
-    def __init__(
-        self, graph: FloatGraph, calibration: Calibration, scales: dict[str, float], dataset: Dataset, scale: float
-    ) -> None:
-        self.graph = graph
-        self.calibration = calibration
-        self.scales = scales
-        self.dataset = dataset
-        self.image_scale = scale
-        self.nodes: list[Node] = []
-        self.layers: dict[str, LinearLayer] = {}
-        self.maximum: dict[str, int | None] = {}  # largest |value| of a node; None for accumulators
-
-    def build(self) -> IntegerNetwork:
-        """Build every node in turn."""
-        for node in self.graph.nodes:
-            if node.operation == "linear":
-                self._linear(node)
-            elif node.operation == "add":
-                self._add(node)
-            else:
-                self._local(node)
-        architecture = Architecture(
-            tuple(self.nodes),
-            tuple(layer.shape for layer in self.layers.values()),
-            self.dataset.mean,
-            self.dataset.std,
-            self.image_scale,
-        )
-        return IntegerNetwork(architecture, self.layers, 2.0 ** self.scales[self.graph.nodes[-1].name])
-
-    def _linear(self, node: FloatNode) -> None:
-        source = node.inputs[0]
-        maximum = self.maximum[source]
-        if maximum is None:
-            raise UserError(
-                f"layer {node.name}: its input {source} is a linear layer's accumulator; expected the image, a ReLU's "
-                f"output, or a mean or sum of these: put a ReLU between the two layers"
-            )
-        self.layers[node.name] = _integer_layer(
-            self.graph.layers[node.name],
-            maximum,
-            self.calibration.mean[source],
-            self.scales[source],
-            self.scales[node.name],
-        )
-        self.nodes.append(Node(node.name, "linear", node.inputs, node.shape))
-        self.maximum[node.name] = None
-
-    def _add(self, node: FloatNode) -> None:
-        """Bring the inputs to the finest of their scales, then add."""
-        inputs, maxima = [], []
-        for position, source in enumerate(node.inputs):
-            factor = 1 << round(self.scales[source] - self.scales[node.name])
-            maximum = self.maximum[source]
-            maxima.append(None if maximum is None else maximum * factor)
-            if factor > 1:
-                name = f"{node.name}.scale{position + 1}"
-                self.nodes.append(Node(name, "scale", (source,), node.shape, factor=factor))
-                source = name
-            inputs.append(source)
-        self.nodes.append(Node(node.name, "add", tuple(inputs), node.shape))
-        known = [maximum for maximum in maxima if maximum is not None]
-        self.maximum[node.name] = sum(known) if len(known) == len(maxima) else None
-
-    def _local(self, node: FloatNode) -> None:
-        """Operations on one value without weights, and the image."""
-        maximum = self.maximum[node.inputs[0]] if node.inputs else IMAGE_MAXIMUM
-        built = Node(node.name, "flatten", node.inputs, node.shape)
-        if node.operation == "input":
-            built = replace(built, operation="input")
-        elif node.operation == "relu":
-            maximum = ACTIVATION_MAXIMUM
-            shift = round(self.scales[node.name] - self.scales[node.inputs[0]])
-            built = replace(built, operation="activation", shift=shift, minimum=0, maximum=maximum)
-        elif node.operation == "average_pool":
-            maximum = None if maximum is None else maximum * node.kernel**2
-            built = replace(built, operation="sum_pool", kernel=node.kernel, stride=node.stride)
-        self.nodes.append(built)
-        self.maximum[node.name] = maximum
-
-
-def _integer_layer(
-    layer: FloatLayer, input_maximum: int, input_mean: np.ndarray, input_scale: float, accumulator_scale: float
-) -> LinearLayer:
-    """Round a layer's weights and bias; the scales are log2, the mean is the input's per channel, in float units.
-
-    Rounded weights shift the mean output, since the inputs' mean is not zero after a ReLU; the bias takes that back
-    (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.2).
-    """
-    exact, scale = layer.weight.numpy(), 2.0 ** (accumulator_scale - input_scale)
-    weight = np.clip(np.rint(exact / scale), -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM).astype(np.int64)
-    groups = np.arange(len(weight)) * layer.shape.groups // len(weight)
-    shift = ((weight * scale - exact).sum((2, 3)) * input_mean.reshape(layer.shape.groups, -1)[groups]).sum(1)
-    bias = np.rint((layer.bias.numpy() - shift) / 2.0**accumulator_scale).astype(np.int64)
-    return LinearLayer(replace(layer.shape, input_maximum=input_maximum), weight, bias)
 
 
 def layer_rows(network: IntegerNetwork, statistics: dict[str, Statistics], margin: float) -> list[dict[str, Any]]:
@@ -208,7 +119,8 @@ def layer_rows(network: IntegerNetwork, statistics: dict[str, Statistics], margi
 
     The first columns are the state features of the paper's section 3.1. The accumulator columns tell of the value that
     the layer ends in and an activation (or the user) reads, residual included: it alone must not wrap modulo p. The
-    required columns hold it with `margin` and the constant that rounds.
+    required columns hold it, and a mean's sum behind it, with `margin` and the constant that rounds; plaintext_bits is
+    what p takes for that. No calibration value wraps then; wrap_rate_bound says how much that proves (see there).
 
     Args:
         network: the integer network.
@@ -217,28 +129,35 @@ def layer_rows(network: IntegerNetwork, statistics: dict[str, Statistics], margi
     """
     shifts = read_nodes(network.architecture)
     rows: list[dict[str, Any]] = []
-    for shape in network.architecture.layers:
-        ends = _ends(network.architecture, shape.name, shifts)
-        end = max(ends, key=lambda name: statistics[name].largest)
+    for layer, (own, others) in _ends(network.architecture, shifts).items():
+        end = max(own, key=lambda name: statistics[name].largest)
         seen = statistics[end]
-        minimum = math.floor(min(seen.minimum, 0) * margin)
-        maximum = math.ceil(max(seen.maximum, 0) * margin) + rounding_constant(shifts[end])
+        ranges = [_required(statistics[name], shifts[name], margin) for name in (*own, *others)]
+        minimum, maximum = min(low for low, _ in ranges), max(high for _, high in ranges)
         rows.append(
             {
-                **_features(shape, len(rows)),
+                **_features(network.architecture.layer(layer), len(rows)),
                 "shift": shifts[end],
-                "weight_norm": network.layers[shape.name].weight_norm,
-                "worst_case": network.layers[shape.name].worst_case,
+                "weight_norm": network.layers[layer].weight_norm,
+                "worst_case": network.layers[layer].worst_case,
+                "accumulators": seen.count,
                 "accumulator_minimum": seen.minimum,
                 "accumulator_maximum": seen.maximum,
                 "accumulator_standard_deviation": seen.standard_deviation,
                 "largest_in_standard_deviations": seen.largest / (seen.standard_deviation or 1.0),
+                "margin": margin,
                 "required_minimum": minimum,
                 "required_maximum": maximum,
                 "plaintext_bits": plaintext_bits(minimum, maximum),
+                "wrap_rate_bound": wrap_rate_bound(0, seen.count),
             }
         )
     return rows
+
+
+def _required(seen: Statistics, shift: int, margin: float) -> tuple[int, int]:
+    minimum = math.floor(min(seen.minimum, 0) * margin)
+    return minimum, math.ceil(max(seen.maximum, 0) * margin) + rounding_constant(shift)
 
 
 def _features(shape: LayerShape, index: int) -> dict[str, Any]:
@@ -260,13 +179,27 @@ def _features(shape: LayerShape, index: int) -> dict[str, Any]:
     }
 
 
-def _ends(architecture: Architecture, layer: str, shifts: dict[str, int]) -> list[str]:
-    """The nodes behind a layer, with only additions and poolings between, whose values are read as signed numbers."""
-    behind = [layer]
+def _ends(architecture: Architecture, shifts: dict[str, int]) -> dict[str, tuple[list[str], list[str]]]:
+    """Which of the nodes that are read as signed numbers (`shifts`) belong to which layer.
+
+    First those behind the layer with only local operations between; second those that are behind no layer in this way
+    (sums of activations) and come after this layer and before the next.
+    """
+    behind = {layer.name: {layer.name} for layer in architecture.layers}
     for node in architecture.nodes:
-        if node.operation in ("add", "scale", "sum_pool", "flatten") and any(name in behind for name in node.inputs):
-            behind.append(node.name)
-    return [name for name in behind if name in shifts]
+        if node.operation in LOCAL_OPERATIONS:
+            for found in behind.values():
+                if found.intersection(node.inputs):
+                    found.add(node.name)
+    ends: dict[str, tuple[list[str], list[str]]] = {
+        layer: ([name for name in shifts if name in found], []) for layer, found in behind.items()
+    }
+    last = ""
+    for node in architecture.nodes:
+        last = node.name if node.operation == "linear" else last
+        if last and node.name in shifts and not any(node.name in found for found in behind.values()):
+            ends[last][1].append(node.name)
+    return ends
 
 
 def plaintext_bits(minimum: int, maximum: int) -> int:

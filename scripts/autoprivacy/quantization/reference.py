@@ -47,6 +47,10 @@ def _value(
         return x + inputs[1]
     if node.operation == "scale":
         return x * node.factor
+    if node.operation == "subsample":
+        return x[:, :: node.stride, :: node.stride]
+    if node.operation == "pad_channels":
+        return np.pad(x, ((node.before, node.after), (0, 0), (0, 0)))
     raise ValueError(f"node {node.name}: unknown operation {node.operation}")
 
 

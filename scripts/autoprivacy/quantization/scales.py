@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.importer import FloatGraph, FloatNode
+from autoprivacy.quantization.float_graph import FloatGraph, FloatNode
+from autoprivacy.quantization.integer_network import SIGNED_RANGE, UNSIGNED_RANGE, WEIGHT_MAXIMUM, Interval
 
-WEIGHT_MAXIMUM = 127  # LinearLayer's limit, symmetric
-ACTIVATION_MAXIMUM = 255
+RESCALED = ("relu", "requantize")  # the float operations that become activations
 STEPS_PER_OCTAVE = 8  # scales are tried at 2^(k/8), never further than a factor 2^(1/16) from the best
+ROUNDING = 1e-9  # errors of sums of logarithms stay below it
 SWEEPS = 3  # over all classes; the choices for 7CNET and a 10-block residual network no longer change in the third
 
 
@@ -42,12 +43,15 @@ class ErrorCurve:
         """The error at a scale, interpolated."""
         return float(np.interp(log2_scale, self.log2_scales, self.errors))
 
-    def best(self, fraction: float, at_least: float = -math.inf) -> float:
-        """The log2 scale of the form fraction + integer, not below `at_least`, with the least error."""
-        low = max(float(self.log2_scales[0]), at_least)
-        first = fraction + math.ceil(low - fraction - 1e-9)
+    def best(self, fraction: float, at_least: float = -math.inf, at_most: float = math.inf) -> float:
+        """The log2 scale of the form fraction + integer with the least error.
+
+        It is not below `at_least` and, where that leaves any, not above `at_most`.
+        """
+        low, high = max(float(self.log2_scales[0]), at_least), min(float(self.log2_scales[-1]), at_most)
+        first = fraction + math.ceil(low - fraction - ROUNDING)
         candidates = [first]
-        while candidates[-1] + 1 <= self.log2_scales[-1]:
+        while candidates[-1] + 1 <= high + ROUNDING:
             candidates.append(candidates[-1] + 1)
         return min(candidates, key=self)
 
@@ -64,13 +68,23 @@ class Calibration:
         mean: of every node's values, per channel.
         mean_square: of every node's values.
         largest: the largest |value| of every node.
-        samples: some values of each relu node.
+        samples: some values of each node that becomes an activation.
     """
 
     mean: dict[str, np.ndarray]
     mean_square: dict[str, float]
     largest: dict[str, float]
     samples: dict[str, np.ndarray]
+
+
+def allowed_range(node: FloatNode) -> Interval:
+    """The integers that an activation may give."""
+    return SIGNED_RANGE if node.signed else UNSIGNED_RANGE
+
+
+def largest_scale(node: FloatNode) -> float:
+    """log2 of the scale above which the 8-bit clip of a ReLU6 would come later than its own."""
+    return math.inf if node.bound is None else math.log2(node.bound / UNSIGNED_RANGE[1])
 
 
 def scale_classes(graph: FloatGraph) -> dict[str, tuple[str, float]]:
@@ -98,7 +112,7 @@ def _join(
 ) -> None:
     difference = first[1] - second[1]
     if first[0] == second[0]:
-        if abs(difference - round(difference)) > 1e-9:
+        if abs(difference - round(difference)) > ROUNDING:
             raise UserError(
                 f"addition {node.name}: its inputs' scales differ by 2^{difference:.3f}, no power of two, because of "
                 f"an average pooling on one of the paths; put a convolution on that path"
@@ -120,14 +134,26 @@ class ScaleChooser:
         self.calibration = calibration
         self.image = math.log2(image_scale)
         self.classes = scale_classes(graph)
+        self.starts = self._starts()
         self.weight_curves, self.activation_curves = {}, {}
         for name, layer in graph.layers.items():
             weight = layer.weight.numpy()
             self.weight_curves[name] = ErrorCurve(
                 weight, -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM, float(np.abs(weight).max(initial=0))
             )
-        for name, values in calibration.samples.items():
-            self.activation_curves[name] = ErrorCurve(values, 0, ACTIVATION_MAXIMUM, calibration.largest[name])
+        for node in graph.nodes:
+            if node.operation in RESCALED:
+                values, largest = calibration.samples[node.name], calibration.largest[node.name]
+                self.activation_curves[node.name] = ErrorCurve(values, *allowed_range(node), largest)
+
+    def _starts(self) -> dict[str, float]:
+        """Where the factors tried for a class start: so that the first ReLU6 in it can be cut off exactly at 6."""
+        starts: dict[str, float] = {}
+        for node in self.graph.nodes:
+            name, offset = self.classes[node.name]
+            if node.bound is not None:
+                starts.setdefault(name, largest_scale(node) - offset)
+        return starts
 
     def choose(self) -> dict[str, float]:
         """log2 of every node's scale, by coordinate descent over the classes' factors."""
@@ -137,7 +163,8 @@ class ScaleChooser:
         free = [name for name in factors if name != self.graph.nodes[0].name]
         for _ in range(SWEEPS):
             for name in free:
-                tried = [{**factors, name: step / STEPS_PER_OCTAVE} for step in range(STEPS_PER_OCTAVE)]
+                start = self.starts.get(name, 0.0)
+                tried = [{**factors, name: start + step / STEPS_PER_OCTAVE} for step in range(STEPS_PER_OCTAVE)]
                 factors = min(tried, key=lambda f: self.assign(f)[1])
         return self.assign(factors)[0]
 
@@ -158,9 +185,10 @@ class ScaleChooser:
                 layer = self.graph.layers[node.name]
                 terms = layer.weight[0].numel() * self.calibration.mean_square[node.inputs[0]]
                 cost += self._relative(node, curve(weight_scale) * terms)
-            elif node.operation == "relu":
+            elif node.operation in RESCALED:
                 # a shift cannot be negative
-                scales[node.name] = self.activation_curves[node.name].best(fraction, at_least=before[0])
+                curve = self.activation_curves[node.name]
+                scales[node.name] = curve.best(fraction, at_least=before[0], at_most=largest_scale(node))
                 cost += self._relative(node, self.activation_curves[node.name](scales[node.name]))
             elif node.operation == "average_pool":
                 scales[node.name] = before[0] - 2 * math.log2(node.kernel)

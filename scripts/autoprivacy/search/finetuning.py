@@ -173,6 +173,10 @@ class TrainableNetwork(nn.Module):
             return inputs[0] + inputs[1]
         if node.operation == "scale":
             return value * node.factor
+        if node.operation == "subsample":
+            return value[:, :, :: node.stride, :: node.stride]
+        if node.operation == "pad_channels":
+            return F.pad(value, (0, 0, 0, 0, node.before, node.after))
         return value
 
     def clamp(self) -> None:

@@ -1,0 +1,134 @@
+"""From a float graph and its scales to the integer network: rounded weights, shifts, residuals brought to one scale."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from autoprivacy.data import Dataset
+from autoprivacy.quantization.float_graph import FloatGraph, FloatLayer, FloatNode
+from autoprivacy.quantization.integer_network import (
+    SIGNED_RANGE,
+    WEIGHT_MAXIMUM,
+    Architecture,
+    IntegerNetwork,
+    Interval,
+    LinearLayer,
+    Node,
+)
+from autoprivacy.quantization.scales import Calibration, allowed_range
+
+
+def build_network(
+    graph: FloatGraph, calibration: Calibration, scales: dict[str, float], dataset: Dataset, image_scale: float
+) -> IntegerNetwork:
+    """The integer network of a float graph.
+
+    Args:
+        graph: with its requantize nodes.
+        calibration: of the graph.
+        scales: log2 of every node's scale, as ScaleChooser gives them.
+        dataset: tells how images are normalised.
+        image_scale: of the image.
+    """
+    builder = _Builder(graph, calibration, scales)
+    for node in graph.nodes:
+        builder.build(node)
+    shapes = tuple(layer.shape for layer in builder.layers.values())
+    architecture = Architecture(tuple(builder.nodes), shapes, dataset.mean, dataset.std, image_scale)
+    return IntegerNetwork(architecture, builder.layers, 2.0 ** scales[graph.nodes[-1].name])
+
+
+class _Builder:
+    """Collects the integer network's nodes and layers."""
+
+    def __init__(self, graph: FloatGraph, calibration: Calibration, scales: dict[str, float]) -> None:
+        self.graph = graph
+        self.calibration = calibration
+        self.scales = scales
+        self.nodes: list[Node] = []
+        self.layers: dict[str, LinearLayer] = {}
+        self.ranges: dict[str, Interval | None] = {}  # that hold a node's values; None for accumulators
+
+    def build(self, node: FloatNode) -> None:
+        """Build one node, after all its inputs."""
+        if node.operation == "linear":
+            self._linear(node)
+        elif node.operation == "add":
+            self._add(node)
+        elif node.operation in ("relu", "requantize"):
+            self._activation(node)
+        else:
+            self._local(node)
+
+    def _linear(self, node: FloatNode) -> None:
+        source = node.inputs[0]
+        interval = self.ranges[source]
+        assert interval is not None  # an accumulator that a linear layer reads has a requantize node behind it
+        self.layers[node.name] = _integer_layer(
+            self.graph.layers[node.name],
+            max(-interval[0], interval[1]),
+            self.calibration.mean[source],
+            self.scales[source],
+            self.scales[node.name],
+        )
+        self.nodes.append(Node(node.name, "linear", node.inputs, node.shape))
+        self.ranges[node.name] = None
+
+    def _add(self, node: FloatNode) -> None:
+        """Bring the inputs to the finest of their scales, then add."""
+        inputs, intervals = [], []
+        for position, source in enumerate(node.inputs):
+            factor = 1 << round(self.scales[source] - self.scales[node.name])
+            interval = self.ranges[source]
+            intervals.append(None if interval is None else (interval[0] * factor, interval[1] * factor))
+            if factor > 1:
+                name = f"{node.name}.scale{position + 1}"
+                self.nodes.append(Node(name, "scale", (source,), node.shape, factor=factor))
+                source = name
+            inputs.append(source)
+        self.nodes.append(Node(node.name, "add", tuple(inputs), node.shape))
+        first, second = intervals
+        self.ranges[node.name] = (first[0] + second[0], first[1] + second[1]) if first and second else None
+
+    def _activation(self, node: FloatNode) -> None:
+        scale = self.scales[node.name]
+        minimum, maximum = allowed_range(node)
+        if node.bound is not None:
+            maximum = min(maximum, round(node.bound / 2.0**scale))
+        shift = round(scale - self.scales[node.inputs[0]])
+        self.nodes.append(Node(node.name, "activation", node.inputs, node.shape, shift, minimum, maximum))
+        self.ranges[node.name] = (minimum, maximum)
+
+    def _local(self, node: FloatNode) -> None:
+        """Operations on one value without weights, and the image."""
+        interval = self.ranges[node.inputs[0]] if node.inputs else SIGNED_RANGE
+        built = Node(node.name, "flatten", node.inputs, node.shape)
+        if node.operation == "input":
+            built = replace(built, operation="input")
+        elif node.operation == "average_pool":
+            interval = interval and (interval[0] * node.kernel**2, interval[1] * node.kernel**2)
+            built = replace(built, operation="sum_pool", kernel=node.kernel, stride=node.stride)
+        elif node.operation == "subsample":
+            built = replace(built, operation="subsample", stride=node.stride)
+        elif node.operation == "pad_channels":
+            built = replace(built, operation="pad_channels", before=node.before, after=node.after)
+        self.nodes.append(built)
+        self.ranges[node.name] = interval
+
+
+def _integer_layer(
+    layer: FloatLayer, input_maximum: int, input_mean: np.ndarray, input_scale: float, accumulator_scale: float
+) -> LinearLayer:
+    """Round a layer's weights and bias; the scales are log2, the mean is the input's per channel, in float units.
+
+    Rounded weights shift the mean output, since the inputs' mean is not zero after a ReLU; the bias takes that back
+    (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.2).
+    """
+    exact, scale = layer.weight.numpy(), 2.0 ** (accumulator_scale - input_scale)
+    weight = np.clip(np.rint(exact / scale), -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM).astype(np.int64)
+    groups = np.arange(len(weight)) * layer.shape.groups // len(weight)
+    shift = ((weight * scale - exact).sum((2, 3)) * input_mean.reshape(layer.shape.groups, -1)[groups]).sum(1)
+    bias = np.rint((layer.bias.numpy() - shift) / 2.0**accumulator_scale).astype(np.int64)
+    return LinearLayer(replace(layer.shape, input_maximum=input_maximum), weight, bias)
