@@ -1,6 +1,18 @@
 # Networks: float training, the 8-bit integer network, its accuracy.
 # in: datasets/<dataset>.npz
-# out: checkpoints/<network>.npz, networks/<network>.npz, quantization/<network>.csv, accuracy.csv
+# out: checkpoints/<network>.npz, networks/<network>.npz, quantization/<network>.csv, accuracy/<network>-evaluation.csv,
+#      confusion/<network>.csv, accuracy.csv
+
+# what quantize takes of the rest of the config: nothing unless it finetunes
+QUANTIZED_FINETUNING = {"settings": None, "seed": None}
+if config["quantization"]["finetuning_epochs"]:
+    QUANTIZED_FINETUNING = {
+        "settings": {
+            **config["finetuning"],
+            "epochs": config["quantization"]["finetuning_epochs"],
+        },
+        "seed": config["seed"],
+    }
 
 
 rule train:
@@ -58,14 +70,45 @@ rule quantize:
         model=lambda w: network_settings(w)["model"],
         classes=lambda w: network_settings(w)["classes"],
         quantization=config["quantization"],
+        finetuning=QUANTIZED_FINETUNING["settings"],
+        seed=QUANTIZED_FINETUNING["seed"],
+        state=lambda w: state_folder(
+            "quantize", w.network, [config["quantization"], QUANTIZED_FINETUNING]
+        ),
     script:
         "../scripts/quantize.py"
+
+
+# needs no scheme and no protocol, so any network of the config can be asked for by this file's name
+rule evaluate:
+    input:
+        dataset=prepared_dataset,
+        checkpoint=checkpoint_file,
+        network=f"{RESULTS}/networks/{{network}}.npz",
+        layers=f"{RESULTS}/quantization/{{network}}.csv",
+    output:
+        rows=f"{RESULTS}/accuracy/{{network}}-evaluation.csv",
+        confusion=f"{RESULTS}/confusion/{{network}}.csv",
+    log:
+        f"{RESULTS}/logs/evaluate-{{network}}.log",
+    conda:
+        "../environment.yml"
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=3000,
+    params:
+        library=library("evaluate.py"),
+        model_code=model_code,
+        model=lambda w: network_settings(w)["model"],
+        classes=lambda w: network_settings(w)["classes"],
+    script:
+        "../scripts/evaluate.py"
 
 
 rule network_accuracy:
     input:
         dataset=prepared_dataset,
-        checkpoint=checkpoint_file,
+        evaluation=f"{RESULTS}/accuracy/{{network}}-evaluation.csv",
         network=f"{RESULTS}/networks/{{network}}.npz",
         policies=lambda w: [policy_file(w.network, scheme) for scheme in SCHEMES],
         deployed=lambda w: [deployed_network(w.network, scheme) for scheme in SCHEMES],
@@ -75,13 +118,11 @@ rule network_accuracy:
         f"{RESULTS}/logs/network_accuracy-{{network}}.log",
     conda:
         "../environment.yml"
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=3000,
     params:
         library=library("network_accuracy.py"),
-        model_code=model_code,
-        model=lambda w: network_settings(w)["model"],
-        classes=lambda w: network_settings(w)["classes"],
         seed=config["seed"],
     script:
         "../scripts/network_accuracy.py"

@@ -3,24 +3,20 @@
 import logging
 from typing import Any
 
-from autoprivacy.accuracy import float_row, integer_row
+from autoprivacy.accuracy import COLUMNS, integer_row
 from autoprivacy.data import load
 from autoprivacy.logs import run_script
-from autoprivacy.networks import build
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.search.errors import perturbation
-from autoprivacy.storage import write_rows
-from autoprivacy.training import load_weights
+from autoprivacy.storage import read_rows, write_rows
 
 
 def main(snakemake: Any) -> None:
-    params, files = snakemake.params, snakemake.input
-    dataset, name = load(files.dataset), snakemake.wildcards.network
-    model = build(params.model, params.classes)
-    load_weights(model, files.checkpoint)
-    network = IntegerNetwork.load(files.network)
-    rows = [float_row(name, model, dataset), integer_row(name, "", "integer", network, None, dataset)]
+    params, files, name = snakemake.params, snakemake.input, snakemake.wildcards.network
+    dataset, network = load(files.dataset), IntegerNetwork.load(files.network)
+    evaluated = [row for row in read_rows(files.evaluation) if row["stage"] != "integer_modulo_p"]
+    rows: list[dict[str, Any]] = [{column: row[column] for column in COLUMNS} for row in evaluated]
     for policy_file, network_file in zip(files.policies, files.deployed, strict=True):
         policy = Policy.load(policy_file)
         p, errors = policy.plaintext_modulus, perturbation(policy, "evaluate", params.seed)
@@ -31,7 +27,7 @@ def main(snakemake: Any) -> None:
             again = perturbation(policy, "evaluate", params.seed)
             rows.append(integer_row(name, policy.scheme, "errors_finetuned", deployed, p, dataset, again))
     for row in rows:
-        logging.info("%s %s: %.2f%%", row["scheme"] or name, row["stage"], row["accuracy_percent"])
+        logging.info("%s %s: %s%%", row["scheme"] or name, row["stage"], row["accuracy_percent"])
     write_rows(snakemake.output[0], rows)
 
 

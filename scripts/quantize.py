@@ -1,4 +1,4 @@
-"""Make the 8-bit integer network of a trained network, and its per-layer table."""
+"""Make the 8-bit integer network of a trained network, finetuned where the config says so, and its per-layer table."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.networks import build_for
 from autoprivacy.provenance import provenance
-from autoprivacy.quantization.quantize import QuantizationSettings, quantize
+from autoprivacy.quantization.quantize import QuantizationSettings, measured_rows, quantize
+from autoprivacy.resumption import resumable
+from autoprivacy.search.finetuning import FinetuneSettings, finetune
 from autoprivacy.storage import write_rows
 from autoprivacy.training import load_weights
 
@@ -16,9 +18,16 @@ def main(snakemake: Any) -> None:
     dataset = load(snakemake.input.dataset)
     model = build_for(params.model, params.classes, dataset)
     load_weights(model, snakemake.input.checkpoint)
-    network, rows = quantize(model.eval(), dataset, QuantizationSettings(**params.quantization))
-    network.save(snakemake.output.network, provenance=provenance(params.quantization))
-    write_rows(snakemake.output.layers, rows)
+    settings = QuantizationSettings(**params.quantization)
+    with resumable(params.state, snakemake.input, params.library) as state:
+        network, rows = quantize(model.eval(), dataset, settings)
+        if settings.finetuning_epochs:
+            finetuning = FinetuneSettings(**params.finetuning)
+            network = finetune(network, dataset.train, None, finetuning, params.seed, state)
+            rows = measured_rows(network, dataset, settings)
+        record = provenance({"quantization": params.quantization, "finetuning": params.finetuning}, params.seed)
+        network.save(snakemake.output.network, provenance=record)
+        write_rows(snakemake.output.layers, rows)
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

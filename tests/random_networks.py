@@ -94,7 +94,10 @@ class RandomNetwork:
 
     def _scale(self, name: str) -> None:
         source = self._drawn()
-        self._keep(Node(name, "scale", (source.name,), source.shape, factor=int(self.rng.choice(FACTORS))))
+        factor = int(self.rng.choice(FACTORS))
+        if self.rng.random() < 0.5:
+            factor = tuple((1 << self.rng.integers(0, 4, source.shape[0])).tolist())
+        self._keep(Node(name, "scale", (source.name,), source.shape, factor=factor))
 
     def _sum_pool(self, name: str) -> None:
         source = self._drawn()

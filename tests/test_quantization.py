@@ -15,6 +15,7 @@ from autoprivacy.quantization.evaluation import Evaluator, read_nodes, wrap_rate
 from autoprivacy.quantization.quantize import (
     QuantizationSettings,
     calibration_split,
+    per_channel,
     plaintext_bits,
     quantize,
     required_range,
@@ -224,6 +225,47 @@ def test_two_layers_without_a_relu_between_are_joined_by_signed_8_bits():
     assert [row["shift"] > 0 for row in rows] == [True, True, False]
 
 
+def test_channels_of_their_own_scale_are_more_precise_and_take_no_bits_of_p():
+    module = randomised(nn.Sequential(nn.Conv2d(3, 14, 9), nn.ReLU(), nn.Conv2d(14, 14, 1, groups=14))).eval()
+    module[2].weight.data *= 2.0 ** -(torch.arange(14) % 7)[:, None, None, None]
+    dataset = smooth_dataset((13, 13))
+    tensor, tensor_rows = quantize(module, dataset, QuantizationSettings(80))
+    channel, channel_rows = quantize(module, dataset, QuantizationSettings(80, weights="per_channel"))
+    errors = []
+    for network in (tensor, channel):
+        error, expected = (
+            values.reshape(60, 14, -1) for values in logit_errors(module, network, dataset, dataset.test)
+        )
+        errors.append(error.std((0, 2)) / expected.std((0, 2)))
+    assert errors[0].max() > 0.9  # all weights of a channel became 0
+    assert errors[1].max() < 0.25 and errors[1].mean() < 0.3 * errors[0].mean()
+    bits = [max(row["plaintext_bits"] for row in rows) for rows in (tensor_rows, channel_rows)]
+    assert bits[1] <= bits[0]
+    scales = {node.name: node for node in channel.architecture.nodes if node.operation == "scale"}
+    assert "conv2.scale" in scales and not [n for n in tensor.architecture.nodes if n.operation == "scale"]
+    for node in scales.values():
+        assert len(node.factor) == node.shape[0] and min(node.factor) == 1 < max(node.factor) <= 16
+    images = channel.architecture.quantize_images(dataset.test.images[:2])
+    for modulus in (None, 1 << 12):
+        expected = [reference_forward(channel, image, modulus) for image in images]
+        np.testing.assert_array_equal(Evaluator(channel, modulus).forward(images).numpy(), expected)
+
+
+def test_bits_of_p_that_refinement_would_take_are_given_back():
+    """Here a halving costs two bits: the first try exceeds the widest layer, and the search for less must end."""
+    widths = {"a": 20, "b": 17, "c": 19}
+    tried = []
+
+    def quantized(halvings):
+        tried.append(dict(halvings))
+        rows = [{"name": name, "plaintext_bits": bits + 2 * halvings.get(name, 0)} for name, bits in widths.items()]
+        return None, rows
+
+    _, rows = per_channel(quantized({})[1], quantized)
+    assert tried[1:] == [{"a": 0, "b": 3, "c": 1}, {"a": 0, "b": 0, "c": 0}]
+    assert max(row["plaintext_bits"] for row in rows) == 20
+
+
 def test_the_required_range_holds_the_sum_of_a_mean_over_the_image():
     """A large image and a small convolution: the sum of the pooled ReLUs is the widest value of all."""
     module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
@@ -287,7 +329,13 @@ def test_calibration_images_are_spread_and_at_most_all():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"calibration_images": 0}, "calibration_images 0"), ({"margin": 0.9}, "margin 0.9")]
+    ("values", "message"),
+    [
+        ({"calibration_images": 0}, "calibration_images 0"),
+        ({"margin": 0.9}, "margin 0.9"),
+        ({"weights": "per_layer"}, "weights per_layer; expected per_tensor or per_channel"),
+        ({"finetuning_epochs": -1}, "finetuning_epochs -1"),
+    ],
 )
 def test_settings_are_checked(values, message):
     with pytest.raises(UserError, match=message):

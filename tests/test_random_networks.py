@@ -1,5 +1,6 @@
 """Whatever evaluates an integer network, on networks drawn from all operations, against plain integer arithmetic."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -38,7 +39,17 @@ def test_the_networks_drawn_have_every_operation_and_many_forms():
     assert min(operations.values()) >= 20 and len(operations) == 9
     kept = [form for network in networks for form in forms(network.architecture).values()]
     assert sum(form.offset > 0 for form in kept) >= 10 and INTEGER in kept
-    assert sum(form.exponent > 0 and not form.offset for form in kept) >= 20
+    assert sum(form.exponent > 0 and not form.offset for form in kept) >= 10
+    factors = [node.factor for network in networks for node in network.architecture.nodes]
+    assert {type(factor) for factor in factors} == {int, tuple}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_files_and_announcements_hold_every_operation(seed, tmp_path):
+    network = RandomNetwork(seed).network()
+    network.save(tmp_path / "network.npz")
+    assert type(network).load(tmp_path / "network.npz").architecture == network.architecture
+    assert Architecture.from_json(json.loads(json.dumps(network.architecture.as_json()))) == network.architecture
 
 
 @pytest.mark.parametrize("seed", SEEDS)

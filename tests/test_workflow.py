@@ -106,6 +106,19 @@ def test_every_measured_parameter_set_is_secure_and_exact_where_promised(study):
             assert all(image["differing_outputs"] == 0 for image in record["images"])
 
 
+def test_the_network_is_evaluated_before_any_scheme(study):
+    rows = read_rows(study / "accuracy" / f"{NETWORK}-evaluation.csv")
+    assert [row["stage"] for row in rows] == ["float", "folded", "integer", "integer_modulo_p"]
+    table = read_rows(study / "accuracy.csv")
+    columns = list(table[0])
+    assert [[row[name] for name in columns] for row in rows[:3]] == [list(row.values()) for row in table[:3]]
+    confusion = read_rows(study / "confusion" / f"{NETWORK}.csv")
+    total = sum(int(count) for row in confusion for name, count in row.items() if name != "class")
+    right = sum(int(row[f"predicted_{row['class']}"]) for row in confusion)
+    assert total == int(rows[3]["images"])
+    assert 100 * right / total == pytest.approx(float(rows[3]["accuracy_percent"]), abs=1e-3)
+
+
 def test_bytes_and_times_of_the_two_parties_agree(study):
     record = read_json(study / "measurements" / NETWORK / "darl-coefficient.json")
     for image in record["images"]:
@@ -125,7 +138,7 @@ def test_a_second_run_does_nothing(finished):
 
 
 REPORTING = {"tables", "figures", "report"}
-AFTER_QUANTIZE = {"select", "search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING
+AFTER_QUANTIZE = {"evaluate", "select", "search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING
 
 
 @pytest.mark.parametrize(
@@ -181,6 +194,39 @@ def test_a_wrong_config_value_is_one_line(finished):
         (finished.folder / CONFIG).write_text(before)
     assert code != 0 and "Traceback" not in output
     assert "measure.images: got 'two'; allowed: integer, at least 2; file: tiny.yaml" in output
+
+
+def test_the_integer_network_can_be_finetuned(finished, tmp_path):
+    checkout = object.__new__(Checkout)
+    checkout.folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, checkout.folder)
+    checkout.edit(CONFIG, "calibration_images: 200", "calibration_images: 200\n  finetuning_epochs: 1")
+    assert checkout.would_run() == {"quantize"} | AFTER_QUANTIZE
+    results = checkout.folder / "results" / "tiny"
+    rounded, rows = (
+        (results / f"networks/{NETWORK}.npz").read_bytes(),
+        read_rows(results / f"quantization/{NETWORK}.csv"),
+    )
+    code, output = checkout.snakemake(*CONFIGS, "--", f"results/tiny/quantization/{NETWORK}.csv")
+    assert code == 0, output
+    assert (results / f"networks/{NETWORK}.npz").read_bytes() != rounded
+    tuned = read_rows(results / f"quantization/{NETWORK}.csv")
+    assert [row["name"] for row in tuned] == [row["name"] for row in rows]
+    assert [row["accumulator_maximum"] for row in tuned] != [row["accumulator_maximum"] for row in rows]
+    assert not list((results / "state").glob("quantize*"))
+
+
+def test_a_network_that_no_scheme_is_run_for_can_be_evaluated(tmp_path):
+    checkout = Checkout(tmp_path)
+    wanted = ["results/paper/accuracy/resnet32-evaluation.csv", "results/paper/confusion/mobilenetv2-cifar10.csv"]
+    code, output = checkout.snakemake("--dry-run", *wanted)
+    assert code == 0, output
+    assert set(re.findall(r"^rule (\w+):", output, re.MULTILINE)) <= {
+        "prepare_dataset",
+        "train",
+        "quantize",
+        "evaluate",
+    }
 
 
 def test_the_committed_studies_can_be_planned(tmp_path):

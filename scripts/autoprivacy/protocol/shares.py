@@ -23,7 +23,7 @@ def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.nd
     if node.operation == "add":
         return (inputs[0] + inputs[1]) % modulus
     if node.operation == "scale":
-        return inputs[0] * node.factor % modulus
+        return inputs[0] * node.factors % modulus
     if node.operation == "subsample":
         return np.ascontiguousarray(inputs[0][:, :: node.stride, :: node.stride])
     if node.operation == "pad_channels":

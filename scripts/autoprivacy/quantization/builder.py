@@ -17,18 +17,18 @@ from autoprivacy.quantization.integer_network import (
     LinearLayer,
     Node,
 )
-from autoprivacy.quantization.scales import Calibration, allowed_range
+from autoprivacy.quantization.scales import Calibration, Scales, allowed_range
 
 
 def build_network(
-    graph: FloatGraph, calibration: Calibration, scales: dict[str, float], dataset: Dataset, image_scale: float
+    graph: FloatGraph, calibration: Calibration, scales: Scales, dataset: Dataset, image_scale: float
 ) -> IntegerNetwork:
     """The integer network of a float graph.
 
     Args:
         graph: with its requantize nodes.
         calibration: of the graph.
-        scales: log2 of every node's scale, as ScaleChooser gives them.
+        scales: as ScaleChooser gives them.
         dataset: tells how images are normalised.
         image_scale: of the image.
     """
@@ -37,22 +37,24 @@ def build_network(
         builder.build(node)
     shapes = tuple(layer.shape for layer in builder.layers.values())
     architecture = Architecture(tuple(builder.nodes), shapes, dataset.mean, dataset.std, image_scale)
-    return IntegerNetwork(architecture, builder.layers, 2.0 ** scales[graph.nodes[-1].name])
+    return IntegerNetwork(architecture, builder.layers, 2.0 ** scales.log2[graph.nodes[-1].name])
 
 
 class _Builder:
     """Collects the integer network's nodes and layers."""
 
-    def __init__(self, graph: FloatGraph, calibration: Calibration, scales: dict[str, float]) -> None:
+    def __init__(self, graph: FloatGraph, calibration: Calibration, scales: Scales) -> None:
         self.graph = graph
         self.calibration = calibration
-        self.scales = scales
+        self.scales, self.halvings = dict(scales.log2), scales.halvings
         self.nodes: list[Node] = []
         self.layers: dict[str, LinearLayer] = {}
         self.ranges: dict[str, Interval | None] = {}  # that hold a node's values; None for accumulators
+        self.stands_for: dict[str, str] = {}  # by a layer whose channels have scales of their own, what is read instead
 
     def build(self, node: FloatNode) -> None:
         """Build one node, after all its inputs."""
+        node = replace(node, inputs=tuple(self.stands_for.get(name, name) for name in node.inputs))
         if node.operation == "linear":
             self._linear(node)
         elif node.operation == "add":
@@ -66,15 +68,21 @@ class _Builder:
         source = node.inputs[0]
         interval = self.ranges[source]
         assert interval is not None  # an accumulator that a linear layer reads has a requantize node behind it
+        halvings, scale = self.halvings[node.name], self.scales[node.name]
+        coarser = halvings.max() - halvings  # than the finest channel, in bits
         self.layers[node.name] = _integer_layer(
             self.graph.layers[node.name],
             max(-interval[0], interval[1]),
             self.calibration.mean[source],
             self.scales[source],
-            self.scales[node.name],
+            scale + coarser,
         )
         self.nodes.append(Node(node.name, "linear", node.inputs, node.shape))
         self.ranges[node.name] = None
+        if coarser.any():
+            name = f"{node.name}.scale"
+            self.nodes.append(Node(name, "scale", (node.name,), node.shape, factor=tuple((1 << coarser).tolist())))
+            self.stands_for[node.name], self.scales[name], self.ranges[name] = name, scale, None
 
     def _add(self, node: FloatNode) -> None:
         """Bring the inputs to the finest of their scales, then add."""
@@ -119,16 +127,19 @@ class _Builder:
 
 
 def _integer_layer(
-    layer: FloatLayer, input_maximum: int, input_mean: np.ndarray, input_scale: float, accumulator_scale: float
+    layer: FloatLayer, input_maximum: int, input_mean: np.ndarray, input_scale: float, accumulator_scales: np.ndarray
 ) -> LinearLayer:
-    """Round a layer's weights and bias; the scales are log2, the mean is the input's per channel, in float units.
+    """Round a layer's weights and bias.
+
+    The scales are log2, the accumulators' one for all output channels or one for each; the mean is the input's per
+    channel, in float units.
 
     Rounded weights shift the mean output, since the inputs' mean is not zero after a ReLU; the bias takes that back
     (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.2).
     """
-    exact, scale = layer.weight.numpy(), 2.0 ** (accumulator_scale - input_scale)
+    exact, scale = layer.weight.numpy(), 2.0 ** (accumulator_scales - input_scale)[:, None, None, None]
     weight = np.clip(np.rint(exact / scale), -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM).astype(np.int64)
     groups = np.arange(len(weight)) * layer.shape.groups // len(weight)
     shift = ((weight * scale - exact).sum((2, 3)) * input_mean.reshape(layer.shape.groups, -1)[groups]).sum(1)
-    bias = np.rint((layer.bias.numpy() - shift) / 2.0**accumulator_scale).astype(np.int64)
+    bias = np.rint((layer.bias.numpy() - shift) / 2.0**accumulator_scales).astype(np.int64)
     return LinearLayer(replace(layer.shape, input_maximum=input_maximum), weight, bias)

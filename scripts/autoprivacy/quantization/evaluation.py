@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from autoprivacy.data import Split
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.forms import INTEGER, Form, forms, is_power_of_two, single_use
+from autoprivacy.quantization.forms import INTEGER, Form, forms, is_exponent, single_use
 from autoprivacy.quantization.integer_network import (
     SIGNED_RANGE,
     Architecture,
@@ -99,7 +99,8 @@ def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
             other = ranges[node.inputs[1]]
             low, high = low + other[0], high + other[1]
         elif node.operation == "scale":
-            low, high = sorted((low * node.factor, high * node.factor))
+            products = [bound * int(factor) for factor in node.factors.flat for bound in (low, high)]
+            low, high = min(products), max(products)
         elif node.operation == "pad_channels":
             low, high = min(low, 0), max(high, 0)
         ranges[node.name] = (low, high)
@@ -261,7 +262,13 @@ class Evaluator:
             return x[:, :, :: node.stride, :: node.stride]
         if node.operation == "pad_channels":
             return F.pad(x, (0, 0, 0, 0, node.before, node.after))
-        return x if is_power_of_two(node.factor) else x.to(torch.promote_types(kind, x.dtype)) * node.factor
+        return x if is_exponent(node) else self._scaled(node, x, kind)
+
+    def _scaled(self, node: Node, x: Tensor, kind: torch.dtype) -> Tensor:
+        form, source = self._forms[node.name], self._forms[node.inputs[0]]
+        x = x.to(torch.promote_types(kind, x.dtype), copy=node.inputs[0] not in self._overwritable)
+        factors = torch.from_numpy(node.factors * (form.unit / source.unit)).to(x)
+        return x.mul_(factors).add_(form.offset * form.unit)
 
     def _activation(self, node: Node, x: Tensor) -> Tensor:
         """Round down and clip what has the activation's own form already, or is brought to it."""
@@ -299,17 +306,21 @@ class Evaluator:
         self.wraps[name] += int((signed != exact).sum())
         return signed.mul_(form.unit)
 
+    def predictions(self, split: Split, perturb: Perturbation | None = None) -> np.ndarray:
+        """The predicted class of every image of a split, int64 [N]; ValueError on an empty one."""
+        if not len(split.labels):
+            raise ValueError("predictions of no images")
+        quantize = self.network.architecture.quantize_images
+        outputs = [
+            self.forward(quantize(split.images[start : start + BATCH]), perturb)
+            for start in range(0, len(split.labels), BATCH)
+        ]
+        return torch.cat(outputs).argmax(1).numpy()
+
     def accuracy(self, split: Split, perturb: Perturbation | None = None, limit: int | None = None) -> float:
         """Top-1 accuracy in percent on a split, or on its first `limit` images; ValueError on an empty one."""
         split = split if limit is None else split.take(slice(0, limit))
-        if not len(split.labels):
-            raise ValueError("accuracy of no images")
-        right = 0
-        for start in range(0, len(split.labels), BATCH):
-            images = self.network.architecture.quantize_images(split.images[start : start + BATCH])
-            predicted = self.forward(images, perturb).numpy().argmax(1)
-            right += int((predicted == split.labels[start : start + BATCH]).sum())
-        return 100.0 * right / len(split.labels)
+        return 100.0 * float(np.mean(self.predictions(split, perturb) == split.labels))
 
     def statistics(self, images: np.ndarray | Tensor) -> dict[str, Statistics]:
         """Per node that is read as a signed number, what its values were on these images, before reduction."""

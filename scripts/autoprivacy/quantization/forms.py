@@ -6,7 +6,6 @@ down and to clip; in binary floating point both are exact.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -39,12 +38,20 @@ def readers(architecture: Architecture) -> dict[str, list[Node]]:
     return found
 
 
+def shapable(node: Node) -> bool:
+    """Whether an evaluator can give the node's values any form at no cost."""
+    return node.operation in ("linear", "add") or (node.operation == "scale" and not is_exponent(node))
+
+
 def single_use(architecture: Architecture) -> set[str]:
-    """The linear layers and additions that one node alone reads: it may overwrite them."""
+    """The shapable nodes that one node alone reads: it may have their form to its liking, and overwrite them."""
     reading = readers(architecture)
-    return {
-        node.name for node in architecture.nodes if node.operation in ("linear", "add") and len(reading[node.name]) == 1
-    }
+    return {node.name for node in architecture.nodes if shapable(node) and len(reading[node.name]) == 1}
+
+
+def is_exponent(node: Node) -> bool:
+    """Whether a scale node's factor is one power of two, so that it only changes the form's exponent."""
+    return isinstance(node.factor, int) and node.factor > 0 and node.factor & (node.factor - 1) == 0
 
 
 def forms(architecture: Architecture) -> dict[str, Form]:
@@ -54,26 +61,21 @@ def forms(architecture: Architecture) -> dict[str, Form]:
     for node in architecture.nodes:
         if node.operation in ("input", "activation"):
             form = INTEGER
-        elif node.operation == "linear":
-            form = wanted.get(node.name, INTEGER)
         elif node.operation == "add":
             offset = sum(chosen[name].offset for name in node.inputs)
             form = Form(wanted.get(node.name, INTEGER).exponent, offset)
-        elif node.operation == "scale" and is_power_of_two(node.factor):
-            form = Form(chosen[node.inputs[0]].exponent + int(math.log2(node.factor)))
+        elif shapable(node):
+            form = wanted.get(node.name, INTEGER)
+        elif node.operation == "scale":
+            form = Form(chosen[node.inputs[0]].exponent + int(node.factors.max()).bit_length() - 1)
         else:
             form = chosen[node.inputs[0]]
         chosen[node.name] = form
     return chosen
 
 
-def is_power_of_two(factor: int) -> bool:
-    """Whether multiplying by it only changes a form's exponent."""
-    return factor > 0 and factor & (factor - 1) == 0
-
-
 def _wanted(architecture: Architecture) -> dict[str, Form]:
-    """The forms that activations wish of the layers and additions which they alone read, through such additions too."""
+    """The forms that activations wish of the nodes which they alone read, through additions too."""
     single = single_use(architecture)
     wanted: dict[str, Form] = {}
     for node in reversed(architecture.nodes):

@@ -125,7 +125,8 @@ class Node:
         sum_pool: sums over `kernel` x `kernel` windows at `stride`; a mean's division goes into the next shift.
         flatten: [C, H, W] to [C*H*W, 1, 1].
         add: the sum of two values of one shape and scale.
-        scale: multiplication by `factor` (a residual brought to the accumulator's scale).
+        scale: multiplication by `factor`, one number (a residual brought to the accumulator's scale) or one for every
+            channel (accumulators of channels whose weights have scales of their own brought to one).
         subsample: every `stride`-th row and column, the first included.
         pad_channels: `before` channels of zeros in front and `after` behind.
     """
@@ -139,9 +140,14 @@ class Node:
     maximum: int = 255
     kernel: int = 1
     stride: int = 1
-    factor: int = 1
+    factor: int | tuple[int, ...] = 1
     before: int = 0
     after: int = 0
+
+    @property
+    def factors(self) -> np.ndarray:
+        """`factor` in a shape that multiplies [C, H, W]: int64 [C or 1, 1, 1]."""
+        return np.asarray(self.factor, np.int64).reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -173,12 +179,14 @@ class Architecture:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Architecture:
         """The inverse of `as_json`."""
-        nodes = tuple(Node(**{**n, "inputs": tuple(n["inputs"]), "shape": tuple(n["shape"])}) for n in value["nodes"])
-        layers = tuple(
-            LayerShape(**{**la, "input_shape": tuple(la["input_shape"]), "kernel": tuple(la["kernel"])})
-            for la in value["layers"]
-        )
+        nodes = tuple(Node(**_with_tuples(node)) for node in value["nodes"])
+        layers = tuple(LayerShape(**_with_tuples(layer)) for layer in value["layers"])
         return cls(nodes, layers, tuple(value["image_mean"]), tuple(value["image_std"]), value["image_scale"])
+
+
+def _with_tuples(value: dict[str, Any]) -> dict[str, Any]:
+    """Lists, which JSON makes of tuples, back to tuples."""
+    return {name: tuple(part) if isinstance(part, list) else part for name, part in value.items()}
 
 
 @dataclass(frozen=True)

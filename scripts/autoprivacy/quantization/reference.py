@@ -46,7 +46,7 @@ def _value(
     if node.operation == "add":
         return x + inputs[1]
     if node.operation == "scale":
-        return x * node.factor
+        return x * node.factors
     if node.operation == "subsample":
         return x[:, :: node.stride, :: node.stride]
     if node.operation == "pad_channels":

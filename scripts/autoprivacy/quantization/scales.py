@@ -29,15 +29,28 @@ class ErrorCurve:
         values: float64, any shape.
         minimum, maximum: the integers allowed.
         largest: the largest |value|, where `values` is only a sample.
+        halvings: how often a channel, an entry of the first axis, may halve the scale for itself.
     """
 
     OCTAVES_CLIPPED, OCTAVES_COARSER = 4, 3  # tried on either side of the scale that just holds the largest value
 
-    def __init__(self, values: np.ndarray, minimum: int, maximum: int, largest: float) -> None:
+    def __init__(self, values: np.ndarray, minimum: int, maximum: int, largest: float, halvings: int = 0) -> None:
         start = math.log2(largest / maximum) if largest > 0 else 0.0
-        steps = np.arange(-self.OCTAVES_CLIPPED * STEPS_PER_OCTAVE, self.OCTAVES_COARSER * STEPS_PER_OCTAVE + 1)
-        self.log2_scales = start + steps / STEPS_PER_OCTAVE
-        self.errors = np.array([_squared_error(values, 2.0**s, minimum, maximum) for s in self.log2_scales])
+        octaves = range(-self.OCTAVES_CLIPPED - halvings, self.OCTAVES_COARSER)
+        steps = np.arange(octaves.start * STEPS_PER_OCTAVE, octaves.stop * STEPS_PER_OCTAVE + 1)
+        scales = start + steps / STEPS_PER_OCTAVE
+        rows = values.reshape(len(values), -1) if halvings else values.reshape(1, -1)
+        errors = np.array([_squared_errors(rows, 2.0**s, minimum, maximum) for s in scales])
+        first = halvings * STEPS_PER_OCTAVE
+        halved = np.stack([errors[first - k * STEPS_PER_OCTAVE :][: len(scales) - first] for k in range(halvings + 1)])
+        self.log2_scales = scales[first:]
+        self.errors = halved.min(0).mean(1)
+        self._halvings = halved.argmin(0)
+
+    def halvings(self, log2_scale: float) -> np.ndarray:
+        """How often each channel best halves a scale for itself, int64; [1] where they may not."""
+        nearest = int(np.abs(self.log2_scales - log2_scale).argmin())
+        return self._halvings[nearest]
 
     def __call__(self, log2_scale: float) -> float:
         """The error at a scale, interpolated."""
@@ -56,8 +69,8 @@ class ErrorCurve:
         return min(candidates, key=self)
 
 
-def _squared_error(values: np.ndarray, scale: float, minimum: int, maximum: int) -> float:
-    return float(np.mean((values - scale * np.clip(np.rint(values / scale), minimum, maximum)) ** 2))
+def _squared_errors(rows: np.ndarray, scale: float, minimum: int, maximum: int) -> np.ndarray:
+    return ((rows - scale * np.clip(np.rint(rows / scale), minimum, maximum)) ** 2).mean(1)
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,19 @@ class Calibration:
     mean_square: dict[str, float]
     largest: dict[str, float]
     samples: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What ScaleChooser chooses.
+
+    Attributes:
+        log2: of every node's scale; of a linear layer's it is that of its finest channel.
+        halvings: per linear layer how often each output channel halves the scale of its weights, [1] for all alike.
+    """
+
+    log2: dict[str, float]
+    halvings: dict[str, np.ndarray]
 
 
 def allowed_range(node: FloatNode) -> Interval:
@@ -127,9 +153,18 @@ def _join(
 
 
 class ScaleChooser:
-    """Chooses the scales of all nodes of a float graph."""
+    """Chooses the scales of all nodes of a float graph.
 
-    def __init__(self, graph: FloatGraph, calibration: Calibration, image_scale: float) -> None:
+    Args:
+        graph: with its requantize nodes.
+        calibration: of the graph.
+        image_scale: of the image.
+        halvings: per linear layer how often a channel may halve the scale of its weights for itself; 0 where missing.
+    """
+
+    def __init__(
+        self, graph: FloatGraph, calibration: Calibration, image_scale: float, halvings: dict[str, int]
+    ) -> None:
         self.graph = graph
         self.calibration = calibration
         self.image = math.log2(image_scale)
@@ -138,8 +173,9 @@ class ScaleChooser:
         self.weight_curves, self.activation_curves = {}, {}
         for name, layer in graph.layers.items():
             weight = layer.weight.numpy()
+            largest = float(np.abs(weight).max(initial=0))
             self.weight_curves[name] = ErrorCurve(
-                weight, -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM, float(np.abs(weight).max(initial=0))
+                weight, -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM, largest, halvings.get(name, 0)
             )
         for node in graph.nodes:
             if node.operation in RESCALED:
@@ -155,8 +191,8 @@ class ScaleChooser:
                 starts.setdefault(name, largest_scale(node) - offset)
         return starts
 
-    def choose(self) -> dict[str, float]:
-        """log2 of every node's scale, by coordinate descent over the classes' factors."""
+    def choose(self) -> Scales:
+        """Coordinate descent over the classes' factors."""
         names = dict.fromkeys(name for name, _ in self.classes.values())
         factors = dict.fromkeys(names, 0.0)
         factors[self.graph.nodes[0].name] = self.image
@@ -168,9 +204,10 @@ class ScaleChooser:
                 factors = min(tried, key=lambda f: self.assign(f)[1])
         return self.assign(factors)[0]
 
-    def assign(self, factors: dict[str, float]) -> tuple[dict[str, float], float]:
-        """log2 of every node's scale for given classes' factors, and the sum of relative squared errors."""
+    def assign(self, factors: dict[str, float]) -> tuple[Scales, float]:
+        """The scales for given classes' factors, and the sum of relative squared errors."""
         scales: dict[str, float] = {}
+        halvings: dict[str, np.ndarray] = {}
         cost = 0.0
         for node in self.graph.nodes:
             name, offset = self.classes[node.name]
@@ -181,7 +218,8 @@ class ScaleChooser:
             elif node.operation == "linear":
                 curve = self.weight_curves[node.name]
                 weight_scale = curve.best(fraction - before[0])
-                scales[node.name] = weight_scale + before[0]
+                halvings[node.name] = curve.halvings(weight_scale)
+                scales[node.name] = weight_scale + before[0] - int(halvings[node.name].max())
                 layer = self.graph.layers[node.name]
                 terms = layer.weight[0].numel() * self.calibration.mean_square[node.inputs[0]]
                 cost += self._relative(node, curve(weight_scale) * terms)
@@ -194,7 +232,7 @@ class ScaleChooser:
                 scales[node.name] = before[0] - 2 * math.log2(node.kernel)
             else:
                 scales[node.name] = min(before)
-        return scales, cost
+        return Scales(scales, halvings), cost
 
     def _relative(self, node: FloatNode, squared_error: float) -> float:
         mean_square = self.calibration.mean_square[node.name]

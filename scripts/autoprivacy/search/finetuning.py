@@ -172,7 +172,7 @@ class TrainableNetwork(nn.Module):
         if node.operation == "add":
             return inputs[0] + inputs[1]
         if node.operation == "scale":
-            return value * node.factor
+            return value * torch.from_numpy(node.factors).to(value)
         if node.operation == "subsample":
             return value[:, :, :: node.stride, :: node.stride]
         if node.operation == "pad_channels":
