@@ -1,6 +1,6 @@
 # Private inference between a client and a server process, all schemes of a network interleaved image by image.
 # in: policies/<network>/*.json, the deployed integer networks, datasets/<dataset>.npz
-# out: measurements/<network>/<scheme>-coefficient.json
+# out: measurements/<network>/<scheme>-<packing>.json
 
 
 rule measure:
@@ -10,10 +10,12 @@ rule measure:
         + library("autoprivacy/protocol/client.py")
         + library("autoprivacy/protocol/server.py"),
         dataset=prepared_dataset,
-        policies=lambda w: [policy_file(w.network, scheme) for scheme in SCHEMES],
-        networks=lambda w: [deployed_network(w.network, scheme) for scheme in SCHEMES],
+        policies=lambda w: [policy_file(w.network, *pair) for pair in CONTENDERS],
+        networks=lambda w: [
+            deployed_network(w.network, scheme) for scheme, _ in CONTENDERS
+        ],
     output:
-        [measurement_file("{network}", scheme) for scheme in SCHEMES],
+        [measurement_file("{network}", *pair) for pair in CONTENDERS],
     log:
         f"{RESULTS}/logs/measure-{{network}}.log",
     conda:
@@ -23,7 +25,7 @@ rule measure:
     resources:
         mem_mb=6000,
     params:
-        schemes=SCHEMES,
+        contenders=CONTENDERS,
         measure=config["measure"],
     script:
         "../scripts/measure.py"

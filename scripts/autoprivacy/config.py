@@ -35,6 +35,10 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
         if name not in config["networks"]:
             path = ("run", "networks")
             raise UserError(_message(path, f'"{name}"', f"a key of networks: {_listed(config['networks'])}", files))
+    run = config["run"]
+    if "autoprivacy" in run["schemes"] and "coefficient" not in run["packings"]:
+        allowed = "coefficient among them, as the scheme autoprivacy is made in it; or leave that out of run.schemes"
+        raise UserError(_message(("run", "packings"), repr(run["packings"]), allowed, files))
     return config
 
 

@@ -98,8 +98,11 @@ class ServerLinear:
         return self.finish(cipher, self.multiply(cipher.load(message, self.plan.input_ciphertexts), rotate), mask)
 
     def multiply(self, ciphertexts: np.ndarray, rotate: Rotate = no_rotation) -> np.ndarray:
-        """The products with the weights: uint64 [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
-        return self.plan.evaluate(self._ring, ciphertexts, self._weights, rotate)
+        """The evaluation alone: uint64 [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
+        plan, polynomial = self.plan, ciphertexts.shape[1:]
+        blocks = ciphertexts.reshape(plan.input_blocks, plan.bands, *polynomial)
+        sums = self._ring.multiply_accumulate(blocks, self._weights, *plan.products, plan.sum_count)
+        return plan.gather(self._ring, sums, rotate).reshape(plan.output_ciphertexts, *polynomial)
 
     def finish(self, cipher: ServerCipher, sums: np.ndarray, mask: np.ndarray) -> bytes:
         """The reply: s subtracted, what is no output masked uniformly, re-randomised and flooded."""

@@ -50,7 +50,7 @@ class GaloisKeyMaker(Party):
 
     def __init__(self, cipher: ClientCipher, random: SecureRandom | None = None) -> None:
         super().__init__(_extended(cipher.parameters), random)
-        self._secret = cipher.seal.secret_key(with_special_prime=True)
+        self._secret = cipher.seal.secret_key(with_special_prime=True).astype(self.ring.dtype)
 
     def keys(self, elements: Sequence[int]) -> bytes:
         """The keys of the automorphisms X -> X^g, g in `elements`: a seed, then for each the packed first polynomials.
@@ -128,18 +128,16 @@ class Rotator(Party):
 
     def _rotate(self, ciphertexts: np.ndarray, element: int) -> np.ndarray:
         pairs = np.take_along_axis(ciphertexts, self._permutations[element][None, None], -1)
-        total, count = len(pairs), self._count
+        count = self._count
         digits = self._small(self._centred(self._data.inverse(pairs[:, 1]), slice(count)))
-        switched = self.ring.multiply_accumulate(
-            self._keys[element],
-            digits.reshape(total * count, *digits.shape[2:]),
-            np.tile(np.arange(count), total),
-            np.repeat(np.arange(total), count),
-            total,
-        )
-        last = self._special.inverse(np.ascontiguousarray(switched[:, :, count:]))
+        switched = np.zeros((len(pairs), 2, *digits.shape[2:]), digits.dtype)
+        for i, key in enumerate(self._keys[element]):
+            for part in range(2):
+                product = self.ring.multiply(digits[:, i], key[part])
+                switched[:, part] = self.ring.add(switched[:, part], product)
+        last = self._special.inverse(switched[:, :, count:].astype(self._special.dtype))
         rest = self._data.forward(self._data.reduce(self._centred(last, slice(count, None))[:, :, 0]))
-        kept = np.ascontiguousarray(switched[:, :, :count])
+        kept = switched[:, :, :count].astype(self._data.dtype)
         out = self._data.scale(self._data.subtract(kept, rest), self._special_inverses)
         out[:, 0] = self._data.add(out[:, 0], pairs[:, 0])
         return out

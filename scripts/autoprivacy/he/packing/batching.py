@@ -39,13 +39,14 @@ class SlotEncoding:
 
     def encode(self, slots: np.ndarray) -> np.ndarray:
         """Residues uint64 [..., n] in slots -> plaintext coefficients uint64 [..., n]."""
-        values = np.empty_like(slots)
+        values = np.empty(slots.shape, self._ring.dtype)
         values[..., self._places] = slots
-        return self._ring.inverse(values[..., None, :])[..., 0, :]
+        return self._ring.inverse(values[..., None, :])[..., 0, :].astype(np.uint64)
 
     def decode(self, polynomials: np.ndarray) -> np.ndarray:
         """Undoes `encode`."""
-        return self._ring.forward(polynomials[..., None, :])[..., 0, :][..., self._places]
+        values = self._ring.forward(polynomials[..., None, :].astype(self._ring.dtype))
+        return values[..., 0, :][..., self._places].astype(np.uint64)
 
 
 def _slot_places(ring: Ring) -> np.ndarray:

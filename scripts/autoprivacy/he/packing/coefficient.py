@@ -116,6 +116,11 @@ class CoefficientPlan:
         return first // self.channels_per_input, last // self.channels_per_input + 1
 
     @property
+    def sum_count(self) -> int:
+        """How many sums of products there are per band: one for every output block."""
+        return self.output_blocks
+
+    @property
     def weight_polynomials(self) -> int:
         """How many polynomials hold the weights; all bands use the same."""
         first, end = self._needed
@@ -211,16 +216,9 @@ class CoefficientPlan:
         """What the layer does to fresh noise; every output hangs on one coefficient."""
         return LayerNoise(self.weight_norm(weight))
 
-    def evaluate(self, ring: Ring, ciphertexts: np.ndarray, weights: np.ndarray, rotate: Rotate) -> np.ndarray:
-        """The products: [input_ciphertexts, 2, k, n] and [weight_polynomials, k, n], all in NTT form.
-
-        Returns:
-            [output_ciphertexts, 2, k, n].
-        """
-        polynomial = ciphertexts.shape[1:]
-        blocks = ciphertexts.reshape(self.input_blocks, self.bands, *polynomial)
-        sums = ring.multiply_accumulate(blocks, weights, *self.products, self.output_blocks)
-        return sums.reshape(self.output_ciphertexts, *polynomial)
+    def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
+        """The results from the sums of products: those are the results."""
+        return sums
 
     @cached_property
     def output_positions(self) -> np.ndarray:

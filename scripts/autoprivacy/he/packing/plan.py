@@ -19,8 +19,9 @@ Rotate = Callable[[np.ndarray, int], np.ndarray]
 class Plan(Protocol):
     """How one layer is laid out in polynomials of n coefficients; frozen, derived from the layer's public shape alone.
 
-    The walk of a layer: `encode_input`, encryption, `evaluate` with the polynomials of `encode_weights`, masks by
-    `encode_output`, decryption, `decode_output`.
+    The walk of a layer: `encode_input`, encryption, `products` with the polynomials of `encode_weights`, `gather`,
+    masks by `encode_output`, decryption, `decode_output`. Ciphertexts are numbered block * bands + band; all bands meet
+    the same weights.
     """
 
     @property
@@ -44,6 +45,22 @@ class Plan(Protocol):
         """How many ciphertexts the server replies with."""
 
     @property
+    def input_blocks(self) -> int:
+        """Ciphertexts per band that the client sends."""
+
+    @property
+    def bands(self) -> int:
+        """Into how many parts the image is cut."""
+
+    @property
+    def products(self) -> tuple[np.ndarray, np.ndarray]:
+        """Input block and sum of each weight polynomial, int64 [polynomials] each, by sum."""
+
+    @property
+    def sum_count(self) -> int:
+        """How many sums of products there are per band."""
+
+    @property
     def product_count(self) -> int:
         """Products of a ciphertext with a weight polynomial."""
 
@@ -57,7 +74,7 @@ class Plan(Protocol):
 
     @property
     def galois_elements(self) -> tuple[int, ...]:
-        """The automorphisms that `evaluate` uses, ascending: the client makes a Galois key for each."""
+        """The automorphisms that `gather` uses, ascending: the client makes a Galois key for each."""
 
     @property
     def groups(self) -> np.ndarray:
@@ -76,8 +93,8 @@ class Plan(Protocol):
     def noise(self, weight: np.ndarray) -> LayerNoise:
         """What an evaluation does to fresh noise, in the reply where it is most."""
 
-    def evaluate(self, ring: Ring, ciphertexts: np.ndarray, weights: np.ndarray, rotate: Rotate) -> np.ndarray:
-        """Results [output_ciphertexts, 2, k, n] of ciphertexts [input_ciphertexts, 2, k, n] and transformed weights."""
+    def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
+        """The results from the sums of products: [sum_count, bands, 2, k, n] -> [output_blocks, bands, 2, k, n]."""
 
     def encode_output(self, places: np.ndarray) -> np.ndarray:
         """Residues in the places of results, uint64 [output_ciphertexts, n], as plaintext polynomials."""

@@ -31,7 +31,7 @@ from autoprivacy.quantization.integer_network import LayerShape
 
 # How many lane sizes are tried from the smallest that holds the whole image downwards.
 LANE_SIZES = 3
-# With more lanes than this the weights' polynomials are as good as uniform modulo p; with as few they are sparse.
+# With so few lanes nearly all coefficients of the weights' polynomials are zero.
 SPARSE_LANES = 2
 
 
@@ -262,13 +262,15 @@ class SlotPlan:
     def noise(self, weight: np.ndarray) -> LayerNoise:
         """What the layer does to fresh noise: to the coefficient, and in the reply, where it is most.
 
-        Every weight polynomial has n coefficients that are as good as uniform modulo p, variance p^2 / 12; with one or
-        two lanes few coefficients are not zero, and they are counted. Folding in two adds a polynomial to a rotation of
-        itself: that doubles the variance, but not everywhere. Rotations leave the constant coefficient in place, so
-        there it is the standard deviation that doubles, and one wrong coefficient spoils every slot.
+        The coefficients of a weight polynomial are as good as uniform modulo p, variance p^2 / 12, but for every
+        `row_lanes`-th, which is zero: its root of unity runs through full circles in each lane. With one or two lanes
+        that leaves few, and they are computed. Folding in two adds a polynomial to a rotation of itself: that doubles
+        the variance, but not everywhere. Rotations leave the constant coefficient in place, so there it is the standard
+        deviation that doubles, and one wrong coefficient spoils every slot.
         """
         p, folded = self.plaintext_modulus, self.features // self.diagonals
-        squares = self.diagonals * self.inputs_per_output * self.degree * p**2 / 12
+        not_zero = self.degree - self.degree // self.row_lanes
+        squares = self.diagonals * self.inputs_per_output * not_zero * p**2 / 12
         if self.lanes <= SPARSE_LANES:
             basis = self.encoding.encode(np.repeat(np.eye(self.lanes, dtype=np.uint64), self.lane_pixels, axis=1))
             basis = basis[:, basis.any(0)].astype(np.int64)
@@ -280,26 +282,25 @@ class SlotPlan:
             rotations = 4 * rotations + 1
         return LayerNoise(squares**0.5 * folded, rotations, self.degree)
 
-    def evaluate(self, ring: Ring, ciphertexts: np.ndarray, weights: np.ndarray, rotate: Rotate) -> np.ndarray:
-        """The products and rotations: [input_ciphertexts, 2, k, n] and [weight_polynomials, k, n], all in NTT form.
+    @property
+    def sum_count(self) -> int:
+        """How many sums of products there are per band: one for every output block and diagonal."""
+        return self.output_blocks * self.diagonals
 
-        Returns:
-            [output_ciphertexts, 2, k, n].
-        """
-        polynomial = ciphertexts.shape[1:]
-        blocks = ciphertexts.reshape(self.input_blocks, self.bands, *polynomial)
-        results = np.empty((self.output_blocks, self.bands, *polynomial), ciphertexts.dtype)
-        own = weights.reshape(self.output_blocks, -1, *weights.shape[1:])
-        count = self.inputs_per_output
-        for block in range(self.output_blocks):
-            inputs = np.tile(np.arange(count), self.diagonals) + (block * count if self.shape.groups > 1 else 0)
-            diagonals = np.repeat(np.arange(self.diagonals), count)
-            sums = ring.multiply_accumulate(blocks, own[block], inputs, diagonals, self.diagonals)
-            results[block] = self._gather(ring, sums, rotate)
-        return results.reshape(self.output_ciphertexts, *polynomial)
+    @cached_property
+    def products(self) -> tuple[np.ndarray, np.ndarray]:
+        """Input block and sum of each weight polynomial, int64 [weight_polynomials] each."""
+        sums = np.repeat(np.arange(self.sum_count), self.inputs_per_output)
+        inputs = np.tile(np.arange(self.inputs_per_output), self.sum_count)
+        return inputs + (sums * self.inputs_per_output if self.shape.groups > 1 else 0), sums
+
+    def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
+        """The results from the sums of products: [sum_count, bands, 2, k, n] -> [output_blocks, bands, 2, k, n]."""
+        blocks = sums.reshape(self.output_blocks, self.diagonals, *sums.shape[1:])
+        return np.stack([self._gather(ring, block, rotate) for block in blocks])
 
     def _gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
-        """The outputs from the sums of every diagonal: [diagonals, bands, 2, k, n] -> [bands, 2, k, n]."""
+        """One output block: [diagonals, bands, 2, k, n] -> [bands, 2, k, n]."""
 
         def along_row(parts: np.ndarray) -> np.ndarray:
             total = parts[-1]
@@ -368,6 +369,8 @@ def admissible_plans(shape: LayerShape, degree: int, plaintext_modulus: int) -> 
             plan.product_count,
             plan.rotation_count,
             len(plan.galois_elements),
-            int(plan.lanes > SPARSE_LANES),  # sparse weight polynomials bring far less noise
+            # what brings more noise: weight polynomials that are not sparse, and folding
+            int(plan.lanes > SPARSE_LANES),
+            plan.features // plan.diagonals,
         ),
     )
