@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
 from autoprivacy.config import complete
 from autoprivacy.errors import UserError
-from autoprivacy.sources import sources
+from autoprivacy.sources import fingerprint, model_file
 
 try:
     config = complete(config, [os.path.relpath(file) for file in workflow.configfiles])
@@ -53,9 +53,16 @@ wildcard_constraints:
     packing="coefficient|slot",
 
 
-def library(script):
-    """The library files that a script really imports: an edit of one of them reruns the step, nothing else does."""
-    return sources(f"scripts/{script}", root="scripts")
+def library(*scripts):
+    """What the scripts and the library files that they import say: a param, so that a change of it reruns the step."""
+    return fingerprint([f"scripts/{script}" for script in scripts], root="scripts")
+
+
+def model_code(wildcards):
+    """What the file of a network's function says: its name stands in the config, so no import shows it."""
+    return fingerprint(
+        [model_file(network_settings(wildcards)["model"])], root="scripts"
+    )
 
 
 def state_folder(stage, network, settings):

@@ -4,8 +4,6 @@
 
 
 rule prepare_dataset:
-    input:
-        library=library("prepare_dataset.py"),
     output:
         f"{RESULTS}/datasets/{{dataset}}.npz",
     log:
@@ -15,6 +13,7 @@ rule prepare_dataset:
     resources:
         mem_mb=2000,
     params:
+        library=library("prepare_dataset.py"),
         sample_folder="data",
         download_to="data/downloads",
     script:

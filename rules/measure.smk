@@ -5,10 +5,6 @@
 
 rule measure:
     input:
-        # the two programs run as processes of their own, so their library files are named beside the script's
-        library=library("measure.py")
-        + library("autoprivacy/protocol/client.py")
-        + library("autoprivacy/protocol/server.py"),
         dataset=prepared_dataset,
         policies=lambda w: [policy_file(w.network, *pair) for pair in CONTENDERS],
         networks=lambda w: [
@@ -25,6 +21,12 @@ rule measure:
     resources:
         mem_mb=6000,
     params:
+        # the two programs run as processes of their own, so they are named beside the script
+        library=library(
+            "measure.py",
+            "autoprivacy/protocol/client.py",
+            "autoprivacy/protocol/server.py",
+        ),
         contenders=CONTENDERS,
         measure=config["measure"],
     script:

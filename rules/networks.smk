@@ -5,7 +5,6 @@
 
 rule train:
     input:
-        library=library("train.py"),
         dataset=prepared_dataset,
     output:
         weights=f"{RESULTS}/checkpoints/{{network}}.npz",
@@ -18,6 +17,8 @@ rule train:
     resources:
         mem_mb=4000,
     params:
+        library=library("train.py"),
+        model_code=model_code,
         network=network_settings,
         seed=config["seed"],
         state=lambda w: state_folder(
@@ -29,7 +30,6 @@ rule train:
 
 rule quantize:
     input:
-        library=library("quantize.py"),
         dataset=prepared_dataset,
         checkpoint=checkpoint_file,
     output:
@@ -42,6 +42,8 @@ rule quantize:
     resources:
         mem_mb=3000,
     params:
+        library=library("quantize.py"),
+        model_code=model_code,
         model=lambda w: network_settings(w)["model"],
         classes=lambda w: network_settings(w)["classes"],
         quantization=config["quantization"],
@@ -51,7 +53,6 @@ rule quantize:
 
 rule network_accuracy:
     input:
-        library=library("network_accuracy.py"),
         dataset=prepared_dataset,
         checkpoint=checkpoint_file,
         network=f"{RESULTS}/networks/{{network}}.npz",
@@ -68,6 +69,8 @@ rule network_accuracy:
     resources:
         mem_mb=3000,
     params:
+        library=library("network_accuracy.py"),
+        model_code=model_code,
         model=lambda w: network_settings(w)["model"],
         classes=lambda w: network_settings(w)["classes"],
         seed=config["seed"],
@@ -77,7 +80,6 @@ rule network_accuracy:
 
 rule accuracy:
     input:
-        library=library("accuracy.py"),
         networks=expand(f"{RESULTS}/accuracy/{{network}}.csv", network=NETWORKS),
     output:
         f"{RESULTS}/accuracy.csv",
@@ -85,5 +87,7 @@ rule accuracy:
         f"{RESULTS}/logs/accuracy.log",
     conda:
         "../environment.yml"
+    params:
+        library=library("accuracy.py"),
     script:
         "../scripts/accuracy.py"

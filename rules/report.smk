@@ -7,7 +7,6 @@ SEARCHED = NETWORKS if "autoprivacy" in SCHEMES else []
 
 rule tables:
     input:
-        library=library("make_tables.py"),
         measurements=[
             measurement_file(network, *pair)
             for network in NETWORKS
@@ -27,13 +26,14 @@ rule tables:
         "../environment.yml"
     resources:
         mem_mb=500,
+    params:
+        library=library("make_tables.py"),
     script:
         "../scripts/make_tables.py"
 
 
 rule figures:
     input:
-        library=library("make_figures.py"),
         measurements=rules.tables.input.measurements,
         policies=rules.tables.input.policies,
         search=expand(f"{RESULTS}/search/{{network}}.csv", network=SEARCHED),
@@ -54,14 +54,13 @@ rule figures:
     resources:
         mem_mb=1000,
     params:
-        folder=f"{RESULTS}/figures",
+        library=library("make_figures.py"),
     script:
         "../scripts/make_figures.py"
 
 
 rule report:
     input:
-        library=library("make_report.py"),
         template="scripts/autoprivacy/report/template.html.j2",
         paper="config/paper.yaml",
         measurements=rules.tables.input.measurements,
@@ -83,7 +82,7 @@ rule report:
     resources:
         mem_mb=500,
     params:
+        library=library("make_report.py"),
         study=config["study"],
-        figures=rules.figures.params.folder,
     script:
         "../scripts/make_report.py"

@@ -4,8 +4,6 @@
 
 
 rule profile_hardware:
-    input:
-        library=library("profile_hardware.py"),
     output:
         f"{RESULTS}/profile.json",
     log:
@@ -17,6 +15,7 @@ rule profile_hardware:
     resources:
         mem_mb=2000,
     params:
+        library=library("profile_hardware.py"),
         hardware=config["hardware"],
     script:
         "../scripts/profile_hardware.py"
@@ -24,7 +23,6 @@ rule profile_hardware:
 
 rule select:
     input:
-        library=library("select_parameters.py"),
         network=f"{RESULTS}/networks/{{network}}.npz",
         layers=f"{RESULTS}/quantization/{{network}}.csv",
         profile=f"{RESULTS}/profile.json",
@@ -39,6 +37,7 @@ rule select:
     resources:
         mem_mb=2000,
     params:
+        library=library("select_parameters.py"),
         selection=config["selection"],
     script:
         "../scripts/select_parameters.py"
@@ -46,7 +45,6 @@ rule select:
 
 rule search:
     input:
-        library=library("search.py"),
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
         profile=f"{RESULTS}/profile.json",
@@ -62,6 +60,7 @@ rule search:
     resources:
         mem_mb=4000,
     params:
+        library=library("search.py"),
         search=config["search"],
         finetuning=config["finetuning"],
         selection=config["selection"],
@@ -82,7 +81,6 @@ rule search:
 
 rule finetune:
     input:
-        library=library("finetune.py"),
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
         policy=lambda w: policy_file(w.network, "autoprivacy", SEARCH_PACKING),
@@ -96,6 +94,7 @@ rule finetune:
     resources:
         mem_mb=4000,
     params:
+        library=library("finetune.py"),
         finetuning=config["finetuning"],
         seed=config["seed"],
         state=lambda w: state_folder(

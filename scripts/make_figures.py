@@ -10,7 +10,7 @@ from autoprivacy.report.tables import parameters_rows
 
 
 def main(snakemake: Any) -> None:
-    folder = Path(snakemake.params.folder)
+    folder = Path(snakemake.output[0]).parent
     save(breakdown_figure([ResultFile.read(path) for path in snakemake.input.measurements]), folder / "breakdown")
     policies = [ResultFile.read(path) for path in snakemake.input.policies]
     for network, own in by_network(policies).items():

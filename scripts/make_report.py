@@ -20,7 +20,7 @@ def main(snakemake: Any) -> None:
         search={Path(path).stem: read_search(path) for path in snakemake.input.search},
         profile=ResultFile.read(snakemake.input.profile),
         paper=read_paper(snakemake.input.paper),
-        figures=Path(snakemake.params.figures),
+        figures=Path(snakemake.input.figures[0]).parent,
         made=provenance(),
     )
     write_text(snakemake.output[0], render(study))

@@ -41,7 +41,7 @@ def main(snakemake: Any) -> None:
         Budget(**{search["budget"]["kind"]: search["budget"]["value"]}),
     )
     agent = Agent(len(FEATURES), AgentSettings(warm_up_episodes=search["warm_up_episodes"]), params.seed)
-    with resumable(params.state, files) as state:
+    with resumable(params.state, files, params.library) as state:
         result = run_search(environment, agent, search["episodes"], state)
         result.policy.save(snakemake.output.policy)
         write_rows(snakemake.output.history, result.history)

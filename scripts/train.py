@@ -18,7 +18,7 @@ def main(snakemake: Any) -> None:
     network = snakemake.params.network
     settings = TrainingSettings(**network["training"], seed=snakemake.params.seed)
     dataset = load(snakemake.input.dataset)
-    with resumable(snakemake.params.state, snakemake.input) as state:
+    with resumable(snakemake.params.state, snakemake.input, snakemake.params.library) as state:
         trainer = Trainer(build(network["model"], network["classes"]), dataset, settings, state)
         write(trainer.run(), trainer, dataset, settings, snakemake)
 

@@ -5,8 +5,8 @@ import pytest
 from autoprivacy.resumption import resumable
 
 
-def interrupted(folder, inputs):
-    with pytest.raises(KeyboardInterrupt), resumable(folder, inputs) as state:
+def interrupted(folder, inputs, code="v1"):
+    with pytest.raises(KeyboardInterrupt), resumable(folder, inputs, code) as state:
         state.parent.mkdir(exist_ok=True)
         state.write_text("half way")
         raise KeyboardInterrupt
@@ -17,7 +17,7 @@ def test_state_outlives_a_failure_and_not_a_success(tmp_path):
     (tmp_path / "in").write_text("a")
     folder = tmp_path / "state"
     left = interrupted(folder, [tmp_path / "in"])
-    with resumable(folder, [tmp_path / "in"]) as state:
+    with resumable(folder, [tmp_path / "in"], "v1") as state:
         assert state == left and state.read_text() == "half way"
     assert not folder.exists()
 
@@ -26,13 +26,20 @@ def test_other_inputs_have_other_state(tmp_path):
     (tmp_path / "in").write_text("a")
     left = interrupted(tmp_path / "state", [tmp_path / "in"])
     (tmp_path / "in").write_text("b")
-    with resumable(tmp_path / "state", [tmp_path / "in"]) as state:
+    with resumable(tmp_path / "state", [tmp_path / "in"], "v1") as state:
         assert state != left and not state.exists()
     assert left.exists()
 
 
 def test_a_step_that_keeps_no_state(tmp_path):
     (tmp_path / "in").write_text("a")
-    with resumable(tmp_path / "state", [tmp_path / "in"]):
+    with resumable(tmp_path / "state", [tmp_path / "in"], "v1"):
         pass
     assert not (tmp_path / "state").exists()
+
+
+def test_other_code_has_other_state(tmp_path):
+    (tmp_path / "in").write_text("a")
+    assert interrupted(tmp_path / "state", [tmp_path / "in"]) != interrupted(
+        tmp_path / "state", [tmp_path / "in"], "v2"
+    )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoprivacy.sources import sources
+from autoprivacy.errors import UserError
+from autoprivacy.sources import fingerprint, model_file, sources
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,9 +27,33 @@ def test_imports_are_followed_through_packages(tmp_path):
     assert names == ["lib/__init__.py", "lib/c.py", "lib/inner/__init__.py", "lib/inner/a.py", "lib/inner/b.py"]
 
 
+def test_the_fingerprint_changes_with_meaning_alone(tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").write_text("")
+    library, script = tmp_path / "lib" / "a.py", tmp_path / "script.py"
+    script.write_text("import lib.a\n")
+
+    def of(text):
+        library.write_text(text)
+        return fingerprint([str(script)], str(tmp_path))
+
+    first = of('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
+    assert of("# a comment\ndef f(x):\n    return x+1\n") == first
+    assert of('"""Doc."""\n\n\ndef f(x):\n    return x + 2\n') != first
+    assert of('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n') == first
+
+
 @pytest.mark.parametrize("program", ["client", "server"])
 def test_client_and_server_need_no_torch(program):
     """Both programs start fast, and run on machines without it."""
     code = f"import sys, autoprivacy.protocol.{program}; print([m for m in ('torch', 'snakemake') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stdout + run.stderr
+
+
+def test_the_file_of_a_model_is_found_without_importing_it():
+    assert Path(model_file("autoprivacy.networks.seven_cnet:seven_cnet")).samefile(
+        ROOT / "scripts" / "autoprivacy" / "networks" / "seven_cnet.py"
+    )
+    with pytest.raises(UserError, match='"no_such.thing:f": no module no_such.thing'):
+        model_file("no_such.thing:f")

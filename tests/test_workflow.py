@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,19 +33,26 @@ class Checkout:
                 shutil.copy2(source, target)
         shutil.copy(ROOT / "tests" / CONFIG, folder / CONFIG)
 
-    def snakemake(self, *arguments):
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    @staticmethod
+    def command(*arguments):
+        return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+
+    @staticmethod
+    def environment():
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
         environment.pop("AUTOPRIVACY_DATA", None)
+        return environment
+
+    def snakemake(self, *arguments):
+        command, environment = self.command(*arguments), self.environment()
         run = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         return run.returncode, run.stdout + run.stderr
 
     def would_run(self):
         """The rules that a run would execute now."""
-        code, output = self.snakemake("--configfile", CONFIG, "--dry-run", "--quiet", "rules")
-        code2, full = self.snakemake("--configfile", CONFIG, "--dry-run")
-        assert code == code2 == 0, full
-        return set(re.findall(r"^(?:local)?rule (\w+):", full, re.MULTILINE)) - {"all"}
+        code, output = self.snakemake("--configfile", CONFIG, "--dry-run")
+        assert code == 0, output
+        return set(re.findall(r"^(?:local)?rule (\w+):", output, re.MULTILINE)) - {"all"}
 
     def edit(self, file, old, new):
         path = self.folder / file
@@ -110,6 +119,8 @@ REPORTING = {"tables", "figures", "report"}
     ("file", "old", "new", "rules"),
     [
         ("Snakefile", "\n", "\n# a comment\n", set()),
+        ("scripts/measure.py", "\n\n\n", "\n\n# a comment\n\n", set()),
+        ("scripts/autoprivacy/storage.py", "\n\n\n", "\n\n# a comment\n\n", set()),
         ("tiny.yaml", "measure:\n  images: 2", "measure:\n  images: 3", {"measure"} | REPORTING),
         (
             "tiny.yaml",
@@ -117,7 +128,7 @@ REPORTING = {"tables", "figures", "report"}
             "episodes: 4",
             {"search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING,
         ),
-        ("scripts/autoprivacy/report/page.py", "import", "import sys\nimport", {"report"}),
+        ("scripts/autoprivacy/report/page.py", "\n\n\n", "\n\nADDED = 1\n\n", {"report"}),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(finished, file, old, new, rules):
@@ -148,3 +159,48 @@ def test_the_committed_studies_can_be_planned(tmp_path):
         code, output = checkout.snakemake("--dry-run", *arguments)
         assert code == 0, output
         assert {"profile_hardware", "search", "measure", "report"} <= set(re.findall(r"rule (\w+):", output))
+
+
+@pytest.mark.slow
+def test_the_quick_study_runs_from_a_clean_checkout(tmp_path):
+    checkout = Checkout(tmp_path)
+    quick = ("--configfile", "config/quick.yaml")
+    code, output = checkout.snakemake(*quick)
+    assert code == 0, output[-5000:]
+    rows = read_rows(tmp_path / "results" / "quick" / "tables" / "table2.csv")
+    exact = [row for row in rows if row["exact"] == "True"]
+    assert len(rows) == 3 and len(exact) == 2 and all(row["images_differing"] == "0" for row in exact)
+    code, output = checkout.snakemake(*quick)
+    assert code == 0 and "Nothing to be done" in output
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_stood(tmp_path):
+    checkout = Checkout(tmp_path)
+    # long enough to be caught in the middle; state is written every 0.2 s
+    checkout.edit(CONFIG, "epochs: 3", "epochs: 10")
+    checkout.edit(
+        "scripts/autoprivacy/training.py", "save_every_seconds: float = 60.0", "save_every_seconds: float = 0.2"
+    )
+    target = ("results/tiny/checkpoints/tiny.npz", "--configfile", CONFIG)
+    process = subprocess.Popen(
+        checkout.command(*target),
+        cwd=tmp_path,
+        env=checkout.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("results/tiny/state/train-tiny-*/*.pt")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "results/tiny/checkpoints/tiny.npz").exists()
+    assert checkout.snakemake("--configfile", CONFIG, "--unlock")[0] == 0
+    code, output = checkout.snakemake(*target)
+    assert code == 0, output[-5000:]
+    assert "going on at step" in (tmp_path / "results/tiny/logs/train-tiny.log").read_text()
+    assert read_json(tmp_path / "results/tiny/checkpoints/tiny.json")["test_images"] == 1000
+    assert not list(tmp_path.glob("results/tiny/state/*"))

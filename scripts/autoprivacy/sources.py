@@ -1,9 +1,15 @@
-"""The library files that a script imports, followed through the library: what a workflow step depends on."""
+"""What a workflow step's code depends on: the library files that its script imports, and what they say."""
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import os
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from autoprivacy.errors import UserError
 
 
 def _imported(tree: ast.AST) -> set[str]:
@@ -34,3 +40,31 @@ def sources(script: str, root: str) -> list[str]:
                         found.add(candidate)
                         waiting.append(candidate)
     return sorted(str(path) for path in found)
+
+
+def model_file(model: str) -> str:
+    """The file of the function that a network's `model` ("package.module:function") names, found without importing it.
+
+    Raises:
+        UserError: no such module on the Python path.
+    """
+    module = model.partition(":")[0]
+    for folder in sys.path:
+        base = Path(folder, *module.split("."))
+        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+            if candidate.is_file():
+                return os.path.relpath(candidate)
+    raise UserError(f'network model: "{model}": no module {module} on the Python path; set PYTHONPATH or mend the name')
+
+
+def fingerprint(scripts: Iterable[str], root: str) -> str:
+    """A digest of what `scripts` and the files they import mean to Python: comments and docstrings do not count."""
+    files = sorted({path for script in scripts for path in (script, *sources(script, root))})
+    digest = hashlib.sha256()
+    for path in files:
+        tree = ast.parse(Path(path).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(f"{path}\0{ast.dump(tree)}\0".encode())
+    return digest.hexdigest()[:16]

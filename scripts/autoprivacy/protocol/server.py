@@ -197,7 +197,7 @@ class Session:
 
 
 def serve(model: Model, channel: Channel) -> Session | None:
-    """One client from hello to goodbye. A failure is told to the client and logged, and ends this session alone."""
+    """One client from hello to goodbye. A failure is told to the client and logged, and ends no other session."""
     session = None
     try:
         session = Session(model, channel)
