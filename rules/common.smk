@@ -26,7 +26,19 @@ RESULTS = f"results/{config['study']}"
 
 NETWORKS = config["run"]["networks"]
 SCHEMES = config["run"]["schemes"]
-PACKING = "coefficient"
+# The agent searches in the one packing whose errors are simulated (autoprivacy.search.errors).
+SEARCH_PACKING = "coefficient"
+# What is measured: every scheme in every packing that it has.
+CONTENDERS = [
+    (scheme, packing)
+    for packing in config["run"]["packings"]
+    for scheme in SCHEMES
+    if scheme != "autoprivacy" or packing == SEARCH_PACKING
+]
+# One of each scheme, for the accuracy, which hardly hangs on the packing: where it tolerates errors there is one alone.
+FIRST_CONTENDERS = [
+    next(pair for pair in CONTENDERS if pair[0] == scheme) for scheme in SCHEMES
+]
 
 
 onstart:
@@ -43,6 +55,7 @@ wildcard_constraints:
     network="|".join(config["networks"]),
     dataset="[a-z0-9-]+",
     scheme="delphi|darl|autoprivacy",
+    packing="coefficient|slot",
 
 
 def library(*scripts):
@@ -117,9 +130,9 @@ def deployed_network(network, scheme):
     return integer_network(network)
 
 
-def policy_file(network, scheme):
-    return f"{RESULTS}/policies/{network}/{scheme}-{PACKING}.json"
+def policy_file(network, scheme, packing):
+    return f"{RESULTS}/policies/{network}/{scheme}-{packing}.json"
 
 
-def measurement_file(network, scheme):
-    return f"{RESULTS}/measurements/{network}/{scheme}-{PACKING}.json"
+def measurement_file(network, scheme, packing):
+    return f"{RESULTS}/measurements/{network}/{scheme}-{packing}.json"

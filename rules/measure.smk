@@ -1,15 +1,17 @@
 # Private inference between a client and a server process, all schemes of a network interleaved image by image.
 # in: policies/<network>/*.json, the deployed integer networks, datasets/<dataset>.npz
-# out: measurements/<network>/<scheme>-coefficient.json
+# out: measurements/<network>/<scheme>-<packing>.json
 
 
 rule measure:
     input:
         dataset=prepared_dataset,
-        policies=lambda w: [policy_file(w.network, scheme) for scheme in SCHEMES],
-        networks=lambda w: [deployed_network(w.network, scheme) for scheme in SCHEMES],
+        policies=lambda w: [policy_file(w.network, *pair) for pair in CONTENDERS],
+        networks=lambda w: [
+            deployed_network(w.network, scheme) for scheme, _ in CONTENDERS
+        ],
     output:
-        [measurement_file("{network}", scheme) for scheme in SCHEMES],
+        [measurement_file("{network}", *pair) for pair in CONTENDERS],
     log:
         f"{RESULTS}/logs/measure-{{network}}.log",
     conda:
@@ -25,7 +27,7 @@ rule measure:
             "autoprivacy/protocol/client.py",
             "autoprivacy/protocol/server.py",
         ),
-        schemes=SCHEMES,
+        contenders=CONTENDERS,
         measure=config["measure"],
     script:
         "../scripts/measure.py"

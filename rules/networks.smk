@@ -110,8 +110,10 @@ rule network_accuracy:
         dataset=prepared_dataset,
         evaluation=f"{RESULTS}/accuracy/{{network}}-evaluation.csv",
         network=f"{RESULTS}/networks/{{network}}.npz",
-        policies=lambda w: [policy_file(w.network, scheme) for scheme in SCHEMES],
-        deployed=lambda w: [deployed_network(w.network, scheme) for scheme in SCHEMES],
+        policies=lambda w: [policy_file(w.network, *pair) for pair in FIRST_CONTENDERS],
+        deployed=lambda w: [
+            deployed_network(w.network, scheme) for scheme, _ in FIRST_CONTENDERS
+        ],
     output:
         f"{RESULTS}/accuracy/{{network}}.csv",
     log:

@@ -8,12 +8,12 @@ SEARCHED = NETWORKS if "autoprivacy" in SCHEMES else []
 rule tables:
     input:
         measurements=[
-            measurement_file(network, scheme)
+            measurement_file(network, *pair)
             for network in NETWORKS
-            for scheme in SCHEMES
+            for pair in CONTENDERS
         ],
         policies=[
-            policy_file(network, scheme) for network in NETWORKS for scheme in SCHEMES
+            policy_file(network, *pair) for network in NETWORKS for pair in CONTENDERS
         ],
         accuracy=f"{RESULTS}/accuracy.csv",
     output:

@@ -1,6 +1,6 @@
 # Parameter selection: the hardware profile, the rule-based schemes, the agent's search, finetuning with its errors.
 # in: networks/<network>.npz, quantization/<network>.csv
-# out: profile.json, policies/<network>/<scheme>-coefficient.json, search/<network>.csv, networks/<network>-autoprivacy.npz
+# out: profile.json, policies/<network>/<scheme>-<packing>.json, search/<network>.csv, networks/<network>-autoprivacy.npz
 
 
 rule profile_hardware:
@@ -27,9 +27,9 @@ rule select:
         layers=f"{RESULTS}/quantization/{{network}}.csv",
         profile=f"{RESULTS}/profile.json",
     output:
-        f"{RESULTS}/policies/{{network}}/{{scheme}}-{PACKING}.json",
+        policy_file("{network}", "{scheme}", "{packing}"),
     log:
-        f"{RESULTS}/logs/select-{{network}}-{{scheme}}.log",
+        f"{RESULTS}/logs/select-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme="delphi|darl",
     conda:
@@ -48,9 +48,9 @@ rule search:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
         profile=f"{RESULTS}/profile.json",
-        darl=lambda w: policy_file(w.network, "darl"),
+        darl=lambda w: policy_file(w.network, "darl", SEARCH_PACKING),
     output:
-        policy=f"{RESULTS}/policies/{{network}}/autoprivacy-{PACKING}.json",
+        policy=policy_file("{network}", "autoprivacy", SEARCH_PACKING),
         history=f"{RESULTS}/search/{{network}}.csv",
     log:
         f"{RESULTS}/logs/search-{{network}}.log",
@@ -83,7 +83,7 @@ rule finetune:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
-        policy=lambda w: policy_file(w.network, "autoprivacy"),
+        policy=lambda w: policy_file(w.network, "autoprivacy", SEARCH_PACKING),
     output:
         f"{RESULTS}/networks/{{network}}-autoprivacy.npz",
     log:

@@ -8,7 +8,7 @@ from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation
+from autoprivacy.search.errors import perturbation, simulates
 from autoprivacy.storage import read_rows, write_rows
 
 
@@ -19,8 +19,11 @@ def main(snakemake: Any) -> None:
     rows: list[dict[str, Any]] = [{column: row[column] for column in COLUMNS} for row in evaluated]
     for policy_file, network_file in zip(files.policies, files.deployed, strict=True):
         policy = Policy.load(policy_file)
-        p, errors = policy.plaintext_modulus, perturbation(policy, "evaluate", params.seed)
+        p = policy.plaintext_modulus
         rows.append(integer_row(name, policy.scheme, "integer", network, p, dataset))
+        if not simulates(policy):
+            continue
+        errors = perturbation(policy, "evaluate", params.seed)
         rows.append(integer_row(name, policy.scheme, "errors", network, p, dataset, errors))
         if network_file != files.network:
             deployed = IntegerNetwork.load(network_file)

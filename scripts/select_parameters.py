@@ -3,6 +3,7 @@
 from typing import Any
 
 from autoprivacy.he.latency import Link
+from autoprivacy.he.packing import packing_named
 from autoprivacy.he.parameters import Flooding
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.selection import darl, delphi, plaintext_modulus
@@ -17,12 +18,14 @@ def main(snakemake: Any) -> None:
     network, profile = IntegerNetwork.load(files.network), OperationProfile.load(files.profile)
     flooding, link = Flooding(settings["flooding"], settings["kappa"]), Link(**settings["link"])
     required = minimum, maximum = required_range(read_rows(files.layers))
+    packing = packing_named(snakemake.wildcards.packing)
     if snakemake.wildcards.scheme == "delphi":
-        policy = delphi(network, name, required, flooding, profile, link)
+        policy = delphi(network, name, required, flooding, profile, link, packing.name)
     else:
         # coefficient packing asks nothing of p; a prime == 1 mod 2^13 has the short circuit for its reduction
-        p = plaintext_modulus(maximum, minimum, settings["plaintext_bits"], degree_for_batching=4096)
-        policy = darl(network, name, p, flooding, profile, link)
+        degree = max(profile.degrees) if packing.in_slots else 4096
+        p = plaintext_modulus(maximum, minimum, settings["plaintext_bits"], degree_for_batching=degree)
+        policy = darl(network, name, p, flooding, profile, link, packing=packing.name)
     policy.save(snakemake.output[0])
 
 

@@ -12,7 +12,15 @@ LINK = Link(1e9, 1e-3)
 
 def made_up_profile(degrees: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)) -> OperationProfile:
     """Times that grow as n log n and with the number of primes."""
-    base = {"encrypt": 120e-9, "load": 20e-9, "product": 1.5e-9, "reply": 300e-9, "decrypt": 60e-9}
+    base = {
+        "encrypt": 120e-9,
+        "load": 20e-9,
+        "product": 1.5e-9,
+        "reply": 300e-9,
+        "decrypt": 60e-9,
+        "encoding": 10e-9,
+        "rotation": 500e-9,
+    }
     table = {
         (degree, count): {
             operation: dict.fromkeys(

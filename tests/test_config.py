@@ -67,6 +67,14 @@ def test_the_given_config_is_not_changed():
         ({"run": {"networks": ["7cnet"], "schemes": ["delfi"]}}, ["run.schemes.0", "delfi", "delphi, darl"]),
         ({"run": {"networks": ["7cnet"]}}, ["run.schemes", "nothing"]),
         ({"run": {"networks": ["7cnet", "7cnet"], "schemes": ["darl"]}}, ["run.networks", "no value twice"]),
+        (
+            {"run": {"networks": ["7cnet"], "schemes": ["darl"], "packings": ["rows"]}},
+            ["packings.0", "coefficient, slot"],
+        ),
+        (
+            {"run": {"networks": ["7cnet"], "schemes": ["darl", "autoprivacy"], "packings": ["slot"]}},
+            ["run.packings", "['slot']", "coefficient among them", "run.schemes", "command line"],
+        ),
         ({"measure": {"images": 1}}, ["measure.images", "got 1", "at least 2"]),
         ({"networks": {}}, ["networks", "at least 1"]),
         (

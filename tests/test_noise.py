@@ -45,7 +45,7 @@ def test_weighted_noise_is_fresh_noise_times_the_norm() -> None:
     weights[generator.choice(DEGREE, 90, replace=False)] = generator.integers(-127, 128, 90)
     sums = [negacyclic(random.centred_binomial(DEGREE), weights) for _ in range(60)]
     norm = float(np.sqrt((weights**2).sum()))
-    assert np.std(sums) == pytest.approx(noise.weighted_noise(norm), rel=0.04)
+    assert np.std(sums) == pytest.approx(noise.weighted_noise(noise.LayerNoise(norm), PARAMETERS), rel=0.04)
 
 
 def test_parts_add_as_squares() -> None:
@@ -54,7 +54,7 @@ def test_parts_add_as_squares() -> None:
 
 def test_statistical_flood_is_2_to_the_kappa_wide() -> None:
     result = noise.reply_noise(4096, 1000.0, Flooding("statistical", 40))
-    assert result.flood == 2.0**40 * noise.weighted_noise(1000.0)
+    assert result.weighted == 1000.0 and result.flood == 2.0**40 * 1000.0
     assert result.total == pytest.approx(result.flood)
 
 
@@ -66,12 +66,12 @@ def test_unflooded_reply_is_only_rerandomised() -> None:
 
 def test_paper_flood_fills_the_noise_up_to_the_target() -> None:
     target = Target(decryption_error_rate=2.0**-7)
-    deployed = noise.deployed_noise(1000.0, PARAMETERS, Flooding("paper"), target)
+    deployed = noise.deployed_noise(noise.LayerNoise(1000.0), PARAMETERS, Flooding("paper"), target)
     z = noise.z_of(PARAMETERS.q, PARAMETERS.plaintext_modulus, deployed.total)
     assert z == pytest.approx(target.z)
     assert noise.decryption_error_rate(z) == pytest.approx(2.0**-7)
     with pytest.raises(UserError, match="target"):
-        noise.deployed_noise(1000.0, PARAMETERS, Flooding("paper"))
+        noise.deployed_noise(noise.LayerNoise(1000.0), PARAMETERS, Flooding("paper"))
 
 
 @pytest.mark.parametrize("kind", ["loud", ""])

@@ -15,9 +15,12 @@ from made_up_profile import LINK, PROFILE
 from scipy import stats
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.cipher import public_key_bytes
 from autoprivacy.he.parameters import Flooding, Target
+from autoprivacy.he.rotation import GaloisKeyMaker, galois_key_bytes
 from autoprivacy.he.security import InsecureParameters
-from autoprivacy.he.selection import darl, layerwise
+from autoprivacy.he.selection import darl, delphi, layerwise
+from autoprivacy.policy import EXACT_TARGET
 from autoprivacy.protocol.channel import HEADER, Channel, Message, ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
@@ -59,6 +62,7 @@ def residual_network():
 
 NETWORK = residual_network()
 POLICY = darl(NETWORK, "residual", P_PRIME, Flooding("statistical"), PROFILE, LINK)
+SLOT_POLICY = delphi(NETWORK, "residual", (-60_000, 60_000), Flooding("statistical"), PROFILE, LINK, packing="slot")
 WELCOME = Agreement(NETWORK.architecture, POLICY).to_bytes()
 RNG = np.random.default_rng(8)
 IMAGES = RNG.integers(-128, 128, (3, 3, 8, 8))
@@ -106,6 +110,56 @@ def test_outputs_equal_the_integer_network_bit_for_bit(p, kind):
     with session(policy) as (client, _):
         for image in IMAGES:
             assert np.array_equal(client.infer(client.prepare(), image), reference_forward(NETWORK, image, p))
+
+
+@pytest.mark.parametrize("kind", ["statistical", "none"])
+@pytest.mark.parametrize("scheme", ["delphi", "darl", "layerwise"])
+def test_slot_packing_gives_the_integer_network_too(scheme, kind):
+    flooding = Flooding(kind)
+    targets = dict.fromkeys(NETWORK.layers, EXACT_TARGET)
+    policy = {
+        "delphi": lambda: delphi(NETWORK, "r", (-60_000, 60_000), flooding, PROFILE, LINK, packing="slot"),
+        "darl": lambda: darl(NETWORK, "r", P_PRIME, flooding, PROFILE, LINK, packing="slot"),
+        "layerwise": lambda: layerwise(NETWORK, "r", P_PRIME, targets, flooding, PROFILE, LINK, packing="slot"),
+    }[scheme]()
+    with session(policy) as (client, _):
+        outputs = client.infer(client.prepare(), IMAGES[0])
+    assert np.array_equal(outputs, reference_forward(NETWORK, IMAGES[0], policy.plaintext_modulus))
+
+
+def test_galois_keys_are_sent_where_layers_rotate_and_count_in_the_set_up():
+    agreement = Agreement(NETWORK.architecture, SLOT_POLICY)
+    (parameters,) = agreement.parameter_sets
+    elements = agreement.galois_elements(parameters)
+    assert elements and set(elements) == {
+        e for la in SLOT_POLICY.layers for e in agreement.plan(la.name).galois_elements
+    }
+    with session(SLOT_POLICY) as (client, _):
+        set_up = client.ledger.phases[0]["bytes_sent"]
+    keys = public_key_bytes(parameters) + galois_key_bytes(parameters, len(elements))
+    assert keys + 3 * HEADER.size < set_up < keys + 10_000  # the rest are base oblivious transfers
+    (coefficient,) = Agreement(NETWORK.architecture, POLICY).parameter_sets
+    assert Agreement(NETWORK.architecture, POLICY).galois_elements(coefficient) == ()
+
+
+def test_missing_galois_keys_end_the_session(monkeypatch):
+    monkeypatch.setattr(GaloisKeyMaker, "keys", lambda self, elements: b"none")
+    with (
+        pytest.raises(ProtocolError, match=r"GALOIS_KEYS is malformed: \d+ Galois keys: expected \d+ bytes, got 4"),
+        session(SLOT_POLICY),
+    ):
+        pass
+
+
+def test_a_modulus_that_does_not_batch_and_an_unknown_packing_are_refused():
+    with pytest.raises(UserError, match="packing 'sloth': expected one of coefficient, slot"):
+        Agreement(NETWORK.architecture, replace(POLICY, packing="sloth"))
+    layers = tuple(
+        replace(layer, parameters=replace(layer.parameters, plaintext_modulus=P_POWER)) for layer in SLOT_POLICY.layers
+    )
+    agreement = Agreement(NETWORK.architecture, replace(SLOT_POLICY, layers=layers))
+    with pytest.raises(UserError, match="plaintext modulus 1048576 does not batch"):
+        agreement.plan("first")
 
 
 def test_bundles_may_be_prepared_ahead_and_used_in_any_order():

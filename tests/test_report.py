@@ -200,10 +200,17 @@ def test_parameters_rows(results: Path) -> None:
     assert rows[-1]["predicted_bytes_down"] == 60_000 and rows[-1]["security_bits"] == 131.5
 
 
+def test_rows_are_named_by_their_packing_where_there_are_several() -> None:
+    rows = [{"scheme": "delphi", "packing": "coefficient"}, {"scheme": "darl", "packing": "coefficient"}]
+    assert tables.contenders(rows) == ["delphi", "darl"]
+    rows.append({"scheme": "delphi", "packing": "slot"})
+    assert tables.contenders(rows) == ["delphi, coefficient", "darl, coefficient", "delphi, slot"]
+
+
 def test_parameters_count_the_key_switching_prime_and_allow_no_prediction() -> None:
     layer = {"name": "fc", "target": {"tau": 0.5, "decryption_error_rate": None, "ignored_share_bits": 4}}
     layer["parameters"] = {"plaintext_modulus": 7, "polynomial_degree": 8, "primes": [17], "key_switching_prime": 97}
-    policy = ResultFile("policy.json", {"network": "n", "scheme": "darl", "layers": [layer]})
+    policy = ResultFile("policy.json", {"network": "n", "scheme": "darl", "packing": "slot", "layers": [layer]})
     (row,) = tables.parameters_rows([policy])
     assert row["primes"] == 2 and row["log2_q"] == pytest.approx(np.log2(17 * 97))
     assert row["predicted_latency_seconds"] is None and row["security_bits"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,20 @@ from made_up_profile import LINK, PROFILE, made_up_profile
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.latency import Link, layer_cost, operation_counts
-from autoprivacy.he.noise import decryption_error_rate, deployed_noise, z_of
+from autoprivacy.he.noise import (
+    LayerNoise,
+    decryption_error_rate,
+    deployed_noise,
+    fresh_noise,
+    required_z,
+    rotation_noise,
+    z_of,
+)
+from autoprivacy.he.packing import PACKINGS
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
-from autoprivacy.he.primes import is_prime, primes_for
-from autoprivacy.he.profiling import OPERATIONS, OperationProfile, admissible_parameters, profile
+from autoprivacy.he.primes import is_prime, ntt_primes, primes_for
+from autoprivacy.he.profiling import OPERATIONS, ROTATION, OperationProfile, admissible_parameters, profile
 from autoprivacy.he.security import max_log2_q, security_bits
 from autoprivacy.he.selection import (
     darl,
@@ -23,9 +33,9 @@ from autoprivacy.he.selection import (
     layer_policy,
     layerwise,
     plaintext_modulus,
-    secure_set,
     select_layer,
 )
+from autoprivacy.he.smallest_set import ROTATION_SHARE, secure_set
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import (
     Architecture,
@@ -36,6 +46,7 @@ from autoprivacy.quantization.integer_network import (
 )
 
 P = plaintext_modulus(60_000, -60_000, degree_for_batching=1)
+P_SLOT = plaintext_modulus(60_000, -60_000, degree_for_batching=16384)
 STATISTICAL, UNFLOODED, PAPER = Flooding("statistical"), Flooding("none"), Flooding("paper")
 RATES = [Target(decryption_error_rate=2.0**-exponent) for exponent in (5, 15, 40)]
 
@@ -56,7 +67,7 @@ NETWORK = IntegerNetwork(
 
 
 def z_deployed(layer: LinearLayer, parameters: ParameterSet, plan: CoefficientPlan, flooding: Flooding) -> float:
-    noise = deployed_noise(plan.weight_norm(layer.weight), parameters, flooding)
+    noise = deployed_noise(plan.noise(layer.weight), parameters, flooding)
     return z_of(parameters.q, parameters.plaintext_modulus, noise.total)
 
 
@@ -87,7 +98,7 @@ def test_no_other_secure_set_and_tiling_is_cheaper(layer: LinearLayer) -> None:
                 except UserError:
                     continue
                 if z_deployed(layer, parameters, plan, STATISTICAL) >= RATES[1].z:
-                    if (degree, len(parameters.primes)) in PROFILE:
+                    if (degree, len(parameters.primes)) in PROFILE.table:
                         others.append(layer_cost(plan, parameters, PROFILE, LINK)["latency_seconds"])
                     break
     assert len(others) >= 3 and chosen <= min(others) * 1.0001
@@ -103,11 +114,11 @@ def test_tolerance_never_costs() -> None:
 
 
 def test_paper_flooding_quadruples_n_and_triples_log_q() -> None:
-    unflooded = secure_set(1000.0, 2048, RATES[0], P, UNFLOODED)
-    flooded = secure_set(1000.0, 8192, RATES[0], P, PAPER)
+    unflooded = secure_set(LayerNoise(1000.0), 2048, RATES[0], P, UNFLOODED)
+    flooded = secure_set(LayerNoise(1000.0), 8192, RATES[0], P, PAPER)
     assert unflooded is not None and flooded is not None
     assert flooded.log2_q == pytest.approx(3 * unflooded.log2_q, abs=0.1)
-    assert secure_set(1000.0, 1024, RATES[0], P, PAPER) is None  # n / 4 would be 256
+    assert secure_set(LayerNoise(1000.0), 1024, RATES[0], P, PAPER) is None  # n / 4 would be 256
     parameters, _, predicted = select_layer(LAYERS[0], RATES[0], P, PAPER, PROFILE, LINK)
     assert predicted["decryption_error_rate"] == pytest.approx(2.0**-5)
     assert parameters.polynomial_degree >= 4096
@@ -138,6 +149,70 @@ def test_delphi_is_the_published_set() -> None:
         assert parameters.log2_q == pytest.approx(180, abs=0.01)
         assert layer.target == Target(decryption_error_rate=2.0**-40) and layer.predicted["z"] > 2.0**50
     assert policy.promises_exactness()
+
+
+def test_delphi_in_slots_keeps_its_last_prime_for_key_switching() -> None:
+    policy = delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, PROFILE, LINK, packing="slot")
+    coefficient = delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, PROFILE, LINK)
+    assert policy.packing == "slot" and coefficient.packing == "coefficient"
+    for layer in policy.layers:
+        assert layer.parameters.deployed_primes == coefficient.layers[0].parameters.primes
+        assert layer.parameters.primes == coefficient.layers[0].parameters.primes[:2]
+        assert layer.predicted["decryption_error_rate"] == 0 and layer.predicted["z"] > 2.0**20
+    assert any(layer.predicted["rotation"] for layer in policy.layers)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.shape.name)
+@pytest.mark.parametrize("flooding", [STATISTICAL, UNFLOODED], ids=lambda flooding: flooding.kind)
+def test_slot_set_meets_the_rate_per_ciphertext_and_a_smaller_q_does_not(
+    layer: LinearLayer, flooding: Flooding
+) -> None:
+    for target in RATES:
+        parameters, plan, predicted = select_layer(layer, target, P_SLOT, flooding, PROFILE, LINK, packing="slot")
+        noise = plan.noise(layer.weight)
+        rate = decryption_error_rate(z_deployed(layer, parameters, plan, flooding), plan.degree)
+        assert target.decryption_error_rate is not None
+        assert target.decryption_error_rate / 2 < rate <= target.decryption_error_rate * (1 + 1e-6)
+        assert predicted["decryption_error_rate"] == pytest.approx(rate) and "tau" not in predicted
+        assert predicted["security_bits"] == security_bits(plan.degree, parameters.log2_q) >= 128
+        assert (parameters.key_switching_prime is None) == (plan.rotation_count == 0) == (noise.rotations == 0)
+        smaller = replace(parameters, primes=primes_for(math.log2(parameters.q) - 0.15, plan.degree))
+        assert z_deployed(layer, smaller, plan, flooding) < required_z(target, noise)
+
+
+def test_key_switching_primes_are_as_small_as_the_noise_of_rotations_allows() -> None:
+    noise = LayerNoise(2.0**30, 7.0, 8192)
+    parameters = secure_set(noise, 8192, RATES[2], P_SLOT, UNFLOODED)
+    assert parameters is not None and parameters.key_switching_prime is not None
+    products = fresh_noise() * noise.norm
+    share = 7 * rotation_noise(parameters) ** 2 / products**2
+    assert 0.9 * ROTATION_SHARE < share <= ROTATION_SHARE
+    halved = replace(parameters, key_switching_prime=ntt_primes(parameters.key_switching_prime // 2, 8192, 1)[0])
+    assert 7 * rotation_noise(halved) ** 2 > ROTATION_SHARE * products**2
+    assert secure_set(LayerNoise(1.0, 7.0, 8192), 8192, RATES[2], P_SLOT, UNFLOODED) is None
+
+
+def test_darl_and_layerwise_in_slots() -> None:
+    policy = darl(NETWORK, "net", P_SLOT, STATISTICAL, PROFILE, LINK, packing="slot")
+    assert policy.packing == "slot" and len({layer.parameters for layer in policy.layers}) == 1
+    worst = max(layer.predicted["decryption_error_rate"] for layer in policy.layers)
+    assert 2.0**-42 < worst <= 2.0**-40 * (1 + 1e-6) and policy.promises_exactness()
+    targets = dict.fromkeys(NETWORK.layers, RATES[2])
+    per_layer = layerwise(NETWORK, "net", P_SLOT, targets, STATISTICAL, PROFILE, LINK, packing="slot")
+    assert per_layer.predicted["latency_seconds"] <= policy.predicted["latency_seconds"]
+    for layer in per_layer.layers:
+        parameters, shape = layer.parameters, NETWORK.layers[layer.name].shape
+        plan = PACKINGS["slot"].from_tiling(shape, parameters.polynomial_degree, P_SLOT, layer.tiling)
+        assert operation_counts(plan) == {name: layer.predicted[name] for name in OPERATIONS}
+
+
+def test_slot_packing_refuses_what_it_cannot_use() -> None:
+    with pytest.raises(UserError, match=r"plaintext modulus 131072 does not batch at any n of .* prime == 1 mod 2n"):
+        select_layer(LAYERS[0], RATES[0], 1 << 17, STATISTICAL, PROFILE, LINK, packing="slot")
+    with pytest.raises(UserError, match=r"tau 4\.0 in a packing whose errors spoil whole ciphertexts"):
+        select_layer(LAYERS[0], Target(tau=4.0), P_SLOT, STATISTICAL, PROFILE, LINK, packing="slot")
+    with pytest.raises(UserError, match="packing 'slots'"):
+        darl(NETWORK, "net", P_SLOT, STATISTICAL, PROFILE, LINK, packing="slots")
 
 
 def test_delphi_refuses_a_network_that_its_p_does_not_hold() -> None:
@@ -244,13 +319,14 @@ def test_layer_cost_counts_and_adds_up() -> None:
 def test_profile_measures_admissible_sets_and_survives_the_file(tmp_path: Path) -> None:
     result = profile([1024, 2048], [1, 2, 3], repeats=1)
     assert sorted(result.table) == [(1024, 1), (2048, 1), (2048, 2)]
+    assert [key for key in sorted(result.table) if ROTATION in result.table[key]] == [(2048, 1)]
     for times in result.table.values():
-        assert list(times) == list(OPERATIONS)
+        assert set(OPERATIONS) - {ROTATION} <= set(times) <= set(OPERATIONS)
         assert all(0 < t["lower_quartile"] <= t["median"] <= t["upper_quartile"] < 1 for t in times.values())
     assert result.provenance["cpu"]
     result.save(tmp_path / "profile.json")
     assert OperationProfile.load(tmp_path / "profile.json") == result
-    (tmp_path / "profile.json").write_text('{"format": 1, "operations": [{}]}')
+    (tmp_path / "profile.json").write_text('{"format": 2, "operations": [{}]}')
     with pytest.raises(UserError, match="not a profile"):
         OperationProfile.load(tmp_path / "profile.json")
 

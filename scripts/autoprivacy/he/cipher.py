@@ -43,7 +43,7 @@ def reply_bytes(parameters: ParameterSet, count: int) -> int:
     return 2 * count * polynomial_bytes(parameters)
 
 
-class _Party:
+class Party:
     """What both sides hold: the parameters, the ring, the encoding, and a source of randomness."""
 
     def __init__(self, parameters: ParameterSet, random: SecureRandom | None) -> None:
@@ -114,7 +114,7 @@ def _chunks(count: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
 
 
-class ClientCipher(_Party):
+class ClientCipher(Party):
     """The key holder. The secret key is SEAL's, ternary; encryption is symmetric, decryption exact.
 
     Calls may run in several threads.
@@ -192,7 +192,7 @@ class ClientCipher(_Party):
         return phases
 
 
-class ServerCipher(_Party):
+class ServerCipher(Party):
     """The party that computes on ciphertexts and knows the public key alone. Calls may run in several threads.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import message_bytes, reply_bytes
-from autoprivacy.he.packing.coefficient import CoefficientPlan
+from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.profiling import OperationProfile
 
@@ -32,7 +32,7 @@ class Link:
         return 8 * count / self.bits_per_second
 
 
-def operation_counts(plan: CoefficientPlan) -> dict[str, int]:
+def operation_counts(plan: Plan) -> dict[str, int]:
     """How often each operation of the profile happens in one evaluation of the layer."""
     return {
         "encrypt": plan.input_ciphertexts,
@@ -40,12 +40,12 @@ def operation_counts(plan: CoefficientPlan) -> dict[str, int]:
         "product": plan.product_count,
         "reply": plan.output_ciphertexts,
         "decrypt": plan.output_ciphertexts,
+        "encoding": plan.encoding_count,
+        "rotation": plan.rotation_count,
     }
 
 
-def layer_cost(
-    plan: CoefficientPlan, parameters: ParameterSet, profile: OperationProfile, link: Link
-) -> dict[str, float]:
+def layer_cost(plan: Plan, parameters: ParameterSet, profile: OperationProfile, link: Link) -> dict[str, float]:
     """What one evaluation of a layer takes.
 
     Returns:
@@ -53,13 +53,14 @@ def layer_cost(
         compute_seconds, transfer_seconds (one round trip included) and their sum latency_seconds.
 
     Raises:
-        UserError: the profile has no measurement at the parameters' n and number of primes.
+        UserError: the profile lacks an operation at the parameters' n and number of primes.
     """
     counts = operation_counts(plan)
-    seconds = profile.seconds(parameters.polynomial_degree, len(parameters.primes))
+    needed = [operation for operation, count in counts.items() if count]
+    seconds = profile.seconds(parameters.polynomial_degree, len(parameters.primes), needed)
     bytes_up = message_bytes(parameters, plan.input_ciphertexts)
     bytes_down = reply_bytes(parameters, plan.output_ciphertexts)
-    compute = sum(count * seconds[operation] for operation, count in counts.items())
+    compute = sum(counts[operation] * seconds[operation] for operation in needed)
     transfer = link.seconds(bytes_up + bytes_down) + link.round_trip_seconds
     return {
         **counts,

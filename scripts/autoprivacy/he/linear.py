@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
 from autoprivacy.he.noise import deployed_noise
-from autoprivacy.he.packing.coefficient import CoefficientPlan
+from autoprivacy.he.packing.plan import Plan, Rotate
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.he.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
@@ -15,6 +16,11 @@ from autoprivacy.secure_random import SecureRandom
 
 # Weight polynomials transformed at a time, so that the signed coefficients never stand in memory all at once.
 CHUNK = 64
+
+
+def no_rotation(ciphertexts: np.ndarray, element: int) -> np.ndarray:
+    """The `rotate` of a server without Galois keys."""
+    raise UserError(f"rotation by the Galois element {element}: the client sent no Galois keys")
 
 
 class ClientLinear:
@@ -26,7 +32,7 @@ class ClientLinear:
         cipher: the client's keys for the layer's parameter set; layers with the same set share it.
     """
 
-    def __init__(self, shape: LayerShape, plan: CoefficientPlan, cipher: ClientCipher) -> None:
+    def __init__(self, shape: LayerShape, plan: Plan, cipher: ClientCipher) -> None:
         self.shape, self.plan, self.cipher = shape, plan, cipher
         _check_agreement(shape, plan, cipher.parameters)
 
@@ -57,16 +63,15 @@ class ServerLinear:
     def __init__(
         self,
         layer: LinearLayer,
-        plan: CoefficientPlan,
+        plan: Plan,
         parameters: ParameterSet,
         flooding: Flooding,
         target: Target | None = None,
     ) -> None:
         _check_agreement(layer.shape, plan, parameters)
         self.layer, self.plan, self.parameters = layer, plan, parameters
-        self.noise = deployed_noise(plan.weight_norm(layer.weight), parameters, flooding, target)
+        self.noise = deployed_noise(plan.noise(layer.weight), parameters, flooding, target)
         self._ring = Ring(parameters.polynomial_degree, parameters.primes)
-        self._inputs, self._outputs = plan.products
         self._weights = self._transform(plan.encode_weights(layer.weight))
 
     def _transform(self, polynomials: np.ndarray) -> np.ndarray:
@@ -77,27 +82,27 @@ class ServerLinear:
             weights[part] = self._ring.forward(self._ring.reduce(polynomials[part]))
         return weights
 
-    def evaluate(self, cipher: ServerCipher, message: bytes, mask: np.ndarray) -> bytes:
+    def evaluate(self, cipher: ServerCipher, message: bytes, mask: np.ndarray, rotate: Rotate = no_rotation) -> bytes:
         """Enc(M r - s) for Enc(r).
 
         Args:
             cipher: the client's public key under the layer's parameter set.
             message: what `ClientLinear.encrypt` gave.
             mask: s, uint64 residues modulo p, [C_out, H_out, W_out]; uniform and never used before.
+            rotate: rotates ciphertexts with the client's Galois keys (`Rotator.rotate`), where the plan asks for it.
 
         Raises:
             ValueError: the message's length is wrong or a residue is not below its prime.
+            UserError: the plan rotates and there is no key for it.
         """
-        return self.finish(cipher, self.multiply(cipher.load(message, self.plan.input_ciphertexts)), mask)
+        return self.finish(cipher, self.multiply(cipher.load(message, self.plan.input_ciphertexts), rotate), mask)
 
-    def multiply(self, ciphertexts: np.ndarray) -> np.ndarray:
-        """The products with the weights: uint64 [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
-        polynomial = ciphertexts.shape[1:]
-        blocks = ciphertexts.reshape(self.plan.input_blocks, self.plan.bands, *polynomial)
-        sums = self._ring.multiply_accumulate(
-            blocks, self._weights, self._inputs, self._outputs, self.plan.output_blocks
-        )
-        return sums.reshape(self.plan.output_ciphertexts, *polynomial)
+    def multiply(self, ciphertexts: np.ndarray, rotate: Rotate = no_rotation) -> np.ndarray:
+        """The evaluation alone: uint64 [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
+        plan, polynomial = self.plan, ciphertexts.shape[1:]
+        blocks = ciphertexts.reshape(plan.input_blocks, plan.bands, *polynomial)
+        sums = self._ring.multiply_accumulate(blocks, self._weights, *plan.products, plan.sum_count)
+        return plan.gather(self._ring, sums, rotate).reshape(plan.output_ciphertexts, *polynomial)
 
     def finish(self, cipher: ServerCipher, sums: np.ndarray, mask: np.ndarray) -> bytes:
         """The reply: s subtracted, what is no output masked uniformly, re-randomised and flooded."""
@@ -111,16 +116,16 @@ class ServerLinear:
         return cipher.reply(flooded, masks, 0.0)
 
     def _masks(self, mask: np.ndarray, random: SecureRandom) -> np.ndarray:
-        """What is added to each coefficient, uint64 [output ciphertexts, n]: -s at outputs, elsewhere uniform."""
+        """What is added to the results, uint64 [output ciphertexts, n]: -s at outputs, elsewhere uniform."""
         p = self.parameters.plaintext_modulus
         if mask.dtype != np.uint64 or mask.shape != self.layer.shape.output_shape or int(mask.max()) >= p:
             raise ValueError(f"mask: expected uint64 {self.layer.shape.output_shape} below {p}")
         masks = random.below(p, (self.plan.output_ciphertexts, self.plan.degree))
         masks.reshape(-1)[self.plan.output_positions] = (np.uint64(p) - mask.reshape(-1)) % np.uint64(p)
-        return masks
+        return self.plan.encode_output(masks)
 
 
-def _check_agreement(shape: LayerShape, plan: CoefficientPlan, parameters: ParameterSet) -> None:
+def _check_agreement(shape: LayerShape, plan: Plan, parameters: ParameterSet) -> None:
     if plan.shape != shape or plan.degree != parameters.polynomial_degree:
         raise ValueError(
             f"layer {shape.name}: a plan of {plan.shape.name} at n = {plan.degree} with parameters of "

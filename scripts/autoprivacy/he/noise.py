@@ -1,4 +1,4 @@
-"""The noise of BFV ciphertexts in coefficient packing: standard deviations, decryption error rates, the q they need.
+"""The noise of BFV ciphertexts: standard deviations, decryption error rates, the q they need.
 
 Noise is the integer e in c0 + c1 s = round(q m / p) + e. Average-case standard deviations throughout: every term below
 is a sum of many independent draws, so the sum is close to a Gaussian.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import erfc
+from scipy.special import erfc, erfcinv
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
@@ -18,6 +18,24 @@ from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 SIGMA_NOISE = math.sqrt(10.5)
 # round(q m / p) is off by a uniform error of [-1/2, 1/2].
 ROUNDING_VARIANCE = 1 / 12
+# The variance of a coefficient of the secret, uniform over -1, 0, 1.
+SECRET_VARIANCE = 2 / 3
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """What the evaluation of a layer does to the noise of fresh ciphertexts, as its packing plan knows it.
+
+    Attributes:
+        norm: fresh noise grows by this factor: the 2-norm of all weight coefficients that go into one reply ciphertext,
+            of the largest; where coefficients differ that of the noisiest.
+        rotations: variance of the noise that rotations add to it, in units of one rotation's.
+        coefficients: how many coefficients must decrypt rightly for an output to be right.
+    """
+
+    norm: float
+    rotations: float = 0.0
+    coefficients: int = 1
 
 
 def fresh_noise() -> float:
@@ -33,15 +51,27 @@ def rerandomisation_noise(polynomial_degree: int) -> float:
     return math.sqrt(SIGMA_NOISE**2 * (4 * polynomial_degree / 3 + 1) + ROUNDING_VARIANCE)
 
 
-def weighted_noise(weight_norm: float) -> float:
+def rotation_noise(parameters: ParameterSet) -> float:
+    """Standard deviation of what one rotation adds; UserError where the set has no key-switching prime.
+
+    Key switching adds the sum of d_i e_i / P with d_i uniform modulo a prime of q and centred, and rounds by P.
+    """
+    special = parameters.key_switching_prime
+    if special is None:
+        raise UserError(f"rotations under the primes {parameters.primes}: the set has no key-switching prime; add one")
+    n = parameters.polynomial_degree
+    digits = sum((prime / special) ** 2 for prime in parameters.primes) / 12
+    return math.sqrt(SIGMA_NOISE**2 * n * digits + ROUNDING_VARIANCE * (1 + SECRET_VARIANCE * n))
+
+
+def weighted_noise(layer: LayerNoise, parameters: ParameterSet) -> float:
     """sigma_v, the standard deviation that depends on the weights.
 
-    Each coefficient of a reply is a sum of fresh noise times weights, over all its input ciphertexts.
-
-    Args:
-        weight_norm: 2-norm of the weights that go into one reply ciphertext (CoefficientPlan.weight_norm).
+    Each coefficient of a reply is a sum of fresh noise times weights, over all its input ciphertexts, and of the noise
+    of rotations, which see the weights too.
     """
-    return fresh_noise() * weight_norm
+    rotations = math.sqrt(layer.rotations) * rotation_noise(parameters) if layer.rotations else 0.0
+    return math.hypot(fresh_noise() * layer.norm, rotations)
 
 
 @dataclass(frozen=True)
@@ -64,17 +94,17 @@ class ReplyNoise:
         return math.hypot(self.weighted, self.rerandomisation, self.flood)
 
 
-def reply_noise(polynomial_degree: int, weight_norm: float, flooding: Flooding, budget: float = 0.0) -> ReplyNoise:
+def reply_noise(polynomial_degree: int, weighted: float, flooding: Flooding, budget: float = 0.0) -> ReplyNoise:
     """The noise of a layer's reply.
 
     Args:
         polynomial_degree: n.
-        weight_norm: 2-norm of the weights that go into one reply ciphertext (CoefficientPlan.weight_norm).
+        weighted: standard deviation of the part that depends on the weights (`weighted_noise`).
         flooding: how the weighted part is hidden. statistical: a Gaussian 2^kappa times as wide. paper: as wide as
             `budget` leaves room for. none: no flood.
         budget: for `paper`, the standard deviation that the whole noise is to have, q / (2 p z).
     """
-    weighted, rerandomisation = weighted_noise(weight_norm), rerandomisation_noise(polynomial_degree)
+    rerandomisation = rerandomisation_noise(polynomial_degree)
     flood = 0.0  # none
     if flooding.kind == "statistical":
         flood = 2.0**flooding.kappa * weighted
@@ -103,18 +133,38 @@ def tau_of(q: int, plaintext_modulus: int, total: float) -> float:
     return 1 / (2 * z_of(q, plaintext_modulus, total))
 
 
-def decryption_error_rate(z: float) -> float:
-    """The probability that one coefficient decrypts wrongly, erfc(z / sqrt 2); 0 where a double cannot hold it."""
-    return float(erfc(z / math.sqrt(2)))
+def decryption_error_rate(z: float, coefficients: int = 1) -> float:
+    """The probability that one of so many coefficients decrypts wrongly; 0 where a double cannot hold it.
+
+    One coefficient does with erfc(z / sqrt 2).
+    """
+    rate = float(erfc(z / math.sqrt(2)))
+    return rate if coefficients == 1 or rate == 1 else -math.expm1(coefficients * math.log1p(-rate))
+
+
+def required_z(target: Target, layer: LayerNoise) -> float:
+    """The z at which an output is wrong as often as the target tolerates.
+
+    Raises:
+        UserError: the target is a noise size and an output hangs on more than its own coefficient.
+    """
+    if layer.coefficients == 1:
+        return target.z
+    if target.decryption_error_rate is None:
+        raise UserError(
+            f"target: tau {target.tau} in a packing whose errors spoil whole ciphertexts; give a decryption error rate"
+        )
+    rate = -math.expm1(math.log1p(-target.decryption_error_rate) / layer.coefficients)
+    return math.sqrt(2) * float(erfcinv(rate))
 
 
 def deployed_noise(
-    weight_norm: float, parameters: ParameterSet, flooding: Flooding, target: Target | None = None
+    layer: LayerNoise, parameters: ParameterSet, flooding: Flooding, target: Target | None = None
 ) -> ReplyNoise:
     """The noise of a layer's reply as deployed.
 
     Args:
-        weight_norm: 2-norm of the weights that go into one reply ciphertext (CoefficientPlan.weight_norm).
+        layer: what its evaluation does to noise (`noise` of its packing plan).
         parameters: the layer's set.
         flooding: how the reply hides the weights.
         target: what the flood `paper` is sized by (UserError without one); the others do not ask.
@@ -123,5 +173,5 @@ def deployed_noise(
     if flooding.kind == "paper":
         if target is None:
             raise UserError("flooding paper: its width follows from the layer's target; give one")
-        budget = noise_budget(parameters.q, parameters.plaintext_modulus, target.z)
-    return reply_noise(parameters.polynomial_degree, weight_norm, flooding, budget)
+        budget = noise_budget(parameters.q, parameters.plaintext_modulus, required_z(target, layer))
+    return reply_noise(parameters.polynomial_degree, weighted_noise(layer, parameters), flooding, budget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 
 from autoprivacy.errors import UserError
@@ -61,6 +61,14 @@ def ntt_primes(below: int, degree: int, count: int) -> tuple[int, ...]:
     if len(found) < count:
         raise UserError(f"NTT primes below {below} for n = {degree}: there are {len(found)}, wanted {count}")
     return found
+
+
+def ntt_prime_from(start: int, degree: int, besides: Collection[int]) -> int:
+    """The smallest NTT prime that is at least `start` and none of `besides`; UserError beyond the largest size."""
+    prime = next(prime for prime in _primes_upward(start, degree) if prime not in besides)
+    if prime >> MAXIMUM_PRIME_BITS:
+        raise UserError(f"NTT prime from {start} for n = {degree}: at most {MAXIMUM_PRIME_BITS} bits; take a smaller q")
+    return prime
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Measured seconds of every operation of coefficient packing on this machine, over n and the number of primes."""
+"""Measured seconds of every homomorphic operation on this machine, over n and the number of primes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.automorphisms import rotation_element
 from autoprivacy.he.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.linear import ClientLinear, ServerLinear
+from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters import Flooding, ParameterSet
 from autoprivacy.he.ring import ntt_primes
+from autoprivacy.he.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.security import max_log2_q
 from autoprivacy.provenance import provenance
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
 from autoprivacy.storage import read_json, write_json
 
-FORMAT_VERSION = 1
-# encrypt, decrypt: the client, one ciphertext, encoding included. load, reply: the server, one ciphertext. product:
-# one ciphertext times one weight polynomial, added up.
-OPERATIONS = ("encrypt", "load", "product", "reply", "decrypt")
+FORMAT_VERSION = 2
+# encrypt, decrypt: the client, one ciphertext. load, reply: the server, one ciphertext. product: one ciphertext times
+# one weight polynomial, added up. encoding: one plaintext between slots and coefficients. rotation: one ciphertext,
+# measured only where a key-switching prime beside the primes leaves the set secure.
+ROTATION = "rotation"
+OPERATIONS = ("encrypt", "load", "product", "reply", "decrypt", "encoding", ROTATION)
 QUARTILES = ("median", "lower_quartile", "upper_quartile")
 # No prime below this: with a plaintext modulus of 17 bits and the noise of any layer nothing smaller serves.
 MINIMUM_PRIME_BITS = 24
@@ -35,6 +40,7 @@ LARGEST_WEIGHT = 127
 # The layer that is timed: input ciphertexts, bounds on output ciphertexts, and bytes of transformed weights. These
 # are to exceed the caches, as a network's weights do.
 INPUTS = 32
+ROTATIONS = 4  # ciphertexts that are rotated and plaintexts that are encoded
 OUTPUTS = (2, 64)
 WEIGHT_BYTES = 48 << 20
 
@@ -56,17 +62,20 @@ class OperationProfile:
         """The polynomial degrees measured, ascending."""
         return tuple(sorted({degree for degree, _ in self.table}))
 
-    def __contains__(self, key: tuple[int, int]) -> bool:
-        return key in self.table
+    def covers(self, degree: int, prime_count: int, operations: Iterable[str]) -> bool:
+        """Whether these operations were measured at n with that number of primes."""
+        return set(operations) <= set(self.table.get((degree, prime_count), ()))
 
-    def seconds(self, degree: int, prime_count: int) -> dict[str, float]:
-        """Median seconds by operation; UserError where nothing was measured."""
-        if (degree, prime_count) not in self.table:
+    def seconds(self, degree: int, prime_count: int, operations: Iterable[str]) -> dict[str, float]:
+        """Median seconds by operation; UserError where one was not measured."""
+        operations = list(operations)
+        if not self.covers(degree, prime_count, operations):
             raise UserError(
-                f"profile: no measurement at n = {degree} with {prime_count} primes; it has {sorted(self.table)}; "
-                "add them to the config's hardware part and profile again"
+                f"profile: no measurement at n = {degree} with {prime_count} primes of {', '.join(operations)}; it has "
+                f"{sorted(self.table)}; add them to the config's hardware part and profile again"
             )
-        return {operation: times["median"] for operation, times in self.table[degree, prime_count].items()}
+        times = self.table[degree, prime_count]
+        return {operation: times[operation]["median"] for operation in operations}
 
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
@@ -87,6 +96,7 @@ class OperationProfile:
                 (int(row["polynomial_degree"]), int(row["primes"])): {
                     operation: {name: float(row["seconds"][operation][name]) for name in QUARTILES}
                     for operation in OPERATIONS
+                    if operation != ROTATION or operation in row["seconds"]
                 }
                 for row in value["operations"]
             }
@@ -95,12 +105,19 @@ class OperationProfile:
             raise UserError(f"{path}: not a profile: {type(error).__name__} {error}; profile again") from None
 
 
-def admissible_parameters(degree: int, prime_count: int) -> ParameterSet | None:
-    """The widest secure set with that many equal primes; None where the primes would be too small to serve."""
-    bits = min(MAXIMUM_PRIME_BITS, max_log2_q(degree) // prime_count)
+def admissible_parameters(degree: int, prime_count: int, key_switching: bool = False) -> ParameterSet | None:
+    """The widest secure set with that many equal primes; None where the primes would be too small to serve.
+
+    Args:
+        degree: n.
+        prime_count: primes of q.
+        key_switching: whether the set has a key-switching prime of the same size besides.
+    """
+    bits = min(MAXIMUM_PRIME_BITS, max_log2_q(degree) // (prime_count + key_switching))
     if bits < MINIMUM_PRIME_BITS:
         return None
-    return ParameterSet(PLAINTEXT_MODULUS, degree, ntt_primes(1 << bits, degree, prime_count))
+    primes = ntt_primes(1 << bits, degree, prime_count + key_switching)
+    return ParameterSet(PLAINTEXT_MODULUS, degree, primes[:prime_count], primes[prime_count] if key_switching else None)
 
 
 def profile(degrees: Iterable[int], prime_counts: Iterable[int], repeats: int) -> OperationProfile:
@@ -122,6 +139,9 @@ def profile(degrees: Iterable[int], prime_counts: Iterable[int], repeats: int) -
             parameters = admissible_parameters(degree, count)
             if parameters is not None:
                 table[degree, count] = _measure(parameters, repeats)
+            rotating = admissible_parameters(degree, count, key_switching=True)
+            if rotating is not None:
+                table[degree, count][ROTATION] = _measure_rotation(rotating, repeats)
     settings = {"degrees": degrees, "prime_counts": prime_counts, "repeats": repeats}
     return OperationProfile(table, provenance(settings))
 
@@ -153,7 +173,25 @@ def _measure(parameters: ParameterSet, repeats: int) -> dict[str, dict[str, floa
         "product": _quartiles(lambda: server.multiply(ciphertexts), plan.product_count, repeats),
         "reply": _quartiles(lambda: server.finish(cipher, sums, mask), outputs, repeats),
         "decrypt": _quartiles(lambda: client.decrypt(reply), outputs, repeats),
+        "encoding": _measure_encoding(degree, repeats),
     }
+
+
+def _measure_rotation(parameters: ParameterSet, repeats: int) -> dict[str, float]:
+    element = rotation_element(1, parameters.polynomial_degree)
+    client = ClientCipher(parameters)
+    rotator = Rotator(parameters, [element], GaloisKeyMaker(client).keys([element]))
+    plain = np.ones((ROTATIONS, parameters.polynomial_degree), np.uint64)
+    ciphertexts = ServerCipher(parameters, client.public_key()).load(client.encrypt(plain), ROTATIONS)
+    rotator.rotate(ciphertexts, element)
+    return _quartiles(lambda: rotator.rotate(ciphertexts, element), ROTATIONS, repeats)
+
+
+def _measure_encoding(degree: int, repeats: int) -> dict[str, float]:
+    (modulus,) = ntt_primes(PLAINTEXT_MODULUS << 3, degree, 1)
+    encoding, slots = slot_encoding(degree, modulus), np.ones((ROTATIONS, degree), np.uint64)
+    encoding.encode(slots)
+    return _quartiles(lambda: encoding.encode(slots), ROTATIONS, repeats)
 
 
 def _quartiles(operation: Callable[[], object], count: int, repeats: int) -> dict[str, float]:

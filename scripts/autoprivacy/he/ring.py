@@ -58,6 +58,9 @@ class Ring:
 
     Every method takes and returns residues below their primes, arrays [..., k, n], and leaves its arguments alone.
 
+    Attributes:
+        dtype: of residues.
+
     Args:
         degree: n, a power of two of at least 2.
         primes: the distinct primes of q, each == 1 mod 2n and below 2^60.
@@ -71,6 +74,7 @@ class Ring:
         _check(degree, primes)
         self.degree = degree
         self.primes = tuple(primes)
+        self.dtype = np.dtype(np.uint64)
         self._kernels = load_kernels(backend)
         self._moduli = _words(list(primes))
         self._column = self._moduli[:, None]

@@ -53,11 +53,12 @@ class SealContext:
             raise UserError(f"SEAL refuses {parameters}: {status}")
         self._pyfhel.keyGen()
 
-    def secret_key(self) -> np.ndarray:
-        """The secret key under the set's primes, uint64 [k, n] in NTT form."""
+    def secret_key(self, with_special_prime: bool = False) -> np.ndarray:
+        """The secret key under the set's primes, uint64 [k, n] in NTT form; with its key-switching prime [k + 1, n]."""
+        parameters = self._parameters
+        primes = parameters.deployed_primes if with_special_prime else parameters.primes
         words = read_plaintext(self._pyfhel.to_bytes_secret_key()).words
-        rows = words.reshape(-1, self._parameters.polynomial_degree)[: len(self._parameters.primes)]
-        return rows.astype(np.uint64)
+        return words.reshape(-1, parameters.polynomial_degree)[: len(primes)].astype(np.uint64)
 
     def encrypt(self, plain: np.ndarray) -> np.ndarray:
         """SEAL's public-key encryption of uint64 [m, n] modulo p: uint64 [m, 2, k, n], not in NTT form."""

@@ -12,23 +12,30 @@ from functools import cache
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.encoding import MAXIMUM_PLAINTEXT_BITS
-from autoprivacy.he.latency import Link, layer_cost
-from autoprivacy.he.noise import decryption_error_rate, deployed_noise, reply_noise, required_log2_q, tau_of, z_of
-from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
+from autoprivacy.he.latency import Link, layer_cost, operation_counts
+from autoprivacy.he.noise import (
+    LayerNoise,
+    decryption_error_rate,
+    deployed_noise,
+    tau_of,
+    z_of,
+)
+from autoprivacy.he.packing import packing_named
+from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
-from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, ntt_primes, primes_for
+from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, ntt_primes
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.security import security_bits
+from autoprivacy.he.smallest_set import secure_set
 from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.provenance import provenance
 from autoprivacy.quantization.integer_network import IntegerNetwork, LayerShape, LinearLayer, sign_threshold
 
 # The paper's Table 1, row DELPHI: log p = 22, log n = 13, log q = 180 = 3 x 60.
 DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE, DELPHI_PRIMES, DELPHI_PRIME_BITS = 22, 1 << 13, 3, 60
-# The paper's section 2: flooding quadruples n and triples log q.
-PAPER_DEGREE_FACTOR, PAPER_BITS_FACTOR = 4, 3
+COEFFICIENT = "coefficient"  # the packing where none is named
 
-Choice = tuple[ParameterSet, CoefficientPlan, dict[str, float]]
+Choice = tuple[ParameterSet, Plan, dict[str, float]]
 
 
 def plaintext_modulus(
@@ -83,6 +90,7 @@ def select_layer(
     profile: OperationProfile,
     link: Link,
     maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+    packing: str = COEFFICIENT,
 ) -> Choice:
     """The set and tiling of least predicted latency that meet a layer's target, and what is predicted for them.
 
@@ -93,19 +101,20 @@ def select_layer(
         flooding: how replies hide the weights.
         profile, link: what latency is predicted with; n and prime counts that the profile lacks are not considered.
         maximum_prime_bits: no prime of q is larger.
+        packing: the packing's name. In slot packing the target's error rate is a ciphertext's.
 
     Returns:
         The set, the packing plan, and the numbers that `predict` lists.
 
     Raises:
-        UserError: no secure set that the profile covers meets the target.
+        UserError: no secure set that the profile covers meets the target, or the packing cannot use p.
     """
     choices = [
         (parameters, plan)
-        for degree in profile.degrees
-        for plan in _plans(layer.shape, degree)
-        if (parameters := secure_set(plan.weight_norm(layer.weight), degree, target, p, flooding, maximum_prime_bits))
-        and (degree, len(parameters.primes)) in profile
+        for degree in packing_named(packing).degrees(profile.degrees, p)
+        for plan in _plans(packing, layer.shape, degree, p)
+        if (parameters := secure_set(plan.noise(layer.weight), degree, target, p, flooding, maximum_prime_bits))
+        and _covered(plan, parameters, profile)
     ]
     if not choices:
         raise UserError(_nothing_meets(f"layer {layer.shape.name}", target, p, flooding, profile))
@@ -114,51 +123,21 @@ def select_layer(
 
 
 @cache
-def secure_set(
-    weight_norm: float,
-    degree: int,
-    target: Target,
-    p: int,
-    flooding: Flooding,
-    maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
-) -> ParameterSet | None:
-    """The set with the smallest q that meets a target at n; None where it is insecure, or there are no such primes.
-
-    Under flooding `paper` it is the smallest q without a flood at n / 4, and three times its bits at n.
-
-    Args:
-        weight_norm: 2-norm of the weights that go into one reply ciphertext (CoefficientPlan.weight_norm).
-        degree: n as deployed.
-        target, p, flooding, maximum_prime_bits: as in `select_layer`.
-    """
-    paper = flooding.kind == "paper"
-    base = degree // PAPER_DEGREE_FACTOR if paper else degree
-    noise = reply_noise(base, weight_norm, Flooding("none") if paper else flooding)
-    try:
-        parameters = ParameterSet(
-            p, base, primes_for(required_log2_q(target.z, p, noise.total), base, maximum_prime_bits)
-        )
-        if paper:
-            log2_q = PAPER_BITS_FACTOR * parameters.log2_q
-            parameters = ParameterSet(p, degree, primes_for(log2_q, degree, maximum_prime_bits))
-    except UserError:
-        return None
-    return parameters
+def _plans(packing: str, shape: LayerShape, degree: int, p: int) -> tuple[Plan, ...]:
+    return tuple(packing_named(packing).plans(shape, degree, p))
 
 
-@cache
-def _plans(shape: LayerShape, degree: int) -> tuple[CoefficientPlan, ...]:
-    return tuple(admissible_plans(shape, degree))
+def _covered(plan: Plan, parameters: ParameterSet, profile: OperationProfile) -> bool:
+    needed = [operation for operation, count in operation_counts(plan).items() if count]
+    return profile.covers(parameters.polynomial_degree, len(parameters.primes), needed)
 
 
-def cheapest_plan(
-    plans: Iterable[CoefficientPlan], parameters: ParameterSet, profile: OperationProfile, link: Link
-) -> CoefficientPlan:
+def cheapest_plan(plans: Iterable[Plan], parameters: ParameterSet, profile: OperationProfile, link: Link) -> Plan:
     """The tiling of least predicted latency under a set."""
     return min(plans, key=lambda plan: _latency(plan, parameters, profile, link))
 
 
-def _latency(plan: CoefficientPlan, parameters: ParameterSet, profile: OperationProfile, link: Link) -> float:
+def _latency(plan: Plan, parameters: ParameterSet, profile: OperationProfile, link: Link) -> float:
     return layer_cost(plan, parameters, profile, link)["latency_seconds"]
 
 
@@ -166,7 +145,7 @@ def predict(
     layer: LinearLayer,
     target: Target,
     parameters: ParameterSet,
-    plan: CoefficientPlan,
+    plan: Plan,
     flooding: Flooding,
     profile: OperationProfile,
     link: Link,
@@ -174,16 +153,19 @@ def predict(
     """What is predicted for a layer as deployed.
 
     Returns:
-        log2_noise (of the standard deviation, all parts), z, tau in accumulator LSBs, decryption_error_rate per
-        coefficient, security_bits, and what `layer_cost` lists.
+        log2_noise (of the standard deviation, all parts), z, tau in accumulator LSBs where an output hangs on one
+        coefficient, decryption_error_rate of an output (in slot packing that of its ciphertext), security_bits, and
+        what `layer_cost` lists.
     """
-    total = deployed_noise(plan.weight_norm(layer.weight), parameters, flooding, target).total
+    noise = plan.noise(layer.weight)
+    total = deployed_noise(noise, parameters, flooding, target).total
     z = z_of(parameters.q, parameters.plaintext_modulus, total)
+    tau = tau_of(parameters.q, parameters.plaintext_modulus, total)
     return {
         "log2_noise": math.log2(total),
         "z": z,
-        "tau": tau_of(parameters.q, parameters.plaintext_modulus, total),
-        "decryption_error_rate": decryption_error_rate(z),
+        **({"tau": tau} if noise.coefficients == 1 else {}),
+        "decryption_error_rate": decryption_error_rate(z, noise.coefficients),
         "security_bits": security_bits(parameters.polynomial_degree, parameters.log2_q),
         **layer_cost(plan, parameters, profile, link),
     }
@@ -197,9 +179,10 @@ def layer_policy(
     profile: OperationProfile,
     link: Link,
     maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+    packing: str = COEFFICIENT,
 ) -> LayerPolicy:
     """`select_layer`'s choice as a policy holds it."""
-    parameters, plan, predicted = select_layer(layer, target, p, flooding, profile, link, maximum_prime_bits)
+    parameters, plan, predicted = select_layer(layer, target, p, flooding, profile, link, maximum_prime_bits, packing)
     return LayerPolicy(layer.shape.name, target, parameters, predicted, plan.tiling)
 
 
@@ -210,10 +193,12 @@ def delphi(
     flooding: Flooding,
     profile: OperationProfile,
     link: Link,
+    packing: str = COEFFICIENT,
 ) -> Policy:
     """DELPHI's published set for every layer: log p = 22, n = 2^13, log q = 180 in three primes (the paper's Table 1).
 
-    Its target is 2^-40, which it surpasses by far: under statistical flooding it makes no errors at all.
+    In slot packing the third prime is the key-switching prime. The target is 2^-40, which the set surpasses by far:
+    under statistical flooding it makes no errors at all.
 
     Raises:
         UserError: p of 22 bits does not hold the network's `required` range, its smallest and largest accumulator.
@@ -222,13 +207,15 @@ def delphi(
     p = plaintext_modulus(maximum, minimum, DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE)
     primes = ntt_primes(1 << DELPHI_PRIME_BITS, DELPHI_DEGREE, DELPHI_PRIMES)
     parameters = ParameterSet(p, DELPHI_DEGREE, primes)
+    if packing_named(packing).in_slots:
+        parameters = ParameterSet(p, DELPHI_DEGREE, primes[:-1], primes[-1])
     plans = {}
     for shape in network.architecture.layers:
-        tilings = _plans(shape, DELPHI_DEGREE)
+        tilings = _plans(packing, shape, DELPHI_DEGREE, p)
         if not tilings:
             raise UserError(f"layer {shape.name}: one row of one channel does not fit delphi's n = {DELPHI_DEGREE}")
         plans[shape.name] = cheapest_plan(tilings, parameters, profile, link)
-    return _uniform("delphi", network, name, parameters, plans, flooding, profile, link)
+    return _uniform("delphi", network, name, packing, parameters, plans, flooding, profile, link)
 
 
 def darl(
@@ -239,6 +226,7 @@ def darl(
     profile: OperationProfile,
     link: Link,
     maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+    packing: str = COEFFICIENT,
 ) -> Policy:
     """One set for the network, the cheapest that gives every layer an error rate of 2^-40 by average-case noise.
 
@@ -249,51 +237,61 @@ def darl(
     """
     candidates = [
         candidate
-        for degree in profile.degrees
-        for candidate in _network_sets(network, degree, p, flooding, profile, link, maximum_prime_bits)
+        for degree in packing_named(packing).degrees(profile.degrees, p)
+        for candidate in _network_sets(network, packing, degree, p, flooding, profile, link, maximum_prime_bits)
     ]
     if not candidates:
         raise UserError(_nothing_meets(f"network {name}", EXACT_TARGET, p, flooding, profile))
 
-    def latency(candidate: tuple[ParameterSet, dict[str, CoefficientPlan]]) -> float:
+    def latency(candidate: tuple[ParameterSet, dict[str, Plan]]) -> float:
         return sum(_latency(plan, candidate[0], profile, link) for plan in candidate[1].values())
 
     parameters, plans = min(candidates, key=latency)
-    return _uniform("darl", network, name, parameters, plans, flooding, profile, link)
+    return _uniform("darl", network, name, packing, parameters, plans, flooding, profile, link)
 
 
 def _network_sets(
     network: IntegerNetwork,
+    packing: str,
     degree: int,
     p: int,
     flooding: Flooding,
     profile: OperationProfile,
     link: Link,
     maximum_prime_bits: int,
-) -> Iterator[tuple[ParameterSet, dict[str, CoefficientPlan]]]:
+) -> Iterator[tuple[ParameterSet, dict[str, Plan]]]:
     """Sets at n that serve every layer, each with the layers' cheapest tilings of at most the norm it was sized for.
 
     A tiling with more output channels in a ciphertext costs fewer ciphertexts and brings more noise, so q and tilings
-    are chosen together: one set per bound on the norm.
+    are chosen together: one set per bound on the norm, once without rotations and once with.
     """
-    norms = {
-        shape.name: {plan: plan.weight_norm(network.layers[shape.name].weight) for plan in _plans(shape, degree)}
+    noises = {
+        shape.name: {plan: plan.noise(network.layers[shape.name].weight) for plan in _plans(packing, shape, degree, p)}
         for shape in network.architecture.layers
     }
-    if not all(norms.values()):
-        return
-    smallest = max(min(layer.values()) for layer in norms.values())
-    for bound in sorted({norm for layer in norms.values() for norm in layer.values() if norm >= smallest}):
-        parameters = secure_set(bound, degree, EXACT_TARGET, p, flooding, maximum_prime_bits)
-        if parameters is None or (degree, len(parameters.primes)) not in profile:
-            return  # larger norms need still more
-        yield (
-            parameters,
-            {
-                layer: cheapest_plan([p for p in plans if plans[p] <= bound], parameters, profile, link)
-                for layer, plans in norms.items()
-            },
-        )
+    rotations = {noise.rotations for layer in noises.values() for noise in layer.values()}
+    for most in {0.0, max(rotations, default=0.0)}:
+        kept = {
+            layer: {plan: noise for plan, noise in plans.items() if noise.rotations <= most}
+            for layer, plans in noises.items()
+        }
+        if not all(kept.values()):
+            continue
+        smallest = max(min(noise.norm for noise in layer.values()) for layer in kept.values())
+        norms = {noise.norm for layer in kept.values() for noise in layer.values() if noise.norm >= smallest}
+        for bound in sorted(norms):
+            largest = LayerNoise(bound, most, next(iter(next(iter(kept.values())).values())).coefficients)
+            parameters = secure_set(largest, degree, EXACT_TARGET, p, flooding, maximum_prime_bits)
+            if parameters is None:
+                break  # larger norms need still more
+            plans = {
+                layer: [
+                    plan for plan, noise in own.items() if noise.norm <= bound and _covered(plan, parameters, profile)
+                ]
+                for layer, own in kept.items()
+            }
+            if all(plans.values()):
+                yield parameters, {layer: cheapest_plan(own, parameters, profile, link) for layer, own in plans.items()}
 
 
 def layerwise(
@@ -306,6 +304,7 @@ def layerwise(
     link: Link,
     scheme: str = "autoprivacy",
     maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+    packing: str = COEFFICIENT,
 ) -> Policy:
     """A set per layer: for each the cheapest that meets its own target.
 
@@ -316,18 +315,19 @@ def layerwise(
     if set(targets) != set(names):
         raise UserError(f"policy {scheme} of {name}: targets for {sorted(targets)}; the network has {names}")
     layers = tuple(
-        layer_policy(network.layers[layer], targets[layer], p, flooding, profile, link, maximum_prime_bits)
+        layer_policy(network.layers[layer], targets[layer], p, flooding, profile, link, maximum_prime_bits, packing)
         for layer in names
     )
-    return _policy(scheme, name, flooding, layers)
+    return _policy(scheme, name, packing, flooding, layers)
 
 
 def _uniform(
     scheme: str,
     network: IntegerNetwork,
     name: str,
+    packing: str,
     parameters: ParameterSet,
-    plans: Mapping[str, CoefficientPlan],
+    plans: Mapping[str, Plan],
     flooding: Flooding,
     profile: OperationProfile,
     link: Link,
@@ -337,15 +337,15 @@ def _uniform(
     for layer, plan in plans.items():
         predicted = predict(network.layers[layer], EXACT_TARGET, parameters, plan, flooding, profile, link)
         layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, predicted, plan.tiling))
-    return _policy(scheme, name, flooding, tuple(layers))
+    return _policy(scheme, name, packing, flooding, tuple(layers))
 
 
-def _policy(scheme: str, name: str, flooding: Flooding, layers: tuple[LayerPolicy, ...]) -> Policy:
+def _policy(scheme: str, name: str, packing: str, flooding: Flooding, layers: tuple[LayerPolicy, ...]) -> Policy:
     totals = {
         key: sum(layer.predicted[key] for layer in layers)
         for key in ("latency_seconds", "compute_seconds", "transfer_seconds", "bytes_up", "bytes_down")
     }
-    return Policy(name, scheme, "coefficient", flooding, layers, totals, provenance())
+    return Policy(name, scheme, packing, flooding, layers, totals, provenance())
 
 
 def _nothing_meets(what: str, target: Target, p: int, flooding: Flooding, profile: OperationProfile) -> str:

@@ -43,6 +43,7 @@ class Message(IntEnum):
     OUTPUT_SHARE = 13  # server: its share of the network's output
     GOODBYE = 14  # client
     FAILURE = 15  # either: why the sender ends the session
+    GALOIS_KEYS = 16  # client: after a PUBLIC_KEY whose layers rotate ciphertexts
 
 
 class ProtocolError(UserError):

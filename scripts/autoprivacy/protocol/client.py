@@ -23,6 +23,7 @@ from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.oblivious_transfer import BaseSender, ExtensionReceiver, choice_bits
 from autoprivacy.he.cipher import ClientCipher
 from autoprivacy.he.linear import ClientLinear
+from autoprivacy.he.rotation import GaloisKeyMaker
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, connect, parsing
 from autoprivacy.protocol.ledger import Ledger
@@ -74,8 +75,10 @@ class Client:
         agreement, ledger = self.agreement, self.ledger
         with ledger.part("all", "he"):
             ciphers = {parameters: ClientCipher(parameters) for parameters in agreement.parameter_sets}
-            for cipher in ciphers.values():
+            for parameters, cipher in ciphers.items():
                 self.channel.send(Message.PUBLIC_KEY, cipher.public_key())
+                if elements := agreement.galois_elements(parameters):
+                    self.channel.send(Message.GALOIS_KEYS, GaloisKeyMaker(cipher).keys(elements))
             self._linear = {
                 layer.name: ClientLinear(
                     agreement.architecture.layer(layer.name), agreement.plan(layer.name), ciphers[layer.parameters]

@@ -20,7 +20,10 @@ from autoprivacy.gc.garbling import garble_chunks
 from autoprivacy.gc.labels import encode, offset_bits, random_delta, zero_labels
 from autoprivacy.gc.oblivious_transfer import BaseReceiver, ExtensionSender
 from autoprivacy.he.cipher import ServerCipher
-from autoprivacy.he.linear import ServerLinear
+from autoprivacy.he.linear import ServerLinear, no_rotation
+from autoprivacy.he.packing.plan import Rotate
+from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.rotation import Rotator
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, listen, parsing, serve_forever
 from autoprivacy.protocol.ledger import Ledger
@@ -80,13 +83,10 @@ class Session:
 
     def _set_up(self) -> None:
         self.channel.send(Message.WELCOME, self.agreement.to_bytes())
-        ciphers = {}
+        self._ciphers: dict[ParameterSet, ServerCipher] = {}
+        self._rotations: dict[ParameterSet, Rotate] = {}
         for parameters in self.agreement.parameter_sets:
-            with self.ledger.part("all", "waiting"):
-                key = self.channel.receive_payload(Message.PUBLIC_KEY)
-            with self.ledger.part("all", "he"), parsing(Message.PUBLIC_KEY):
-                ciphers[parameters] = ServerCipher(parameters, bytes(key))
-        self._ciphers = {layer.name: ciphers[layer.parameters] for layer in self.agreement.policy.layers}
+            self._receive_keys(parameters)
         with self.ledger.part("all", "waiting"):
             message = self.channel.receive_payload(Message.BASE_OT)
         with self.ledger.part("all", "ot"):
@@ -95,6 +95,20 @@ class Session:
             with parsing(Message.BASE_OT):
                 self.channel.send(Message.BASE_OT_REPLY, base.reply(bytes(message)))
             self._extension = ExtensionSender(self._delta, base.seeds)
+
+    def _receive_keys(self, parameters: ParameterSet) -> None:
+        with self.ledger.part("all", "waiting"):
+            key = self.channel.receive_payload(Message.PUBLIC_KEY)
+        with self.ledger.part("all", "he"), parsing(Message.PUBLIC_KEY):
+            self._ciphers[parameters] = ServerCipher(parameters, bytes(key))
+        elements = self.agreement.galois_elements(parameters)
+        if not elements:
+            self._rotations[parameters] = no_rotation
+            return
+        with self.ledger.part("all", "waiting"):
+            keys = self.channel.receive_payload(Message.GALOIS_KEYS)
+        with self.ledger.part("all", "he"), parsing(Message.GALOIS_KEYS):
+            self._rotations[parameters] = Rotator(parameters, elements, bytes(keys)).rotate
 
     def run(self) -> None:
         """Answer the client's requests until it says goodbye."""
@@ -117,7 +131,9 @@ class Session:
                     message = self.channel.receive_payload(Message.ENCRYPTED_MASKS)
                 with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_MASKS):
                     mask = self._random.below(self.agreement.modulus, node.shape)
-                    reply = self.model.linear[node.name].evaluate(self._ciphers[node.name], bytes(message), mask)
+                    linear = self.model.linear[node.name]
+                    cipher, rotate = self._ciphers[linear.parameters], self._rotations[linear.parameters]
+                    reply = linear.evaluate(cipher, bytes(message), mask, rotate)
                     self.channel.send(Message.ENCRYPTED_SHARES, reply)
                     bundle.masks[node.name] = mask.astype(np.int64)
             for node in self.agreement.activation_nodes():

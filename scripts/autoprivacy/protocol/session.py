@@ -14,7 +14,8 @@ from autoprivacy.gc.activation import activation_circuit
 from autoprivacy.gc.circuit import Circuit
 from autoprivacy.gc.garbling import table_bytes
 from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
-from autoprivacy.he.packing.coefficient import CoefficientPlan
+from autoprivacy.he.packing import packing_named
+from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import ProtocolError
@@ -30,8 +31,7 @@ class Agreement:
 
     def __post_init__(self) -> None:
         self.policy.check_layers([layer.name for layer in self.architecture.layers])
-        if self.policy.packing != "coefficient":
-            raise UserError(f"packing {self.policy.packing}: the protocol runs coefficient packing")
+        packing_named(self.policy.packing)  # refuses one that is unknown
         for node in self.activation_nodes():
             try:
                 self.circuit(node)
@@ -53,11 +53,17 @@ class Agreement:
         """The distinct parameter sets in the order of their first layer: one key pair each."""
         return tuple(dict.fromkeys(layer.parameters for layer in self.policy.layers))
 
-    def plan(self, layer: str) -> CoefficientPlan:
+    def plan(self, layer: str) -> Plan:
         """The packing plan that the policy prescribes for a linear layer."""
         entry = self.policy.layer(layer)
-        shape = self.architecture.layer(layer)
-        return CoefficientPlan.from_tiling(shape, entry.parameters.polynomial_degree, entry.tiling)
+        shape, parameters = self.architecture.layer(layer), entry.parameters
+        from_tiling = packing_named(self.policy.packing).from_tiling
+        return from_tiling(shape, parameters.polynomial_degree, parameters.plaintext_modulus, entry.tiling)
+
+    def galois_elements(self, parameters: ParameterSet) -> tuple[int, ...]:
+        """The automorphisms that the layers under a parameter set use, ascending: a Galois key each."""
+        plans = (self.plan(layer.name) for layer in self.policy.layers if layer.parameters == parameters)
+        return tuple(sorted({element for plan in plans for element in plan.galois_elements}))
 
     def circuit(self, node: Node) -> Circuit:
         """The circuit of an activation."""

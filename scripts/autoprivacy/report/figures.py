@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from autoprivacy.errors import UserError
 from autoprivacy.report.results import SCHEMES, ResultFile, scheme
-from autoprivacy.report.tables import OTHER, cpu_seconds_by_kind
+from autoprivacy.report.tables import OTHER, contenders, cpu_seconds_by_kind
 from autoprivacy.report.text import significant
 from autoprivacy.storage import atomic_write
 
@@ -52,6 +52,7 @@ KINDS = {
     OTHER: ("other", "#BBBBBB"),
 }
 _PHASES = ("offline", "online")
+_MARKER_FILLS = {"slot": "#BBBBBB"}  # of packings whose markers are not hollow: a scheme keeps colour and shape
 _CROWDED = 12  # more layer names than these do not fit side by side
 _NAME_INCHES = 0.075  # height that a letter of a turned layer name takes
 
@@ -79,26 +80,26 @@ def parameters_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         rows: those of `tables.parameters_rows` that belong to one network.
     """
-    by_scheme: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_scheme.setdefault(row["scheme"], []).append(row)
-    layers = [row["layer"] for row in next(iter(by_scheme.values()))]
-    for name, own in by_scheme.items():
+    by_contender: dict[str, list[Mapping[str, Any]]] = {}
+    for row, name in zip(rows, contenders(rows), strict=True):
+        by_contender.setdefault(name, []).append(row)
+    layers = [row["layer"] for row in next(iter(by_contender.values()))]
+    for name, own in by_contender.items():
         if [row["layer"] for row in own] != layers:
             raise UserError(f"policy {name} of {rows[0]['network']}: layers differ from the first policy's {layers}")
     turned = max(len(layer) for layer in layers) * _NAME_INCHES if len(layers) > _CROWDED else 0.0
     with mpl.rc_context(STYLE):
         figure, (degree, modulus) = _panels(2, 1, 5.2 + turned, sharex=True)
-        for name, own in by_scheme.items():
-            _draw_scheme(degree, name, [math.log2(row["polynomial_degree"]) for row in own])
-            _draw_scheme(modulus, name, [row["log2_q"] for row in own])
+        for name, own in by_contender.items():
+            _draw_contender(degree, name, own[0], [math.log2(row["polynomial_degree"]) for row in own])
+            _draw_contender(modulus, name, own[0], [row["log2_q"] for row in own])
         _label_layers(degree, modulus, layers)
-        figure.legend(*degree.get_legend_handles_labels(), loc="outside upper center", ncols=len(by_scheme))
+        figure.legend(*degree.get_legend_handles_labels(), loc="outside upper center", ncols=min(3, len(by_contender)))
     return figure
 
 
-def _draw_scheme(axis: Axes, name: str, values: Sequence[float]) -> None:
-    look = scheme(name)
+def _draw_contender(axis: Axes, name: str, row: Mapping[str, Any], values: Sequence[float]) -> None:
+    look = scheme(row["scheme"])
     axis.plot(
         range(len(values)),
         values,
@@ -109,7 +110,7 @@ def _draw_scheme(axis: Axes, name: str, values: Sequence[float]) -> None:
         drawstyle="steps-mid",
         marker=look.marker,
         markersize=look.size * min(1.0, 2 * _CROWDED / len(values)),
-        markerfacecolor="none",
+        markerfacecolor=_MARKER_FILLS.get(row["packing"], "none"),
     )
 
 
@@ -129,7 +130,8 @@ def _label_layers(degree: Axes, modulus: Axes, layers: Sequence[str]) -> None:
 
 def breakdown_figure(measurements: Sequence[ResultFile]) -> Figure:
     """CPU seconds of both parties per image by kind of work, offline and online (the shape of Figure 1(a))."""
-    names = [f"{measurement.network}, {measurement.scheme}" for measurement in measurements]
+    files = [{"scheme": file.scheme, "packing": file.get("packing")} for file in measurements]
+    names = [f"{file.network}, {name}" for file, name in zip(measurements, contenders(files), strict=True)]
     with mpl.rc_context(STYLE):
         figure, axes = _panels(1, 2, 1.6 + 0.45 * len(names), sharey=True)
         for axis, phase in zip(axes, _PHASES, strict=True):

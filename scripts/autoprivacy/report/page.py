@@ -135,8 +135,8 @@ def agreement_table(study: Study) -> Table:
     """Whether the secure outputs equal the integer network's bit for bit."""
     header = ["network", "scheme", "verdict", "images", "images differing", "outputs differing"]
     header += ["largest difference", "predictions differing"]
-    rows = []
-    for row in tables.agreement_rows(study.measurements):
+    rows, measured = [], tables.agreement_rows(study.measurements)
+    for row, name in zip(measured, tables.contenders(measured), strict=True):
         verdict = {
             (True, False): "equal bit for bit, as promised",
             (True, True): "DIFFERENT, although equality was promised",
@@ -144,7 +144,7 @@ def agreement_table(study: Study) -> Table:
             (False, True): "different (equality was not promised)",
         }[row["exact"], row["images_differing"] > 0]
         counts = ("images", "images_differing", "outputs_differing", "largest_difference", "predictions_differing")
-        rows.append([row["network"], row["scheme"], verdict, *(str(row[key]) for key in counts)])
+        rows.append([row["network"], name, verdict, *(str(row[key]) for key in counts)])
     return Table(header, rows, text_columns=3)
 
 
@@ -178,12 +178,13 @@ def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     def cell(value: float | None, factor: float = 1.0) -> str:
         return NOT_KNOWN if value is None else significant(value * factor)
 
-    def line(row: Mapping[str, Any]) -> list[str]:
+    def line(row: Mapping[str, Any], name: str) -> list[str]:
         rate, target = row["predicted_decryption_error_rate"], row["target_decryption_error_rate"]
         goal = f"tau {significant(row['target_tau'])}" if target is None else f"rate {power_of_two(target)}"
         ignored = f", {row['ignored_share_bits']} bits ignored" if row["ignored_share_bits"] else ""
         return [
-            *(str(row[key]) for key in ("scheme", "layer", "plaintext_modulus", "polynomial_degree", "primes")),
+            name,
+            *(str(row[key]) for key in ("layer", "plaintext_modulus", "polynomial_degree", "primes")),
             f"{row['log2_q']:.1f}",
             cell(row["security_bits"]),
             goal + ignored,
@@ -193,7 +194,8 @@ def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             *(cell(row[f"predicted_bytes_{direction}"], 1e-3) for direction in ("up", "down")),
         ]
 
-    return Table(header, [line(row) for row in rows], text_columns=2)
+    body = [line(row, name) for row, name in zip(rows, tables.contenders(rows), strict=True)]
+    return Table(header, body, text_columns=2)
 
 
 def search_table(episodes: Sequence[Mapping[str, Any]]) -> Table:
@@ -223,9 +225,10 @@ def _rounded(value: Any) -> str:
 
 
 def _breakdown_caption(study: Study) -> str:
-    shares = ", ".join(
-        f"{measurement.network} {measurement.scheme} {tables.he_share_percent(measurement):.0f}%"
-        for measurement in study.measurements
+    names = tables.contenders(tables.agreement_rows(study.measurements))
+    shares = "; ".join(
+        f"{measurement.network} {name} {tables.he_share_percent(measurement):.0f}%"
+        for measurement, name in zip(study.measurements, names, strict=True)
     )
     return (
         f"CPU seconds of client and server together, mean per image, by kind of work; the shape of the paper's "
@@ -236,11 +239,11 @@ def _breakdown_caption(study: Study) -> str:
 
 
 def _parameters_caption(rows: Sequence[Mapping[str, Any]]) -> str:
-    by_scheme: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        by_scheme.setdefault(row["scheme"], []).append((row["polynomial_degree"], row["log2_q"]))
+    by_contender: dict[str, list[tuple[int, float]]] = {}
+    for row, name in zip(rows, tables.contenders(rows), strict=True):
+        by_contender.setdefault(name, []).append((row["polynomial_degree"], row["log2_q"]))
     facts = []
-    for name, sets in by_scheme.items():
+    for name, sets in by_contender.items():
         bits = sorted({round(log2_q, 1) for _, log2_q in sets})
         extent = f"{bits[0]:g}" if len(bits) == 1 else f"{bits[0]:g} to {bits[-1]:g}"
         facts.append(f"{name} {len(set(sets))} ({extent} bits of q)")

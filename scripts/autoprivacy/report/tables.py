@@ -106,6 +106,7 @@ def agreement_rows(measurements: Sequence[ResultFile]) -> list[dict[str, Any]]:
             {
                 "network": measurement.network,
                 "scheme": measurement.scheme,
+                "packing": measurement.get("packing"),
                 **_agreement(measurement),
                 "outputs_differing": round(sum(of("differing_outputs"))),
                 "largest_difference": round(max(of("largest_difference"))),
@@ -129,6 +130,7 @@ def _parameters_row(policy: ResultFile, index: int) -> dict[str, Any]:
     row = {
         "network": policy.network,
         "scheme": policy.scheme,
+        "packing": policy.get("packing"),
         "layer": name,
         "plaintext_modulus": policy.get(*where, "parameters", "plaintext_modulus"),
         "polynomial_degree": policy.get(*where, "parameters", "polynomial_degree"),
@@ -140,6 +142,12 @@ def _parameters_row(policy: ResultFile, index: int) -> dict[str, Any]:
         "ignored_share_bits": target.get("ignored_share_bits", 0),
     }
     return {**row, **{f"predicted_{key}": _optional(policy, name, predicted, key) for key in PREDICTIONS}}
+
+
+def contenders(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to call each row: its scheme, and its packing where the rows have several."""
+    several = len({row["packing"] for row in rows}) > 1
+    return [f"{row['scheme']}, {row['packing']}" if several else str(row["scheme"]) for row in rows]
 
 
 def _optional(policy: ResultFile, layer: str, predicted: Mapping[str, Any], key: str) -> float | None:

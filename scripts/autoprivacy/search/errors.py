@@ -145,12 +145,17 @@ def error_values(generator: np.random.Generator, tau: float, count: int) -> np.n
     return np.where(uniform < 0, -magnitude, magnitude).astype(np.float64)
 
 
+def simulates(policy: Policy) -> bool:
+    """Whether `perturbation` knows the errors of the policy's packing."""
+    return policy.packing == "coefficient"
+
+
 def perturbation(policy: Policy, half: Half, seed: int) -> Perturbation:
     """The errors of the sets that a policy deploys: tau is each layer's predicted["tau"], not its target's.
 
     Raises UserError for slot packing, whose errors are whole ciphertexts of garbage, and for a layer without tau.
     """
-    if policy.packing != "coefficient":
+    if not simulates(policy):
         raise UserError(
             f"decryption errors of policy {policy.scheme} of {policy.network}: packing '{policy.packing}'; "
             f"only 'coefficient' can be simulated"

@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.noise import LayerNoise
 from autoprivacy.he.packing.layout import Layout, ceil_divide
+from autoprivacy.he.packing.plan import Rotate, cheapest_by_counts, tiling_from_json
+from autoprivacy.he.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape
 
 # How many band heights are tried from the largest that fits downwards; smaller ones only repeat more rows.
@@ -60,10 +63,7 @@ class CoefficientPlan:
     @classmethod
     def from_tiling(cls, shape: LayerShape, degree: int, tiling: dict[str, int]) -> CoefficientPlan:
         """The plan that `tiling` describes, as a policy file holds it; UserError when it does not fit or is damaged."""
-        try:
-            return cls(shape, degree, **{name: int(value) for name, value in tiling.items()})
-        except (TypeError, ValueError) as error:
-            raise UserError(f"layer {shape.name}: tiling {tiling}: {error}") from None
+        return tiling_from_json(shape, tiling, lambda sizes: cls(shape, degree, **sizes))
 
     @property
     def tiling(self) -> dict[str, int]:
@@ -116,6 +116,11 @@ class CoefficientPlan:
         return first // self.channels_per_input, last // self.channels_per_input + 1
 
     @property
+    def sum_count(self) -> int:
+        """How many sums of products there are per band: one for every output block."""
+        return self.output_blocks
+
+    @property
     def weight_polynomials(self) -> int:
         """How many polynomials hold the weights; all bands use the same."""
         first, end = self._needed
@@ -125,6 +130,21 @@ class CoefficientPlan:
     def product_count(self) -> int:
         """Products of a ciphertext with a weight polynomial, over all bands."""
         return self.weight_polynomials * self.bands
+
+    @property
+    def rotation_count(self) -> int:
+        """Rotations of ciphertexts: none."""
+        return 0
+
+    @property
+    def encoding_count(self) -> int:
+        """Transforms between slots and polynomials: none, as values are coefficients."""
+        return 0
+
+    @property
+    def galois_elements(self) -> tuple[int, ...]:
+        """The automorphisms that an evaluation uses: none."""
+        return ()
 
     @cached_property
     def products(self) -> tuple[np.ndarray, np.ndarray]:
@@ -192,6 +212,14 @@ class CoefficientPlan:
         starts = np.arange(0, len(weight), self.channels_per_output)
         return float(np.sqrt(np.add.reduceat(squares, starts).max()))
 
+    def noise(self, weight: np.ndarray) -> LayerNoise:
+        """What the layer does to fresh noise; every output hangs on one coefficient."""
+        return LayerNoise(self.weight_norm(weight))
+
+    def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
+        """The results from the sums of products: those are the results."""
+        return sums
+
     @cached_property
     def output_positions(self) -> np.ndarray:
         """Where each output stands in [output_ciphertexts * n], int64 [O * H_out * W_out]."""
@@ -200,6 +228,15 @@ class CoefficientPlan:
         ciphertext = output // self.channels_per_output * self.bands + band
         place = self._offset(output) + self.layout.index(0, row, column) - self.layout.first
         return np.asarray(ciphertext * self.degree + place, np.int64).reshape(-1)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Outputs that decrypt wrongly together have one number: each its own, int64 [O, H_out, W_out]."""
+        return np.arange(len(self.output_positions)).reshape(self.shape.output_shape)
+
+    def encode_output(self, places: np.ndarray) -> np.ndarray:
+        """Residues in the places of results, uint64 [output_ciphertexts, n]: the places are coefficients."""
+        return places
 
     def decode_output(self, polynomials: np.ndarray) -> np.ndarray:
         """The outputs [O, H_out, W_out] among the coefficients [output_ciphertexts, n]; keeps the dtype."""
@@ -236,11 +273,7 @@ def admissible_plans(shape: LayerShape, degree: int) -> list[CoefficientPlan]:
 
     Empty where not even one row of one channel fits.
     """
-    plans: dict[tuple[int, int, int], CoefficientPlan] = {}
-    for plan in _candidates(shape, degree):
-        plans.setdefault((plan.input_ciphertexts, plan.output_ciphertexts, plan.product_count), plan)
-    return [
-        plan
-        for cost, plan in plans.items()
-        if not any(other != cost and all(a <= b for a, b in zip(other, cost, strict=True)) for other in plans)
-    ]
+    return cheapest_by_counts(
+        _candidates(shape, degree),
+        lambda plan: (plan.input_ciphertexts, plan.output_ciphertexts, plan.product_count),
+    )

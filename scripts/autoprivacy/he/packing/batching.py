@@ -1,0 +1,72 @@
+"""Batching: n residues modulo p in the n slots of one plaintext, so that products act on each slot for itself.
+
+A plaintext's slots are its values at the odd powers of a primitive 2n-th root of unity modulo p. They stand in SEAL's
+order: slot i of the first row is the value at the smallest such root to the power 3^i, slot i of the second row at the
+power -3^i; so an automorphism rotates the rows or swaps them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.automorphisms import ROTATION_GENERATOR, permutation, swap_element
+from autoprivacy.he.primes import is_prime
+from autoprivacy.he.ring import Ring, minimal_root
+
+
+class SlotEncoding:
+    """Slots to plaintext polynomials and back.
+
+    Args:
+        degree: n.
+        plaintext_modulus: p, a prime == 1 mod 2n.
+
+    Raises:
+        UserError: p does not batch.
+    """
+
+    def __init__(self, degree: int, plaintext_modulus: int) -> None:
+        if plaintext_modulus % (2 * degree) != 1 or not is_prime(plaintext_modulus):
+            raise UserError(
+                f"plaintext modulus {plaintext_modulus} does not batch at n = {degree}: slot packing needs a prime "
+                f"== 1 mod {2 * degree}; take such a prime, or coefficient packing"
+            )
+        self._ring = Ring(degree, (plaintext_modulus,))
+        self._places = _slot_places(self._ring)
+
+    def encode(self, slots: np.ndarray) -> np.ndarray:
+        """Residues uint64 [..., n] in slots -> plaintext coefficients uint64 [..., n]."""
+        values = np.empty(slots.shape, self._ring.dtype)
+        values[..., self._places] = slots
+        return self._ring.inverse(values[..., None, :])[..., 0, :].astype(np.uint64)
+
+    def decode(self, polynomials: np.ndarray) -> np.ndarray:
+        """Undoes `encode`."""
+        values = self._ring.forward(polynomials[..., None, :].astype(self._ring.dtype))
+        return values[..., 0, :][..., self._places].astype(np.uint64)
+
+
+def _slot_places(ring: Ring) -> np.ndarray:
+    """Where each slot stands in the ring's transform, int64 [n]."""
+    degree = ring.degree
+    root = minimal_root(degree, ring.primes[0])
+    # transformed, the polynomial X is the list of the roots
+    monomial = np.zeros(degree, np.int64)
+    monomial[1] = 1
+    place = int(np.flatnonzero(ring.forward(ring.reduce(monomial))[0] == root)[0])
+    step = permutation(ring, ROTATION_GENERATOR)[0].tolist()
+    places = []
+    for _ in range(degree // 2):
+        places.append(place)
+        place = step[place]
+    row = np.array(places)
+    return np.concatenate([row, permutation(ring, swap_element(degree))[0][row]])
+
+
+@cache
+def slot_encoding(degree: int, plaintext_modulus: int) -> SlotEncoding:
+    """The encoding of that degree and modulus, made once."""
+    return SlotEncoding(degree, plaintext_modulus)

@@ -1,0 +1,126 @@
+"""What a packing offers, and what the packings share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.noise import LayerNoise
+from autoprivacy.he.ring import Ring
+from autoprivacy.quantization.integer_network import LayerShape
+
+# Ciphertexts [T, 2, k, n] and a Galois element to the ciphertexts of the rotated plaintexts.
+Rotate = Callable[[np.ndarray, int], np.ndarray]
+
+
+class Plan(Protocol):
+    """How one layer is laid out in polynomials of n coefficients; frozen, derived from the layer's public shape alone.
+
+    The walk of a layer: `encode_input`, encryption, `products` with the polynomials of `encode_weights`, `gather`,
+    masks by `encode_output`, decryption, `decode_output`. Ciphertexts are numbered block * bands + band; all bands meet
+    the same weights.
+    """
+
+    @property
+    def shape(self) -> LayerShape:
+        """The layer."""
+
+    @property
+    def degree(self) -> int:
+        """n."""
+
+    @property
+    def tiling(self) -> dict[str, int]:
+        """What a policy file holds of it."""
+
+    @property
+    def input_ciphertexts(self) -> int:
+        """How many ciphertexts the client sends."""
+
+    @property
+    def output_ciphertexts(self) -> int:
+        """How many ciphertexts the server replies with."""
+
+    @property
+    def input_blocks(self) -> int:
+        """Ciphertexts per band that the client sends."""
+
+    @property
+    def bands(self) -> int:
+        """Into how many parts the image is cut."""
+
+    @property
+    def products(self) -> tuple[np.ndarray, np.ndarray]:
+        """Input block and sum of each weight polynomial, int64 [polynomials] each, by sum."""
+
+    @property
+    def sum_count(self) -> int:
+        """How many sums of products there are per band."""
+
+    @property
+    def product_count(self) -> int:
+        """Products of a ciphertext with a weight polynomial."""
+
+    @property
+    def rotation_count(self) -> int:
+        """Rotations of ciphertexts."""
+
+    @property
+    def encoding_count(self) -> int:
+        """Transforms between slots and plaintext polynomials per evaluation."""
+
+    @property
+    def galois_elements(self) -> tuple[int, ...]:
+        """The automorphisms that `gather` uses, ascending: the client makes a Galois key for each."""
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Outputs that decrypt wrongly together have one number, int64 [O, H_out, W_out]."""
+
+    @property
+    def output_positions(self) -> np.ndarray:
+        """Where each output stands among the places [output_ciphertexts * n], int64 [O * H_out * W_out]."""
+
+    def encode_input(self, values: np.ndarray) -> np.ndarray:
+        """Residues modulo p, uint64 [C, H, W], as plaintext polynomials uint64 [input_ciphertexts, n]."""
+
+    def encode_weights(self, weight: np.ndarray) -> np.ndarray:
+        """Weights int64 [O, C / groups, kernel height, kernel width] as signed coefficients int64 [polynomials, n]."""
+
+    def noise(self, weight: np.ndarray) -> LayerNoise:
+        """What an evaluation does to fresh noise, in the reply where it is most."""
+
+    def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
+        """The results from the sums of products: [sum_count, bands, 2, k, n] -> [output_blocks, bands, 2, k, n]."""
+
+    def encode_output(self, places: np.ndarray) -> np.ndarray:
+        """Residues in the places of results, uint64 [output_ciphertexts, n], as plaintext polynomials."""
+
+    def decode_output(self, polynomials: np.ndarray) -> np.ndarray:
+        """The outputs [O, H_out, W_out] of plaintext polynomials [output_ciphertexts, n]."""
+
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
+
+
+def cheapest_by_counts(candidates: Iterable[AnyPlan], counts: Callable[[AnyPlan], tuple[int, ...]]) -> list[AnyPlan]:
+    """The plans of which none needs as much as another of everything that `counts` counts; of equals the first."""
+    plans: dict[tuple[int, ...], AnyPlan] = {}
+    for plan in candidates:
+        plans.setdefault(counts(plan), plan)
+    return [
+        plan
+        for cost, plan in plans.items()
+        if not any(other != cost and all(a <= b for a, b in zip(other, cost, strict=True)) for other in plans)
+    ]
+
+
+def tiling_from_json(shape: LayerShape, tiling: dict[str, int], make: Callable[[dict[str, int]], AnyPlan]) -> AnyPlan:
+    """`make` of the tiling's sizes as integers; UserError where they are damaged or of another packing."""
+    try:
+        return make({name: int(value) for name, value in tiling.items()})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"layer {shape.name}: tiling {tiling}: {error}") from None
