@@ -53,10 +53,10 @@ def layer_cost(
         compute_seconds, transfer_seconds (one round trip included) and their sum latency_seconds.
 
     Raises:
-        UserError: the profile has no measurement at the parameters' n and number of primes.
+        UserError: the profile has no measurement at the parameters' n and primes.
     """
     counts = operation_counts(plan)
-    seconds = profile.seconds(parameters.polynomial_degree, len(parameters.primes))
+    seconds = profile.seconds(parameters)
     bytes_up = message_bytes(parameters, plan.input_ciphertexts)
     bytes_down = reply_bytes(parameters, plan.output_ciphertexts)
     compute = sum(count * seconds[operation] for operation, count in counts.items())

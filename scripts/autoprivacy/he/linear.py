@@ -9,6 +9,7 @@ from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
 from autoprivacy.he.noise import deployed_noise
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.products import WeightProducts
 from autoprivacy.he.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
 from autoprivacy.secure_random import SecureRandom
@@ -66,16 +67,10 @@ class ServerLinear:
         self.layer, self.plan, self.parameters = layer, plan, parameters
         self.noise = deployed_noise(plan.weight_norm(layer.weight), parameters, flooding, target)
         self._ring = Ring(parameters.polynomial_degree, parameters.primes)
-        self._inputs, self._outputs = plan.products
-        self._weights = self._transform(plan.encode_weights(layer.weight))
-
-    def _transform(self, polynomials: np.ndarray) -> np.ndarray:
-        """Weight polynomials int64 [P, n] in NTT form, uint64 [P, k, n]."""
-        weights = np.empty((len(polynomials), len(self.parameters.primes), self.plan.degree), np.uint64)
+        self._products = WeightProducts(self._ring, *plan.products, plan.output_blocks)
+        polynomials = plan.encode_weights(layer.weight)
         for start in range(0, len(polynomials), CHUNK):
-            part = slice(start, start + CHUNK)
-            weights[part] = self._ring.forward(self._ring.reduce(polynomials[part]))
-        return weights
+            self._products.put(start, self._ring.forward(self._ring.reduce(polynomials[start : start + CHUNK])))
 
     def evaluate(self, cipher: ServerCipher, message: bytes, mask: np.ndarray) -> bytes:
         """Enc(M r - s) for Enc(r).
@@ -91,13 +86,10 @@ class ServerLinear:
         return self.finish(cipher, self.multiply(cipher.load(message, self.plan.input_ciphertexts)), mask)
 
     def multiply(self, ciphertexts: np.ndarray) -> np.ndarray:
-        """The products with the weights: uint64 [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
+        """The products with the weights: [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
         polynomial = ciphertexts.shape[1:]
         blocks = ciphertexts.reshape(self.plan.input_blocks, self.plan.bands, *polynomial)
-        sums = self._ring.multiply_accumulate(
-            blocks, self._weights, self._inputs, self._outputs, self.plan.output_blocks
-        )
-        return sums.reshape(self.plan.output_ciphertexts, *polynomial)
+        return self._products.sums(blocks).reshape(self.plan.output_ciphertexts, *polynomial)
 
     def finish(self, cipher: ServerCipher, sums: np.ndarray, mask: np.ndarray) -> bytes:
         """The reply: s subtracted, what is no output masked uniformly, re-randomised and flooded."""

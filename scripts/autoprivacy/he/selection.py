@@ -16,7 +16,7 @@ from autoprivacy.he.latency import Link, layer_cost
 from autoprivacy.he.noise import decryption_error_rate, deployed_noise, reply_noise, required_log2_q, tau_of, z_of
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
-from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, ntt_primes, primes_for
+from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, PRIME_SIZES, ntt_primes, primes_for
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.security import security_bits
 from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
@@ -91,8 +91,9 @@ def select_layer(
         target: the error rate or noise that it tolerates.
         p: the plaintext modulus.
         flooding: how replies hide the weights.
-        profile, link: what latency is predicted with; n and prime counts that the profile lacks are not considered.
-        maximum_prime_bits: no prime of q is larger.
+        profile, link: what latency is predicted with; n, prime counts and sizes that the profile lacks are not
+            considered.
+        maximum_prime_bits: no prime of q is larger; among the sizes that there are kernels for the latency decides.
 
     Returns:
         The set, the packing plan, and the numbers that `predict` lists.
@@ -104,13 +105,19 @@ def select_layer(
         (parameters, plan)
         for degree in profile.degrees
         for plan in _plans(layer.shape, degree)
-        if (parameters := secure_set(plan.weight_norm(layer.weight), degree, target, p, flooding, maximum_prime_bits))
-        and (degree, len(parameters.primes)) in profile
+        for size in _sizes(maximum_prime_bits)
+        if (parameters := secure_set(plan.weight_norm(layer.weight), degree, target, p, flooding, size))
+        and parameters in profile
     ]
     if not choices:
         raise UserError(_nothing_meets(f"layer {layer.shape.name}", target, p, flooding, profile))
     parameters, plan = min(choices, key=lambda choice: _latency(choice[1], choice[0], profile, link))
     return parameters, plan, predict(layer, target, parameters, plan, flooding, profile, link)
+
+
+def _sizes(maximum_prime_bits: int) -> tuple[int, ...]:
+    """Bounds on the bits of primes that are worth trying: the sizes of the kernels as far as they are allowed."""
+    return tuple(sorted({min(size, maximum_prime_bits) for size in PRIME_SIZES}))
 
 
 @cache
@@ -250,7 +257,8 @@ def darl(
     candidates = [
         candidate
         for degree in profile.degrees
-        for candidate in _network_sets(network, degree, p, flooding, profile, link, maximum_prime_bits)
+        for size in _sizes(maximum_prime_bits)
+        for candidate in _network_sets(network, degree, p, flooding, profile, link, size)
     ]
     if not candidates:
         raise UserError(_nothing_meets(f"network {name}", EXACT_TARGET, p, flooding, profile))
@@ -285,7 +293,7 @@ def _network_sets(
     smallest = max(min(layer.values()) for layer in norms.values())
     for bound in sorted({norm for layer in norms.values() for norm in layer.values() if norm >= smallest}):
         parameters = secure_set(bound, degree, EXACT_TARGET, p, flooding, maximum_prime_bits)
-        if parameters is None or (degree, len(parameters.primes)) not in profile:
+        if parameters is None or parameters not in profile:
             return  # larger norms need still more
         yield (
             parameters,
@@ -355,5 +363,5 @@ def _nothing_meets(what: str, target: Target, p: int, flooding: Flooding, profil
         wish = f"tau {target.tau}"
     return (
         f"{what}: no secure set with p = {p} gives {wish} under flooding {flooding.kind} among the profile's "
-        f"{sorted(profile.table)} (n, primes); profile larger n or more primes, or flood less"
+        f"{sorted(profile.table)} (n, primes, bits of a prime); profile larger n or more primes, or flood less"
     )
