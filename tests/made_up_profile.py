@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 from autoprivacy.he.latency import Link
+from autoprivacy.he.primes import PRIME_SIZES
 from autoprivacy.he.profiling import OperationProfile
 
 LINK = Link(1e9, 1e-3)
 
 
-def made_up_profile(degrees: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)) -> OperationProfile:
-    """Times that grow as n log n and with the number of primes."""
+def made_up_profile(
+    degrees: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384), small_cost: float = 0.25
+) -> OperationProfile:
+    """Times that grow as n log n and with the number of primes, `small_cost` times as long where these are small."""
     base = {
         "encrypt": 120e-9,
         "load": 20e-9,
@@ -22,14 +25,16 @@ def made_up_profile(degrees: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)) 
         "rotation": 500e-9,
     }
     table = {
-        (degree, count): {
+        (degree, count, size): {
             operation: dict.fromkeys(
-                ("median", "lower_quartile", "upper_quartile"), seconds * degree * count * math.log2(degree) / 10
+                ("median", "lower_quartile", "upper_quartile"),
+                share * seconds * degree * count * math.log2(degree) / 10,
             )
             for operation, seconds in base.items()
         }
         for degree in degrees
         for count in range(1, 5)
+        for size, share in zip(PRIME_SIZES, (small_cost, 1.0), strict=True)
     }
     return OperationProfile(table, {})
 

@@ -15,6 +15,7 @@ from autoprivacy.he import seal_format
 from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes, public_key_bytes, reply_bytes
 from autoprivacy.he.encoding import PlaintextEncoding
 from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.products import WeightProducts
 from autoprivacy.he.ring import Ring, ntt_primes, primes_for
 from autoprivacy.he.seal_context import SealContext
 from autoprivacy.secure_random import CENTRED_BINOMIAL_PAIRS, KEY_BYTES, SecureRandom
@@ -23,6 +24,7 @@ SIGMA_SQUARED = CENTRED_BINOMIAL_PAIRS / 2
 TWO_PRIMES = ParameterSet(114689, 4096, primes_for(76, 4096))
 ONE_PRIME = ParameterSet(12289, 2048, primes_for(50, 2048))
 THREE_PRIMES = ParameterSet(4079617, 8192, ntt_primes(1 << 60, 8192, 3))
+SMALL_PRIMES = ParameterSet(114689, 4096, ntt_primes(1 << 26, 4096, 3))
 SETS = {
     f"n{base.polynomial_degree}-p{p}": replace(base, plaintext_modulus=p)
     for base, p in [
@@ -32,6 +34,8 @@ SETS = {
         (ONE_PRIME, 1 << 14),
         (THREE_PRIMES, 4079617),
         (THREE_PRIMES, 1 << 22),
+        (SMALL_PRIMES, 114689),
+        (SMALL_PRIMES, 1 << 17),
     ]
 }
 
@@ -67,14 +71,14 @@ def negacyclic(x: np.ndarray, w: np.ndarray, modulus: int) -> np.ndarray:
 def exact_phase(client: ClientCipher, pair: np.ndarray) -> list[int]:
     """c0 + c1 s of one ciphertext [2, k, n] in NTT form, as integers in [0, q)."""
     ring, q = client.ring, client.parameters.q
-    residues = ring.inverse(ring.add(pair[0], ring.multiply(pair[1], client.seal.secret_key())))
+    residues = ring.inverse(ring.add(pair[0], ring.multiply(pair[1], client.seal.secret_key().astype(ring.dtype))))
     lifts = [q // prime * pow(q // prime, -1, prime) for prime in ring.primes]
     return [sum(int(r) * lift for r, lift in zip(column, lifts, strict=True)) % q for column in residues.T]
 
 
 def test_secret_key_is_seals_and_ternary(parties: tuple[ClientCipher, ServerCipher]) -> None:
     client, _ = parties
-    secret = client.ring.inverse(client.seal.secret_key())
+    secret = client.ring.inverse(client.seal.secret_key().astype(client.ring.dtype))
     for residues, prime in zip(secret, client.ring.primes, strict=True):
         signed = np.where(residues == prime - 1, -1, residues.astype(np.int64))
         assert set(np.unique(signed)) == {-1, 0, 1}
@@ -94,7 +98,7 @@ def test_we_decrypt_seals(parties: tuple[ClientCipher, ServerCipher]) -> None:
     client, server = parties
     plain = random_plain(client.parameters, 3)
     plain[-1, 0] = 1  # SEAL's own encryption through Pyfhel wants a non-zero plaintext
-    ciphertexts = client.ring.forward(client.seal.encrypt(plain))
+    ciphertexts = client.ring.forward(client.seal.encrypt(plain).astype(client.ring.dtype))
     reply = server.reply(ciphertexts, np.zeros_like(plain), 0.0)
     assert np.array_equal(client.decrypt(reply, 3), plain)
 
@@ -107,9 +111,9 @@ def test_a_layer_equals_integer_arithmetic(parties: tuple[ClientCipher, ServerCi
     weights[:, 64:] = 0
     weights[3, n - 1] = -127  # wraps around
     inputs, outputs = np.array([0, 1, 2, 1]), np.array([0, 0, 0, 1])
-    products = ring.multiply_accumulate(
-        server.load(client.encrypt(plain), 3), ring.forward(ring.reduce(weights)), inputs, outputs, 2
-    )
+    sums = WeightProducts(ring, inputs, outputs, 2)
+    sums.put(0, ring.forward(ring.reduce(weights)))
+    products = sums.sums(server.load(client.encrypt(plain), 3))
     flood = 2.0**24
     reply = server.reply(products, masks, flood)
     expected = masks.copy()
@@ -136,7 +140,9 @@ def test_messages_have_the_announced_length(parties: tuple[ClientCipher, ServerC
     assert len(client.public_key()) == public_key_bytes(client.parameters) == KEY_BYTES + n * bits // 8
 
 
-@pytest.mark.parametrize("parameters", [TWO_PRIMES, replace(THREE_PRIMES, plaintext_modulus=1 << 22), ONE_PRIME])
+@pytest.mark.parametrize(
+    "parameters", [TWO_PRIMES, replace(THREE_PRIMES, plaintext_modulus=1 << 22), ONE_PRIME, SMALL_PRIMES]
+)
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_encoding_is_exact(parameters: ParameterSet, backend: str) -> None:
     p, q, n = parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree
@@ -144,7 +150,7 @@ def test_encoding_is_exact(parameters: ParameterSet, backend: str) -> None:
     encoding = PlaintextEncoding(ring, p)
     plain = random_plain(parameters, 1)[0]
     integers = [(2 * q * m + p) // (2 * p) for m in plain.tolist()]
-    residues = np.array([[value % prime for value in integers] for prime in ring.primes], np.uint64)
+    residues = np.array([[value % prime for value in integers] for prime in ring.primes], ring.dtype)
     assert np.array_equal(encoding.encode(plain), residues)
     assert np.array_equal(encoding.decode(residues), plain)
     assert not np.any(encoding.noise(residues, plain) > 0.5) and not np.any(encoding.noise(residues, plain) < -0.5)
@@ -159,7 +165,7 @@ def test_decoding_is_exact_next_to_the_rounding_boundary(parameters: ParameterSe
     # q (2 j + 1) / (2 p) is half way between j and j + 1; the integers on both sides of it
     values = [(q * (2 * j + 1) // (2 * p) + index % 2) % q for index, j in enumerate(steps)]
     values[2:4] = [0, q - 1]
-    residues = np.array([[value % prime for value in values] for prime in ring.primes], np.uint64)
+    residues = np.array([[value % prime for value in values] for prime in ring.primes], ring.dtype)
     expected = [(2 * p * value + q) // (2 * q) % p for value in values]
     assert PlaintextEncoding(ring, p).decode(residues).tolist() == expected
 
@@ -208,15 +214,16 @@ def test_flood_has_the_standard_deviation_asked_for(
     assert abs(noise.mean()) < 5 * 2.0**log2_flood / math.sqrt(count * n)
 
 
-@pytest.mark.parametrize("parameters", [TWO_PRIMES, THREE_PRIMES])
+@pytest.mark.parametrize("parameters", [TWO_PRIMES, THREE_PRIMES, SMALL_PRIMES])
 def test_measured_noise_is_the_centred_distance_to_the_plaintext(parameters: ParameterSet) -> None:
     p, q, n = parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree
-    encoding = PlaintextEncoding(Ring(n, parameters.primes), p)
+    ring = Ring(n, parameters.primes)
+    encoding = PlaintextEncoding(ring, p)
     plain = random_plain(parameters, 2)[0]
     # up to half the distance of plaintexts, both signs, and small ones whose fraction of q / p shows
     noise = [(1 - 2 * (index % 2)) * ((q // (2 * p) - 1) >> (index % 80)) for index in range(n)]
     values = [((2 * q * m + p) // (2 * p) + e) % q for m, e in zip(plain.tolist(), noise, strict=True)]
-    residues = np.array([[value % prime for value in values] for prime in parameters.primes], np.uint64)
+    residues = np.array([[value % prime for value in values] for prime in parameters.primes], ring.dtype)
     rounding = [((2 * q * m + p) // (2 * p) * p - q * m) / p for m in plain.tolist()]
     expected = np.array([float(e) for e in noise]) + rounding
     assert np.allclose(encoding.noise(residues, plain), expected, rtol=1e-12, atol=1e-9)
@@ -251,14 +258,15 @@ def test_calls_may_run_in_threads() -> None:
     assert len({seed for seed, _ in results}) == len(results)
 
 
-def test_backends_make_the_same_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = ClientCipher(ONE_PRIME)
-    plain = random_plain(ONE_PRIME, 2)
+@pytest.mark.parametrize("parameters", [ONE_PRIME, SMALL_PRIMES])
+def test_backends_make_the_same_messages(parameters: ParameterSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = ClientCipher(parameters)
+    plain = random_plain(parameters, 2)
     message = client.encrypt(plain)
     results = []
     for backend in ("numba", "numpy"):
         monkeypatch.setenv(BACKEND_VARIABLE, backend)
-        server = ServerCipher(ONE_PRIME, client.public_key(), SecureRandom(bytes(KEY_BYTES)))
+        server = ServerCipher(parameters, client.public_key(), SecureRandom(bytes(KEY_BYTES)))
         loaded = server.load(message, 2)
         results.append((loaded.tobytes(), server.reply(loaded, plain, 2.0**20)))
     assert results[0] == results[1]

@@ -70,6 +70,16 @@ LAYERS = {
         (PRIME, 4096, primes_for(76.0, 4096)),
         Flooding("statistical"),
     ),
+    "3x3 in bands, statistical flood, two small primes": (
+        make_layer(6, 32, 5, 3, padding=1),
+        (PRIME, 2048, primes_for(52.0, 2048, 27)),
+        Flooding("statistical", 12),
+    ),
+    "1x1, statistical flood, three small primes": (
+        make_layer(40, 8, 24, 1),
+        (1 << 17, 4096, primes_for(75.0, 4096, 27)),
+        Flooding("statistical"),
+    ),
     "fully connected, no flood, p = 2^17": (
         make_layer(300, 1, 10, 1),
         (1 << 17, 2048, primes_for(40.0, 2048)),
@@ -162,9 +172,9 @@ def test_a_plan_of_another_degree_is_refused() -> None:
         ServerLinear(layer, admissible_plans(layer.shape, 1024)[0], parameters, Flooding("none"))
 
 
-@pytest.mark.parametrize("bits", [30, 58, 75, 154])
-def test_wide_floods_have_their_width(bits: int) -> None:
-    ring = Ring(1024, ntt_primes(1 << 60, 1024, 3))
+@pytest.mark.parametrize(("bits", "prime_bits"), [(30, 60), (58, 60), (75, 60), (154, 60), (75, 27)])
+def test_wide_floods_have_their_width(bits: int, prime_bits: int) -> None:
+    ring = Ring(1024, ntt_primes(1 << prime_bits, 1024, 3))
     assert (2.0**bits > WIDEST_GAUSSIAN) == (bits > 58)
     residues = ring.inverse(wide_flood(ring, 4, 2.0**bits, SecureRandom(bytes(32))))
     q = math.prod(ring.primes)

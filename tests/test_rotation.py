@@ -27,11 +27,13 @@ def parameter_set(degree: int, bits: int, count: int, special_bits: int, p: int 
     return ParameterSet(p, degree, primes[:count], ntt_primes(1 << special_bits, degree, count + 1)[count])
 
 
-# As SEAL likes them, a special prime below the others, one prime alone.
+# As SEAL likes them, a special prime below the others, one prime alone, primes of less than half a word.
 SETS = {
     "two primes": parameter_set(4096, 35, 2, 35),
     "small special prime": parameter_set(4096, 40, 2, 25),
     "one prime": parameter_set(4096, 53, 1, 53),
+    "small primes": parameter_set(4096, 26, 3, 26),
+    "small primes and a large one": parameter_set(4096, 26, 2, 40),
 }
 
 

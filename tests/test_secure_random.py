@@ -1,9 +1,13 @@
 """Cryptographic randomness: right distributions, a stream per key, fresh by default."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from autoprivacy import sampling_numba, sampling_numpy
+from autoprivacy.backend import BACKEND_VARIABLE
 from autoprivacy.secure_random import SecureRandom
 
 KEY = bytes(range(32))
@@ -59,6 +63,65 @@ def test_gaussian_has_its_width_and_shape(bits):
 def test_a_wide_gaussian_has_uniform_low_bits():
     low = SecureRandom(KEY).gaussian(100000, 2.0**57) & 15
     assert stats.chisquare(np.bincount(low, minlength=16)).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_gaussian_is_box_and_mullers_to_the_precision_of_a_double(backend, monkeypatch):
+    monkeypatch.setenv(BACKEND_VARIABLE, backend)
+    scale = 2.0**50
+    words = edged_words()
+    values = np.empty(words.shape[1] * 2, np.int64)
+    {"numba": sampling_numba, "numpy": sampling_numpy}[backend].gaussian(words, np.empty(0, np.int64), scale, 0, values)
+    upper = (words >> np.uint64(11)).astype(np.float64)
+    radius = np.sqrt(-2 * np.log((upper[0] + 0.5).astype(np.longdouble) * np.longdouble(2) ** -53))
+    turn = upper[1] * np.longdouble(2) ** -53 * 2 * np.longdouble(np.pi) - np.longdouble(np.pi) / 4
+    expected = np.concatenate([radius * np.cos(turn), radius * np.sin(turn)])
+    assert np.abs(values / np.longdouble(scale) - expected).max() < 1e-14
+    longest = math.sqrt(
+        2 * 54 * math.log(2)
+    )  # of the smallest uniform number, half a 2^-53; here at an angle of 45 degrees
+    assert np.abs(values).max() == pytest.approx(longest * scale * math.sqrt(0.5))
+
+
+def edged_words():
+    """Uniform words [2, 5000] with the extreme ones and the ends of quadrants among them."""
+    words = np.random.default_rng(0).integers(0, 1 << 64, (2, 5000), np.uint64)
+    words[0, :4] = [0, (1 << 64) - 1, 1 << 63, (1 << 11) - 1]
+    words[1, :8] = [0, (1 << 64) - 1, 1 << 62, (1 << 62) - 1, 1 << 63, (1 << 63) - 1, 3 << 62, (3 << 62) - 1]
+    return words
+
+
+def test_backends_shape_the_same_noise():
+    words = edged_words()
+    low = (words[0] >> np.uint64(34)).astype(np.int64)
+    results = {}
+    for module in (sampling_numba, sampling_numpy):
+        parts = []
+        for scale, low_bits, count in ((2.0**20 * 1.9, 30, 5000), (2.0**20, 30, 4999), (1.5, 0, 9999), (0.0, 0, 1)):
+            out = np.empty(count, np.int64)
+            module.gaussian(words, low[:count], scale, low_bits, out)
+            parts.append(out)
+        out = np.empty(5000, np.int64)
+        module.centred_binomial(words[1], 21, out)
+        results[module] = [*parts, out]
+    assert all(map(np.array_equal, *results.values()))
+
+
+def test_centred_binomial_counts_bits():
+    words = edged_words()[1]
+    out = np.empty(5000, np.int64)
+    sampling_numpy.centred_binomial(words, 21, out)
+    expected = [(w & (1 << 21) - 1).bit_count() - (w >> 21 & (1 << 21) - 1).bit_count() for w in words.tolist()]
+    assert out.tolist() == expected
+
+
+def test_small_counts_and_no_numbers():
+    random = SecureRandom(KEY)
+    for count in (0, 1, 3, 64):
+        for values in (random.ternary(count), random.below(5, count), random.centred_binomial(count)):
+            assert values.shape == (count,)
+        assert random.gaussian(count, 2.0**40).shape == (count,)
+    assert random.words((2, 3), np.uint32).dtype == np.uint32
 
 
 def test_an_odd_count_and_no_width():

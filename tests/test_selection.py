@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from autoprivacy.he.noise import (
 from autoprivacy.he.packing import PACKINGS
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
-from autoprivacy.he.primes import is_prime, ntt_primes, primes_for
+from autoprivacy.he.primes import NARROW_PRIME_BITS, PRIME_SIZES, is_prime, ntt_primes, prime_size, primes_for
 from autoprivacy.he.profiling import OPERATIONS, ROTATION, OperationProfile, admissible_parameters, profile
 from autoprivacy.he.security import max_log2_q, security_bits
 from autoprivacy.he.selection import (
@@ -81,9 +82,10 @@ def test_set_meets_the_target_and_a_smaller_q_does_not(layer: LinearLayer, flood
     assert predicted["z"] == pytest.approx(z) and predicted["tau"] == pytest.approx(1 / (2 * z))
     assert predicted["decryption_error_rate"] == pytest.approx(decryption_error_rate(z))
     assert predicted["security_bits"] == security_bits(parameters.polynomial_degree, parameters.log2_q) >= 128
-    smaller = ParameterSet(P, parameters.polynomial_degree, primes_for(parameters.log2_q - 0.15, plan.degree))
-    assert smaller.q < parameters.q
-    assert z_deployed(layer, smaller, plan, flooding) < target.z
+    if parameters.primes[-1] >> 24:  # smaller primes for the transform lie further apart
+        smaller = ParameterSet(P, parameters.polynomial_degree, primes_for(parameters.log2_q - 0.15, plan.degree))
+        assert smaller.q < parameters.q
+        assert z_deployed(layer, smaller, plan, flooding) < target.z
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.shape.name)
@@ -92,15 +94,15 @@ def test_no_other_secure_set_and_tiling_is_cheaper(layer: LinearLayer) -> None:
     others = []
     for degree in PROFILE.degrees:
         for plan in admissible_plans(layer.shape, degree):
-            for log2_q in range(20, max_log2_q(degree) + 1):
+            for size, log2_q in itertools.product(PRIME_SIZES, range(20, max_log2_q(degree) + 1)):
                 try:
-                    parameters = ParameterSet(P, degree, primes_for(log2_q, degree))
+                    parameters = ParameterSet(P, degree, primes_for(log2_q, degree, size))
                 except UserError:
                     continue
-                if z_deployed(layer, parameters, plan, STATISTICAL) >= RATES[1].z:
-                    if (degree, len(parameters.primes)) in PROFILE.table:
-                        others.append(layer_cost(plan, parameters, PROFILE, LINK)["latency_seconds"])
-                    break
+                if z_deployed(layer, parameters, plan, STATISTICAL) >= RATES[1].z and PROFILE.covers(
+                    parameters, OPERATIONS
+                ):
+                    others.append(layer_cost(plan, parameters, PROFILE, LINK)["latency_seconds"])
     assert len(others) >= 3 and chosen <= min(others) * 1.0001
 
 
@@ -124,9 +126,26 @@ def test_paper_flooding_quadruples_n_and_triples_log_q() -> None:
     assert parameters.polynomial_degree >= 4096
 
 
-def test_prime_size_can_be_limited() -> None:
-    parameters, _, _ = select_layer(LAYERS[1], RATES[2], P, STATISTICAL, PROFILE, LINK, maximum_prime_bits=27)
-    assert all(prime < 1 << 27 for prime in parameters.primes) and len(parameters.primes) >= 3
+@pytest.mark.parametrize("maximum_bits", [26, 27, 40])
+def test_prime_size_can_be_limited(maximum_bits: int) -> None:
+    parameters, _, _ = select_layer(LAYERS[1], RATES[2], P, STATISTICAL, PROFILE, LINK, maximum_prime_bits=maximum_bits)
+    assert all(prime < 1 << maximum_bits for prime in parameters.primes)
+
+
+@pytest.mark.parametrize(("small_cost", "size", "count"), [(0.25, 27, 3), (4.0, 60, 2)])
+def test_the_size_of_primes_that_is_faster_is_chosen(small_cost: float, size: int, count: int) -> None:
+    """Under a flood of 2^40 an error rate of 2^-40 takes about 73 bits of q."""
+    measured = made_up_profile(small_cost=small_cost)
+    parameters, _, predicted = select_layer(LAYERS[1], RATES[2], P, STATISTICAL, measured, LINK)
+    assert parameters.polynomial_degree == 4096 and 70 < parameters.log2_q < 78
+    assert prime_size(parameters.primes) == size and len(parameters.primes) == count
+    policy = darl(NETWORK, "net", P, STATISTICAL, measured, LINK)
+    assert {prime_size(layer.parameters.primes) for layer in policy.layers} == {size}
+    limited = select_layer(LAYERS[1], RATES[2], P, STATISTICAL, measured, LINK, maximum_prime_bits=NARROW_PRIME_BITS)
+    assert limited[2]["latency_seconds"] >= predicted["latency_seconds"]
+    assert delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, measured, LINK).layers[0].parameters.primes == (
+        ntt_primes(1 << 60, 8192, 3)
+    )
 
 
 def test_only_profiled_sets_are_considered() -> None:
@@ -172,11 +191,11 @@ def test_slot_set_meets_the_rate_per_ciphertext_and_a_smaller_q_does_not(
         noise = plan.noise(layer.weight)
         rate = decryption_error_rate(z_deployed(layer, parameters, plan, flooding), plan.degree)
         assert target.decryption_error_rate is not None
-        assert target.decryption_error_rate / 2 < rate <= target.decryption_error_rate * (1 + 1e-6)
+        assert rate <= target.decryption_error_rate * (1 + 1e-6)
         assert predicted["decryption_error_rate"] == pytest.approx(rate) and "tau" not in predicted
         assert predicted["security_bits"] == security_bits(plan.degree, parameters.log2_q) >= 128
         assert (parameters.key_switching_prime is None) == (plan.rotation_count == 0) == (noise.rotations == 0)
-        smaller = replace(parameters, primes=primes_for(math.log2(parameters.q) - 0.15, plan.degree))
+        smaller = replace(parameters, primes=primes_for(math.log2(parameters.q) - 0.5, plan.degree))
         assert z_deployed(layer, smaller, plan, flooding) < required_z(target, noise)
 
 
@@ -303,14 +322,14 @@ def test_layer_cost_counts_and_adds_up() -> None:
     plan = CoefficientPlan(shape, 4096, 2, 2, 32)
     parameters = ParameterSet(P, 4096, primes_for(70.0, 4096))
     table = {name: dict.fromkeys(("median", "lower_quartile", "upper_quartile"), 1.0) for name in OPERATIONS}
-    cost = layer_cost(plan, parameters, OperationProfile({(4096, 2): table}, {}), Link(8e6, 0.5))
+    cost = layer_cost(plan, parameters, OperationProfile({(4096, 2, 60): table}, {}), Link(8e6, 0.5))
     assert cost["compute_seconds"] == 32 + 32 + 1024 + 32 + 32
     bits = sum(prime.bit_length() for prime in parameters.primes)
     assert cost["bytes_up"] == 32 + 32 * 4096 * bits // 8
     assert cost["bytes_down"] == 2 * 32 * 4096 * bits // 8
     assert cost["transfer_seconds"] == pytest.approx((cost["bytes_up"] + cost["bytes_down"]) / 1e6 + 0.5)
     assert cost["latency_seconds"] == pytest.approx(cost["compute_seconds"] + cost["transfer_seconds"])
-    with pytest.raises(UserError, match="no measurement at n = 4096 with 2 primes"):
+    with pytest.raises(UserError, match="no measurement at n = 4096 with 2 primes of at most 60 bits"):
         layer_cost(plan, parameters, OperationProfile({}, {}), LINK)
     with pytest.raises(UserError, match="link"):
         Link(0.0, 0.0)
@@ -318,20 +337,26 @@ def test_layer_cost_counts_and_adds_up() -> None:
 
 def test_profile_measures_admissible_sets_and_survives_the_file(tmp_path: Path) -> None:
     result = profile([1024, 2048], [1, 2, 3], repeats=1)
-    assert sorted(result.table) == [(1024, 1), (2048, 1), (2048, 2)]
-    assert [key for key in sorted(result.table) if ROTATION in result.table[key]] == [(2048, 1)]
+    assert sorted(result.table) == [(1024, 1, 27), (2048, 1, 27), (2048, 1, 60), (2048, 2, 27)]
+    assert [key for key in sorted(result.table) if ROTATION in result.table[key]] == [(2048, 1, 27)]
     for times in result.table.values():
         assert set(OPERATIONS) - {ROTATION} <= set(times) <= set(OPERATIONS)
         assert all(0 < t["lower_quartile"] <= t["median"] <= t["upper_quartile"] < 1 for t in times.values())
     assert result.provenance["cpu"]
     result.save(tmp_path / "profile.json")
     assert OperationProfile.load(tmp_path / "profile.json") == result
+    (tmp_path / "profile.json").write_text('{"format": 1, "operations": [{}]}')
+    with pytest.raises(UserError, match="profile format 1; expected 2; profile again"):
+        OperationProfile.load(tmp_path / "profile.json")
     (tmp_path / "profile.json").write_text('{"format": 2, "operations": [{}]}')
     with pytest.raises(UserError, match="not a profile"):
         OperationProfile.load(tmp_path / "profile.json")
 
 
 def test_profiled_sets_are_the_widest_secure_ones() -> None:
-    widest = admissible_parameters(2048, 2)
+    widest = admissible_parameters(2048, 2, 27)
     assert widest is not None and 51 < widest.log2_q <= 53
-    assert admissible_parameters(1024, 2) is None
+    assert admissible_parameters(1024, 2, 27) is None
+    assert admissible_parameters(2048, 2, 60) is None  # its primes would be small ones
+    large = admissible_parameters(8192, 3, 60)
+    assert large is not None and large.primes == ntt_primes(1 << 60, 8192, 3)

@@ -17,6 +17,7 @@ from autoprivacy.he.packing import PACKINGS, packing_named
 from autoprivacy.he.packing.plan import Plan, Rotate
 from autoprivacy.he.packing.slot import SlotPlan, admissible_plans
 from autoprivacy.he.parameters import Flooding, Target
+from autoprivacy.he.products import WeightProducts
 from autoprivacy.he.ring import Ring, ntt_primes
 from autoprivacy.he.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.smallest_set import secure_set
@@ -45,9 +46,9 @@ def all_plans(shape: LayerShape, degree: int) -> list[SlotPlan]:
 def evaluate(plan: Plan, ring: Ring, inputs: np.ndarray, weight: np.ndarray, rotate: Rotate) -> np.ndarray:
     """The packed evaluation of 'ciphertexts' that are one polynomial, int64 [input_ciphertexts, n]; as residues."""
     ciphertexts = ring.forward(ring.reduce(inputs))[:, None]
-    weights = ring.forward(ring.reduce(plan.encode_weights(weight)))
-    blocks = ciphertexts.reshape(plan.input_blocks, plan.bands, *ciphertexts.shape[1:])
-    sums = ring.multiply_accumulate(blocks, weights, *plan.products, plan.sum_count)
+    products = WeightProducts(ring, *plan.products, plan.sum_count)
+    products.put(0, ring.forward(ring.reduce(plan.encode_weights(weight))))
+    sums = products.sums(ciphertexts.reshape(plan.input_blocks, plan.bands, *ciphertexts.shape[1:]))
     return ring.inverse(plan.gather(ring, sums, rotate).reshape(plan.output_ciphertexts, -1, plan.degree))
 
 

@@ -1,4 +1,8 @@
-"""Packs integers into as many bits as they need, for messages: the first value lowest, little-endian."""
+"""Packs integers into as many bits as they need, for messages, little-endian.
+
+`pack_bits` is for any number of values: the first lowest. `pack_polynomials` takes every row of n residues as n / 64
+lanes side by side, which vector instructions pack and unpack several times as fast.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +50,28 @@ def unpack_bits(data: bytes | memoryview, bits: int, count: int, backend: str | 
     values = np.empty(count, np.uint64)
     load_kernels(backend).unpack(words.astype(np.uint64, copy=False), bits, values)
     return values
+
+
+def pack_polynomials(values: np.ndarray, bits: tuple[int, ...], backend: str | None = None) -> bytes:
+    """Polynomials [T, k, n] one after the other, each row i in bits[i] bits a value, n a multiple of 64.
+
+    Value j of a row is number j // (n / 64) of lane j % (n / 64). A lane's 64 values of b bits, the first lowest, fill
+    b words of 64 bits; on the wire the first words of all lanes stand before the second words of any.
+    """
+    words = np.empty((len(values), values.shape[2] * sum(bits) // 64), np.uint64)
+    load_kernels(backend).pack_lanes(np.ascontiguousarray(values), np.array(bits), words)
+    return words.astype("<u8", copy=False).tobytes()
+
+
+def unpack_polynomials(
+    data: bytes | memoryview, bits: tuple[int, ...], out: np.ndarray, backend: str | None = None
+) -> None:
+    """Undoes `pack_polynomials` into out [T, k, n]; ValueError where the length is wrong."""
+    size = out.shape[2] * sum(bits) // 8
+    if len(data) != len(out) * size:
+        raise ValueError(f"{len(out)} polynomials: expected {len(out) * size} bytes, got {len(data)}")
+    words = np.frombuffer(data, "<u8").astype(np.uint64, copy=False).reshape(len(out), -1)
+    load_kernels(backend).unpack_lanes(words, np.array(bits), out)
 
 
 def _check_bits(bits: int) -> None:

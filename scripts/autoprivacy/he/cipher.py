@@ -1,8 +1,8 @@
 """BFV as the two parties use it: the client encrypts and decrypts, the server computes, masks and re-randomises.
 
 Everything on the wire is in NTT form: both parties need the polynomials there, and it saves each side transforms. A
-polynomial is one row per prime, every residue in as many bits as the prime has. A fresh ciphertext's second polynomial
-is uniform, so 32 bytes that both sides expand stand for it.
+polynomial is one row per prime, every residue in as many bits as the prime has (`bits.pack_polynomials`). A fresh
+ciphertext's second polynomial is uniform, so 32 bytes that both sides expand stand for it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import threading
 
 import numpy as np
 
-from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
+from autoprivacy.he.bits import pack_polynomials, packed_bytes, unpack_polynomials
 from autoprivacy.he.encoding import PlaintextEncoding
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.ring import Ring
 from autoprivacy.he.seal_context import SealContext
+from autoprivacy.memory import keep_freed_memory
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 
 # Ciphertexts worked on at a time: enough to spread the cost of a call, few enough for the cache.
@@ -47,14 +48,17 @@ class Party:
     """What both sides hold: the parameters, the ring, the encoding, and a source of randomness."""
 
     def __init__(self, parameters: ParameterSet, random: SecureRandom | None) -> None:
+        keep_freed_memory()
         self.parameters = parameters
         self.ring = Ring(parameters.polynomial_degree, parameters.primes)
         self._encoding = PlaintextEncoding(self.ring, parameters.plaintext_modulus)
         self._random = random or SecureRandom()
         self._lock = threading.Lock()
+        self._bits = tuple(prime.bit_length() for prime in parameters.primes)
         # Words above the last whole multiple of the prime are drawn again: what is left is uniform modulo the prime.
-        last_words = [(1 << 64) // prime * prime - 1 for prime in parameters.primes]
-        self._last_words = np.array(last_words, np.uint64)[:, None]
+        word = 1 << 8 * self.ring.dtype.itemsize
+        last_words = [word // prime * prime - 1 for prime in parameters.primes]
+        self._last_words = np.array(last_words, self.ring.dtype)[:, None]
 
     def _fork(self) -> tuple[bytes, SecureRandom]:
         """A public seed and a secret stream, both fresh, so that calls may run in several threads."""
@@ -64,11 +68,12 @@ class Party:
 
     def _uniform(self, stream: SecureRandom, count: int) -> np.ndarray:
         """Uniform polynomials [count, k, n]; words are drawn polynomial by polynomial, whatever the chunk size."""
-        words = np.empty((count, len(self.ring.primes), self.ring.degree), np.uint64)
+        words = np.empty((count, len(self.ring.primes), self.ring.degree), self.ring.dtype)
         for polynomial in words:
-            polynomial[:] = stream.words(polynomial.shape)
-            while (rejected := np.nonzero(polynomial > self._last_words))[0].size:
-                polynomial[rejected] = stream.words(rejected[0].size)
+            polynomial[:] = stream.words(polynomial.shape, self.ring.dtype)
+            flat = polynomial.reshape(-1)
+            while (rejected := np.flatnonzero(polynomial > self._last_words)).size:
+                flat[rejected] = stream.words(rejected.size, self.ring.dtype)
         return self.ring.scale(words, [1] * len(self.ring.primes))
 
     def _small(self, values: np.ndarray) -> np.ndarray:
@@ -84,24 +89,16 @@ class Party:
 
     def _pack(self, polynomials: np.ndarray) -> bytes:
         """Polynomials [T, k, n] as bytes, one after the other."""
-        rows = [
-            np.frombuffer(pack_bits(polynomials[:, i].reshape(-1), prime.bit_length()), np.uint8)
-            for i, prime in enumerate(self.ring.primes)
-        ]
-        return np.concatenate([row.reshape(len(polynomials), -1) for row in rows], axis=1).tobytes()
+        return pack_polynomials(polynomials, self._bits)
 
     def _unpack(self, data: memoryview, count: int) -> np.ndarray:
-        """Undoes `_pack`; the length is the caller's to check. ValueError where a residue is not below its prime."""
-        degree = self.ring.degree
-        rows = np.frombuffer(data, np.uint8).reshape(count, -1)
-        out = np.empty((count, len(self.ring.primes), degree), np.uint64)
-        start = 0
-        for i, prime in enumerate(self.ring.primes):
-            end = start + packed_bytes(degree, prime.bit_length())
-            out[:, i] = unpack_bits(rows[:, start:end].tobytes(), prime.bit_length(), count * degree).reshape(count, -1)
-            start = end
-            if out[:, i].max() >= prime:
-                raise ValueError(f"ciphertext: expected residues below the prime {prime}, got {out[:, i].max()}")
+        """Undoes `_pack`. ValueError where the length is wrong or a residue is not below its prime."""
+        out = np.empty((count, len(self.ring.primes), self.ring.degree), self.ring.dtype)
+        unpack_polynomials(data, self._bits, out)
+        largest = out.max(axis=(0, 2), initial=0)
+        for prime, value in zip(self.ring.primes, largest.tolist(), strict=True):
+            if value >= prime:
+                raise ValueError(f"ciphertext: expected residues below the prime {prime}, got {value}")
         return out
 
 
@@ -130,14 +127,15 @@ class ClientCipher(Party):
     def __init__(self, parameters: ParameterSet, random: SecureRandom | None = None) -> None:
         super().__init__(parameters, random)
         self.seal = SealContext(parameters)
-        self._secret = self.seal.secret_key()
+        self._secret = self.seal.secret_key().astype(self.ring.dtype)
+        self._negated_secret = self.ring.negate(self._secret)
         self._public_key = self._make_public_key()
 
     def _make_public_key(self) -> bytes:
         seed, noise = self._fork()
         uniform = self._uniform(SecureRandom(seed), 1)
         error = self._small(noise.centred_binomial((1, self.ring.degree)))
-        masked = self.ring.add(self.ring.multiply(uniform, self._secret), error)
+        masked = self.ring.multiply(uniform, self._secret, plus=error)
         return seed + self._pack(self.ring.negate(masked))
 
     def public_key(self) -> bytes:
@@ -159,8 +157,8 @@ class ClientCipher(Party):
         for chunk in _chunks(len(plain)):
             error = self.ring.reduce(noise.centred_binomial(plain[chunk].shape))
             body = self.ring.forward(self.ring.add(self._encoding.encode(plain[chunk]), error))
-            masked = self.ring.multiply(self._uniform(shared, len(body)), self._secret)
-            parts.append(self._pack(self.ring.subtract(body, masked)))
+            uniform = self._uniform(shared, len(body))
+            parts.append(self._pack(self.ring.multiply(uniform, self._negated_secret, plus=body)))
         return b"".join(parts)
 
     def decrypt(self, message: bytes, count: int) -> np.ndarray:
@@ -187,8 +185,7 @@ class ClientCipher(Party):
         for chunk in _chunks(count):
             part = memoryview(message)[chunk.start * size : chunk.stop * size]
             pairs = self._unpack(part, 2 * (chunk.stop - chunk.start))
-            masked = self.ring.multiply(np.ascontiguousarray(pairs[1::2]), self._secret)
-            phases.append(self.ring.inverse(self.ring.add(pairs[::2], masked)))
+            phases.append(self.ring.inverse(self.ring.multiply(pairs[1::2], self._secret, plus=pairs[::2])))
         return phases
 
 
@@ -216,7 +213,7 @@ class ServerCipher(Party):
         )
 
     def load(self, message: bytes, count: int) -> np.ndarray:
-        """The client's ciphertexts (c0, c1) in NTT form, uint64 [count, 2, k, n].
+        """The client's ciphertexts (c0, c1) in NTT form, [count, 2, k, n].
 
         Raises:
             ValueError: the length is wrong or a residue is not below its prime.
@@ -224,7 +221,7 @@ class ServerCipher(Party):
         _check_length(f"message of {count} ciphertexts", message, message_bytes(self.parameters, count))
         shared = SecureRandom(message[:KEY_BYTES])
         size = polynomial_bytes(self.parameters)
-        out = np.empty((count, 2, len(self.ring.primes), self.ring.degree), np.uint64)
+        out = np.empty((count, 2, len(self.ring.primes), self.ring.degree), self.ring.dtype)
         for chunk in _chunks(count):
             part = memoryview(message)[KEY_BYTES + chunk.start * size : KEY_BYTES + chunk.stop * size]
             out[chunk, 0] = self._unpack(part, chunk.stop - chunk.start)
@@ -237,7 +234,7 @@ class ServerCipher(Party):
         Adds round(q mask / p), a fresh encryption of zero (pk0 u + e0, pk1 u + e1) and a Gaussian flood.
 
         Args:
-            accumulated: sums of products in NTT form, uint64 [O, 2, k, n].
+            accumulated: sums of products in NTT form, [O, 2, k, n] of the ring's dtype.
             masks: uint64 [O, n] modulo p, added to the result; to be uniform wherever the client is to learn nothing.
             flood_standard_deviation: of the flood; 0 for none.
 
@@ -246,8 +243,10 @@ class ServerCipher(Party):
         """
         self._check_plain("masks", masks)
         expected = (len(masks), 2, len(self.ring.primes), self.ring.degree)
-        if accumulated.shape != expected or accumulated.dtype != np.uint64:
-            raise ValueError(f"results: expected uint64 {expected}, got {accumulated.dtype} {accumulated.shape}")
+        if accumulated.shape != expected or accumulated.dtype != self.ring.dtype:
+            raise ValueError(
+                f"results: expected {self.ring.dtype} {expected}, got {accumulated.dtype} {accumulated.shape}"
+            )
         _, random = self._fork()
         parts = []
         for chunk in _chunks(len(masks)):
@@ -256,12 +255,9 @@ class ServerCipher(Party):
             noise[:, 0] += random.gaussian(shape, flood_standard_deviation)
             added = self.ring.reduce(noise)
             added[:, 0] = self.ring.add(added[:, 0], self._encoding.encode(masks[chunk]))
-            fresh = self._rerandomise(self._small(random.ternary(shape)), self.ring.forward(added))
-            pairs = self.ring.add(accumulated[chunk], fresh)
-            parts.append(self._pack(pairs.reshape(-1, *pairs.shape[2:])))
+            added, ternary = self.ring.forward(added), self._small(random.ternary(shape))
+            for index, public in enumerate(self._public):
+                sums = self.ring.add(accumulated[chunk, index], added[:, index])
+                added[:, index] = self.ring.multiply(ternary, public, plus=sums)
+            parts.append(self._pack(added.reshape(-1, *added.shape[2:])))
         return b"".join(parts)
-
-    def _rerandomise(self, ternary: np.ndarray, added: np.ndarray) -> np.ndarray:
-        """(pk0 u, pk1 u) + added for u [m, k, n], added [m, 2, k, n], all in NTT form."""
-        masked = np.stack([self.ring.multiply(ternary, polynomial) for polynomial in self._public], axis=1)
-        return self.ring.add(masked, added)

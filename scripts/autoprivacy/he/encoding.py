@@ -7,13 +7,10 @@ import math
 import numpy as np
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.kernels import load_kernels
 from autoprivacy.he.ring import Ring
 
-# p * m stays below 2^64, and p times a 64-bit fraction can be formed from two 32-bit halves.
-MAXIMUM_PLAINTEXT_BITS = 31
-HALF_BITS = np.uint64(32)
-HALF_MASK = np.uint64((1 << 32) - 1)
-HALF = 1 << 63  # one half as a 64-bit fraction
+MAXIMUM_PLAINTEXT_BITS = 31  # p^2 and what is added to it stay below 2^63
 
 
 class PlaintextEncoding:
@@ -38,7 +35,10 @@ class PlaintextEncoding:
             )
         self.plaintext_modulus = plaintext_modulus
         self._ring = ring
+        self._kernels = load_kernels(ring.backend)
         self._q = q
+        self._modulus = np.uint64(plaintext_modulus)
+        self._unit = np.uint64((1 << 64) // plaintext_modulus)
         self._modulus_inverses = [pow(plaintext_modulus, -1, prime) for prime in ring.primes]
         self._cofactors = [q // prime for prime in ring.primes]
         self._cofactor_inverses = [
@@ -58,18 +58,16 @@ class PlaintextEncoding:
         v / q modulo 1 is the sum of y_i / prime_i, taken as a 64-bit fraction that is up to 2k units too small; where
         that could change the rounding (a share of about k p 2^-62 of all values), exact integers decide.
         """
-        p = np.uint64(self.plaintext_modulus)
         parts = self._ring.scale(value, self._cofactor_inverses)
-        fraction = self._ring.fraction(parts)
-        upper = (fraction >> HALF_BITS) * p + (((fraction & HALF_MASK) * p) >> HALF_BITS)
-        low = fraction * p
-        whole = (upper >> HALF_BITS) + (low >> np.uint64(63))
-        plain = np.where(whole == p, np.uint64(0), whole)
-        slack = 2 * len(self._ring.primes) * self.plaintext_modulus
-        unsure = np.nonzero(low - np.uint64(HALF - slack) < np.uint64(slack))
+        plain = np.empty(value.shape[:-2] + value.shape[-1:], np.uint64)
+        slack = np.uint64(2 * len(self._ring.primes) * self.plaintext_modulus)
+        fractions = self._ring.fraction(parts).reshape(-1)
+        self._kernels.round_fractions(fractions, self._modulus, slack, plain.reshape(-1))
+        unsure = np.nonzero(plain == self._modulus)
         if unsure[0].size:
             values = self._integers(np.moveaxis(parts, -2, -1)[unsure])
-            plain[unsure] = [(2 * int(p) * v + self._q) // (2 * self._q) % int(p) for v in values]
+            p = self.plaintext_modulus
+            plain[unsure] = [(2 * p * v + self._q) // (2 * self._q) % p for v in values]
         return plain
 
     def noise(self, value: np.ndarray, plain: np.ndarray) -> np.ndarray:
@@ -82,10 +80,11 @@ class PlaintextEncoding:
 
     def _half_less_remainder(self, plain: np.ndarray) -> np.ndarray:
         """h - r of `encode`, int64; divided by p it is round(q m / p) - q m / p."""
-        p = self.plaintext_modulus
-        half = p // 2
-        remainder = (plain * np.uint64(self._q % p) + np.uint64(half)) % np.uint64(p)
-        return half - remainder.astype(np.int64)
+        out = np.empty(plain.shape, np.int64)
+        factor = np.uint64(self._q % self.plaintext_modulus)
+        flat = np.ascontiguousarray(plain).reshape(-1)
+        self._kernels.centred_remainders(flat, factor, self._modulus, self._unit, out.reshape(-1))
+        return out
 
     def _integers(self, parts: np.ndarray) -> list[int]:
         """Integers in [0, q) from parts [count, k], y_i = v (q / prime_i)^-1 modulo prime_i."""

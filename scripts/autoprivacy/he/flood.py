@@ -16,7 +16,7 @@ LIMB_BITS = 32
 
 
 def wide_flood(ring: Ring, count: int, standard_deviation: float, random: SecureRandom) -> np.ndarray:
-    """Rounded Gaussians of any width, uint64 [count, k, n] in NTT form.
+    """Rounded Gaussians of any width, [count, k, n] in NTT form.
 
     The high part is Gaussian, the low bits are uniform; they add less than 2^-50 of the variance.
 

@@ -53,11 +53,11 @@ def layer_cost(plan: Plan, parameters: ParameterSet, profile: OperationProfile, 
         compute_seconds, transfer_seconds (one round trip included) and their sum latency_seconds.
 
     Raises:
-        UserError: the profile lacks an operation at the parameters' n and number of primes.
+        UserError: the profile lacks an operation at the parameters' n and primes.
     """
     counts = operation_counts(plan)
     needed = [operation for operation, count in counts.items() if count]
-    seconds = profile.seconds(parameters.polynomial_degree, len(parameters.primes), needed)
+    seconds = profile.seconds(parameters, needed)
     bytes_up = message_bytes(parameters, plan.input_ciphertexts)
     bytes_down = reply_bytes(parameters, plan.output_ciphertexts)
     compute = sum(counts[operation] * seconds[operation] for operation in needed)

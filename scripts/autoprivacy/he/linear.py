@@ -10,6 +10,7 @@ from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
 from autoprivacy.he.noise import deployed_noise
 from autoprivacy.he.packing.plan import Plan, Rotate
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.products import WeightProducts
 from autoprivacy.he.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
 from autoprivacy.secure_random import SecureRandom
@@ -72,15 +73,10 @@ class ServerLinear:
         self.layer, self.plan, self.parameters = layer, plan, parameters
         self.noise = deployed_noise(plan.noise(layer.weight), parameters, flooding, target)
         self._ring = Ring(parameters.polynomial_degree, parameters.primes)
-        self._weights = self._transform(plan.encode_weights(layer.weight))
-
-    def _transform(self, polynomials: np.ndarray) -> np.ndarray:
-        """Weight polynomials int64 [P, n] in NTT form, uint64 [P, k, n]."""
-        weights = np.empty((len(polynomials), len(self.parameters.primes), self.plan.degree), np.uint64)
+        self._products = WeightProducts(self._ring, *plan.products, plan.sum_count)
+        polynomials = plan.encode_weights(layer.weight)
         for start in range(0, len(polynomials), CHUNK):
-            part = slice(start, start + CHUNK)
-            weights[part] = self._ring.forward(self._ring.reduce(polynomials[part]))
-        return weights
+            self._products.put(start, self._ring.forward(self._ring.reduce(polynomials[start : start + CHUNK])))
 
     def evaluate(self, cipher: ServerCipher, message: bytes, mask: np.ndarray, rotate: Rotate = no_rotation) -> bytes:
         """Enc(M r - s) for Enc(r).
@@ -98,10 +94,9 @@ class ServerLinear:
         return self.finish(cipher, self.multiply(cipher.load(message, self.plan.input_ciphertexts), rotate), mask)
 
     def multiply(self, ciphertexts: np.ndarray, rotate: Rotate = no_rotation) -> np.ndarray:
-        """The evaluation alone: uint64 [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
+        """The evaluation alone: [input ciphertexts, 2, k, n] -> [output ciphertexts, 2, k, n]."""
         plan, polynomial = self.plan, ciphertexts.shape[1:]
-        blocks = ciphertexts.reshape(plan.input_blocks, plan.bands, *polynomial)
-        sums = self._ring.multiply_accumulate(blocks, self._weights, *plan.products, plan.sum_count)
+        sums = self._products.sums(ciphertexts.reshape(plan.input_blocks, plan.bands, *polynomial))
         return plan.gather(self._ring, sums, rotate).reshape(plan.output_ciphertexts, *polynomial)
 
     def finish(self, cipher: ServerCipher, sums: np.ndarray, mask: np.ndarray) -> bytes:

@@ -9,7 +9,10 @@ from functools import cache
 
 from autoprivacy.errors import UserError
 
-MAXIMUM_PRIME_BITS = 60  # SEAL's limit (SEAL_USER_MOD_BIT_COUNT_MAX)
+# The sizes of primes that there are kernels for, each for primes below 2^bits. Up to 27 bits the products of eight
+# lanes of 32 bits do (see he.narrow_numba); 60 is SEAL's limit (SEAL_USER_MOD_BIT_COUNT_MAX).
+PRIME_SIZES = (27, 60)
+NARROW_PRIME_BITS, MAXIMUM_PRIME_BITS = PRIME_SIZES
 # The first 12 primes as bases decide every integer below 3.18e23 (Sorenson, Webster, arXiv:1509.00864).
 MILLER_RABIN_BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 # How many primes on either side of a run of k are tried for a product nearer to the wanted one.
@@ -69,6 +72,19 @@ def ntt_prime_from(start: int, degree: int, besides: Collection[int]) -> int:
     if prime >> MAXIMUM_PRIME_BITS:
         raise UserError(f"NTT prime from {start} for n = {degree}: at most {MAXIMUM_PRIME_BITS} bits; take a smaller q")
     return prime
+
+
+def prime_size(primes: tuple[int, ...]) -> int:
+    """The smallest of `PRIME_SIZES` that holds all the primes: a modulus goes by its largest prime.
+
+    Raises:
+        ValueError: a prime is larger than all sizes.
+    """
+    bits = max(prime.bit_length() for prime in primes)
+    for size in PRIME_SIZES:
+        if bits <= size:
+            return size
+    raise ValueError(f"a prime of {bits} bits; expected at most {MAXIMUM_PRIME_BITS}")
 
 
 @cache

@@ -1,7 +1,8 @@
-"""Measured seconds of every homomorphic operation on this machine, over n and the number of primes."""
+"""Measured seconds of every homomorphic operation on this machine, over n, number and size of primes."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from autoprivacy.he.linear import ClientLinear, ServerLinear
 from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters import Flooding, ParameterSet
-from autoprivacy.he.ring import ntt_primes
+from autoprivacy.he.primes import PRIME_SIZES, ntt_primes, prime_size
 from autoprivacy.he.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.security import max_log2_q
 from autoprivacy.provenance import provenance
@@ -33,7 +34,6 @@ OPERATIONS = ("encrypt", "load", "product", "reply", "decrypt", "encoding", ROTA
 QUARTILES = ("median", "lower_quartile", "upper_quartile")
 # No prime below this: with a plaintext modulus of 17 bits and the noise of any layer nothing smaller serves.
 MINIMUM_PRIME_BITS = 24
-MAXIMUM_PRIME_BITS = 60
 # A plaintext modulus and weights of the usual size; no operation's time hangs on them.
 PLAINTEXT_MODULUS = 1 << 17
 LARGEST_WEIGHT = 127
@@ -50,38 +50,41 @@ class OperationProfile:
     """Seconds per operation.
 
     Attributes:
-        table: (n, number of primes) -> operation -> median, lower_quartile, upper_quartile in seconds.
+        table: (n, number of primes, size of primes) -> operation -> median, lower_quartile, upper_quartile in seconds;
+            the size is the one of `primes.PRIME_SIZES` that the kernels go by.
         provenance: machine and versions.
     """
 
-    table: dict[tuple[int, int], dict[str, dict[str, float]]]
+    table: dict[tuple[int, int, int], dict[str, dict[str, float]]]
     provenance: dict[str, Any]
 
     @property
     def degrees(self) -> tuple[int, ...]:
         """The polynomial degrees measured, ascending."""
-        return tuple(sorted({degree for degree, _ in self.table}))
+        return tuple(sorted({degree for degree, _, _ in self.table}))
 
-    def covers(self, degree: int, prime_count: int, operations: Iterable[str]) -> bool:
-        """Whether these operations were measured at n with that number of primes."""
-        return set(operations) <= set(self.table.get((degree, prime_count), ()))
+    def covers(self, parameters: ParameterSet, operations: Iterable[str]) -> bool:
+        """Whether these operations were measured at the set's n, number and size of primes."""
+        return set(operations) <= set(self.table.get(_key(parameters), ()))
 
-    def seconds(self, degree: int, prime_count: int, operations: Iterable[str]) -> dict[str, float]:
+    def seconds(self, parameters: ParameterSet, operations: Iterable[str]) -> dict[str, float]:
         """Median seconds by operation; UserError where one was not measured."""
         operations = list(operations)
-        if not self.covers(degree, prime_count, operations):
+        if not self.covers(parameters, operations):
+            degree, count, size = _key(parameters)
             raise UserError(
-                f"profile: no measurement at n = {degree} with {prime_count} primes of {', '.join(operations)}; it has "
-                f"{sorted(self.table)}; add them to the config's hardware part and profile again"
+                f"profile: no measurement at n = {degree} with {count} primes of at most {size} bits of "
+                f"{', '.join(operations)}; it has {sorted(self.table)}; add them to the config's hardware part and "
+                "profile again"
             )
-        times = self.table[degree, prime_count]
+        times = self.table[_key(parameters)]
         return {operation: times[operation]["median"] for operation in operations}
 
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
         rows = [
-            {"polynomial_degree": degree, "primes": count, "seconds": times}
-            for (degree, count), times in sorted(self.table.items())
+            {"polynomial_degree": degree, "primes": count, "prime_bits": size, "seconds": times}
+            for (degree, count, size), times in sorted(self.table.items())
         ]
         write_json(path, {"format": FORMAT_VERSION, "operations": rows, "provenance": self.provenance})
 
@@ -93,7 +96,7 @@ class OperationProfile:
             if value["format"] != FORMAT_VERSION:
                 raise UserError(f"{path}: profile format {value['format']}; expected {FORMAT_VERSION}; profile again")
             table = {
-                (int(row["polynomial_degree"]), int(row["primes"])): {
+                (int(row["polynomial_degree"]), int(row["primes"]), int(row["prime_bits"])): {
                     operation: {name: float(row["seconds"][operation][name]) for name in QUARTILES}
                     for operation in OPERATIONS
                     if operation != ROTATION or operation in row["seconds"]
@@ -105,43 +108,50 @@ class OperationProfile:
             raise UserError(f"{path}: not a profile: {type(error).__name__} {error}; profile again") from None
 
 
-def admissible_parameters(degree: int, prime_count: int, key_switching: bool = False) -> ParameterSet | None:
-    """The widest secure set with that many equal primes; None where the primes would be too small to serve.
+def _key(parameters: ParameterSet) -> tuple[int, int, int]:
+    """What a set's times go by."""
+    return parameters.polynomial_degree, len(parameters.primes), prime_size(parameters.primes)
+
+
+def admissible_parameters(degree: int, prime_count: int, size: int, key_switching: bool = False) -> ParameterSet | None:
+    """The widest secure set with that many equal primes of a size; None where they would be too small for it.
 
     Args:
         degree: n.
         prime_count: primes of q.
+        size: one of PRIME_SIZES.
         key_switching: whether the set has a key-switching prime of the same size besides.
     """
-    bits = min(MAXIMUM_PRIME_BITS, max_log2_q(degree) // (prime_count + key_switching))
+    bits = min(size, max_log2_q(degree) // (prime_count + key_switching))
     if bits < MINIMUM_PRIME_BITS:
         return None
     primes = ntt_primes(1 << bits, degree, prime_count + key_switching)
-    return ParameterSet(PLAINTEXT_MODULUS, degree, primes[:prime_count], primes[prime_count] if key_switching else None)
+    special = primes[prime_count] if key_switching else None
+    parameters = ParameterSet(PLAINTEXT_MODULUS, degree, primes[:prime_count], special)
+    return parameters if prime_size(parameters.primes) == size else None
 
 
 def profile(degrees: Iterable[int], prime_counts: Iterable[int], repeats: int) -> OperationProfile:
-    """Time every operation at every admissible pair of n and number of primes.
+    """Time every operation at every admissible n, number of primes and size of primes.
 
     Nothing else should run on the machine meanwhile.
 
     Args:
         degrees: polynomial degrees.
-        prime_counts: numbers of primes of q; pairs that are insecure or pointless are left out.
+        prime_counts: numbers of primes of q; what is insecure or pointless is left out.
         repeats: timings of each operation, after one that does not count.
     """
     if repeats < 1:
         raise UserError(f"profile: {repeats} repeats; expected at least 1")
     degrees, prime_counts = list(degrees), list(prime_counts)
     table = {}
-    for degree in degrees:
-        for count in prime_counts:
-            parameters = admissible_parameters(degree, count)
-            if parameters is not None:
-                table[degree, count] = _measure(parameters, repeats)
-            rotating = admissible_parameters(degree, count, key_switching=True)
-            if rotating is not None:
-                table[degree, count][ROTATION] = _measure_rotation(rotating, repeats)
+    for degree, count, size in itertools.product(degrees, prime_counts, PRIME_SIZES):
+        parameters = admissible_parameters(degree, count, size)
+        if parameters is not None:
+            table[_key(parameters)] = _measure(parameters, repeats)
+        rotating = admissible_parameters(degree, count, size, key_switching=True)
+        if rotating is not None:
+            table[_key(rotating)][ROTATION] = _measure_rotation(rotating, repeats)
     settings = {"degrees": degrees, "prime_counts": prime_counts, "repeats": repeats}
     return OperationProfile(table, provenance(settings))
 

@@ -1,27 +1,35 @@
 """The ring Z_q[X]/(X^n + 1) in residue number system: number-theoretic transforms and products of many polynomials.
 
-Polynomials are uint64 arrays [..., k, n], one row of residues per prime of q. The transform is SEAL's: it evaluates at
-the odd powers of the smallest primitive 2n-th root of unity, in bit-reversed order, so that SEAL's keys can be read.
+Polynomials are arrays [..., k, n], one row of residues per prime of q: uint32 where every prime is below 2^27 and n is
+64 or more, which is several times as fast, else uint64. The transform is SEAL's: it evaluates at the odd powers of the
+smallest primitive 2n-th root of unity, in bit-reversed order, so that SEAL's keys can be read.
 """
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import numpy as np
 
+from autoprivacy.backend import default_backend
 from autoprivacy.errors import UserError
 from autoprivacy.he.kernels import load_kernels
-from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, is_prime, ntt_primes, primes_for
+from autoprivacy.he.primes import (
+    MAXIMUM_PRIME_BITS,
+    NARROW_PRIME_BITS,
+    is_prime,
+    ntt_primes,
+    prime_size,
+    primes_for,
+)
 
 __all__ = ["Ring", "ntt_primes", "primes_for"]
 
-WORD = 1 << 64
-
-
-def _words(values: list[int]) -> np.ndarray:
-    return np.array(values, dtype=np.uint64)
+# The kernels of small primes work on blocks of 64 coefficients.
+NARROW_MINIMUM_DEGREE = 64
+FRACTION = 1 << 64  # the unit that `Ring.fraction` counts in is its inverse
+# Products are counted in 64-bit integers and never more than this at a time.
+MOST_PRODUCTS = 1 << 31
 
 
 @cache
@@ -38,8 +46,8 @@ def minimal_root(degree: int, prime: int) -> int:
 
 
 @cache
-def _root_tables(degree: int, prime: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Powers of the root in bit-reversed order with Shoup quotients, and the same of its inverse, each [n]."""
+def root_tables(degree: int, prime: int, word_bits: int) -> tuple[np.ndarray, ...]:
+    """Powers of the root in bit-reversed order with Shoup quotients, and the same of its inverse, uint64 [n] each."""
     bits = degree.bit_length() - 1
     order = [int(f"{index:0{bits}b}"[::-1], 2) for index in range(degree)]
     tables: list[np.ndarray] = []
@@ -49,17 +57,20 @@ def _root_tables(degree: int, prime: int) -> tuple[np.ndarray, np.ndarray, np.nd
         for index in range(1, degree):
             powers[index] = powers[index - 1] * base % prime
         reversed_powers = [powers[index] for index in order]
-        tables += [_words(reversed_powers), _words([power * WORD // prime for power in reversed_powers])]
-    return tables[0], tables[1], tables[2], tables[3]
+        quotients = [(power << word_bits) // prime for power in reversed_powers]
+        tables += [np.array(values, np.uint64) for values in (reversed_powers, quotients)]
+    return tuple(tables)
 
 
 class Ring:
     """Z_q[X]/(X^n + 1) with q a product of NTT primes.
 
-    Every method takes and returns residues below their primes, arrays [..., k, n], and leaves its arguments alone.
+    Every method takes and returns residues below their primes, arrays [..., k, n] of the ring's dtype, and leaves its
+    arguments alone.
 
     Attributes:
-        dtype: of residues.
+        dtype: of residues, uint32 or uint64.
+        backend: "numba" or "numpy".
 
     Args:
         degree: n, a power of two of at least 2.
@@ -74,33 +85,48 @@ class Ring:
         _check(degree, primes)
         self.degree = degree
         self.primes = tuple(primes)
-        self.dtype = np.dtype(np.uint64)
-        self._kernels = load_kernels(backend)
-        self._moduli = _words(list(primes))
+        narrow = prime_size(self.primes) == NARROW_PRIME_BITS and degree >= NARROW_MINIMUM_DEGREE
+        self.dtype: np.dtype = np.dtype(np.uint32 if narrow else np.uint64)
+        self._word = 1 << 8 * self.dtype.itemsize
+        self.backend = backend or default_backend()
+        self._kernels = load_kernels(self.backend, narrow)
+        self._moduli = self._words(list(primes))
         self._column = self._moduli[:, None]
-        tables = [_root_tables(degree, prime) for prime in primes]
+        tables = [root_tables(degree, prime, 8 * self.dtype.itemsize) for prime in primes]
         self._roots, self._quotients, self._inverse_roots, self._inverse_quotients = (
-            np.stack([table[part] for table in tables]) for part in range(4)
+            self._kernels.arrange_roots(np.stack([table[part] for table in tables]).astype(self.dtype))
+            for part in range(4)
         )
         self._degree_inverses = self._factors([pow(degree, -1, prime) for prime in primes])
-        words, word_quotients = self._factors([WORD % prime for prime in primes])
-        self._barrett = (self._moduli, _words([WORD // prime for prime in primes]), words, word_quotients)
-        # 128-bit sums hold this many products; one place is kept for the residue carried over.
-        self._limits = np.array([min((1 << 128) // prime**2 - 1, 1 << 31) for prime in primes], np.int64)
+        units = self._words([self._word // prime for prime in primes])
+        self._barrett = (self._moduli, units, *self._factors([self._word % prime for prime in primes]))
+        # Sums of two words hold this many products; one place is kept for the residue carried over.
+        limits = [min(self._word**2 // prime**2 - 1, MOST_PRODUCTS) for prime in primes]
+        self._limits = np.array(limits, np.int64)
         self._reciprocals = tuple(
-            _words([(WORD * WORD // prime >> shift) % WORD for prime in primes]) for shift in (64, 0)
+            np.array([(FRACTION * FRACTION // prime >> shift) % FRACTION for prime in primes], np.uint64)
+            for shift in (64, 0)
         )
+
+    @property
+    def weight_block(self) -> int:
+        """Coefficients of a weight polynomial that stand together in `multiply_accumulate`'s weights."""
+        return min(int(self._kernels.BLOCK), self.degree)
+
+    def _words(self, values: list[int]) -> np.ndarray:
+        return np.array(values, self.dtype)
 
     def _factors(self, factors: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """One factor per prime with its Shoup quotient."""
-        quotients = [factor * WORD // prime for factor, prime in zip(factors, self.primes, strict=True)]
-        return _words(factors), _words(quotients)
+        quotients = [factor * self._word // prime for factor, prime in zip(factors, self.primes, strict=True)]
+        return self._words(factors), self._words(quotients)
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
         """x [..., k, n] as contiguous [T, k, n]."""
-        if x.dtype != np.uint64 or x.shape[-2:] != (len(self.primes), self.degree):
+        if x.dtype != self.dtype or x.shape[-2:] != (len(self.primes), self.degree):
             raise ValueError(
-                f"polynomials: expected uint64 [..., {len(self.primes)}, {self.degree}], got {x.dtype} {list(x.shape)}"
+                f"polynomials: expected {self.dtype} [..., {len(self.primes)}, {self.degree}], "
+                f"got {x.dtype} {list(x.shape)}"
             )
         return np.ascontiguousarray(x).reshape(-1, len(self.primes), self.degree)
 
@@ -109,8 +135,8 @@ class Ring:
         if values.dtype != np.int64 or values.shape[-1] != self.degree:
             raise ValueError(f"coefficients: expected int64 [..., {self.degree}], got {values.dtype} {values.shape}")
         rows = np.ascontiguousarray(values).reshape(-1, self.degree)
-        out = np.empty((len(rows), len(self.primes), self.degree), np.uint64)
-        self._kernels.reduce_signed(rows, self._moduli, self._barrett[1], out)
+        out = np.empty((len(rows), len(self.primes), self.degree), self.dtype)
+        self._kernels.reduce_signed(rows, *self._barrett, out)
         return out.reshape(*values.shape[:-1], len(self.primes), self.degree)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -126,19 +152,24 @@ class Ring:
         self._kernels.inverse(values, self._moduli, *roots, *self._degree_inverses)
         return values.reshape(x.shape)
 
-    def multiply(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Point-by-point products, i.e. ring products of transformed polynomials; y has x's shape or is [k, n]."""
-        if y.shape != x.shape and y.shape != x.shape[-2:]:
-            raise ValueError(f"factor: expected the shape {x.shape} or {x.shape[-2:]}, got {y.shape}")
+    def multiply(self, x: np.ndarray, y: np.ndarray, plus: np.ndarray | None = None) -> np.ndarray:
+        """Point-by-point products, i.e. ring products of transformed polynomials, and `plus` added to them.
+
+        y has x's shape or is [k, n]; plus has x's shape.
+        """
+        for name, factor, shapes in (("factor", y, (x.shape, x.shape[-2:])), ("addend", plus, (x.shape,))):
+            if factor is not None and factor.shape not in shapes:
+                raise ValueError(f"{name}: expected the shape {' or '.join(map(str, shapes))}, got {factor.shape}")
         left, right = self._rows(x), self._rows(y)
+        addend = np.zeros_like(left) if plus is None else self._rows(plus)
         out = np.empty_like(left)
-        self._kernels.multiply(left, right, *self._barrett, out)
+        self._kernels.multiply_add(left, right, addend, *self._barrett, out)
         return out.reshape(x.shape)
 
     def scale(self, x: np.ndarray, factors: list[int]) -> np.ndarray:
         """x times one residue per prime, i.e. times an integer known modulo every prime; in either form.
 
-        x may hold any 64-bit words: they are reduced.
+        x may hold any words of the ring's dtype: they are reduced.
         """
         rows = self._rows(x)
         out = np.empty_like(rows)
@@ -167,39 +198,22 @@ class Ring:
         return out.reshape(*x.shape[:-2], self.degree)
 
     def multiply_accumulate(
-        self, x: np.ndarray, weights: np.ndarray, inputs: np.ndarray, outputs: np.ndarray, count: int
+        self, x: np.ndarray, weights: np.ndarray, inputs: np.ndarray, starts: np.ndarray
     ) -> np.ndarray:
-        """Sums of products in transformed form: result[o] = sum of x[inputs[p]] * weights[p] over p, outputs[p] = o.
-
-        Products are summed 128 bits wide and reduced once.
+        """Sums of products in transformed form, each reduced once; `products.WeightProducts` is the way to use it.
 
         Args:
-            x: [I, ..., k, n]; the axes between (e.g. both polynomials of a ciphertext) share the weights.
-            weights: [P, k, n].
-            inputs: [P], the first index of x that a weight meets.
-            outputs: [P], the result that the product goes to, in any order.
-            count: how many results there are; one without a product is zero.
+            x: [I, m, k, n]; the m polynomials share the weights.
+            weights: [k, n / weight_block, P, weight_block].
+            inputs: int64 [P], the first index of x that a weight meets; unchecked.
+            starts: int64 [O + 1]; the products from starts[o] to starts[o + 1] make result o.
 
         Returns:
-            [count, ..., k, n].
-
-        Raises:
-            ValueError: shapes do not agree or an index is out of range.
+            [O, m, k, n].
         """
-        factors = self._rows(weights)
-        middle = x.shape[1:-2]
-        sources = self._rows(x).reshape(len(x), math.prod(middle), len(self.primes), self.degree)
-        if not len(factors) == len(inputs) == len(outputs):
-            raise ValueError(f"{len(factors)} weights, {len(inputs)} inputs, {len(outputs)} outputs: expected as many")
-        inputs, outputs = (np.ascontiguousarray(index, np.int64) for index in (inputs, outputs))
-        for name, index, bound in (("inputs", inputs, len(x)), ("outputs", outputs, count)):
-            if index.size and not 0 <= index.min() <= index.max() < bound:
-                raise ValueError(f"{name}: expected 0 to {bound - 1}, got {index.min()} to {index.max()}")
-        order = np.argsort(outputs, kind="stable")
-        starts = np.searchsorted(outputs[order], np.arange(count + 1))
-        out = np.empty((count, *sources.shape[1:]), np.uint64)
-        self._kernels.multiply_accumulate(sources, factors, inputs, order, starts, *self._barrett, self._limits, out)
-        return out.reshape(count, *middle, len(self.primes), self.degree)
+        out = np.empty((starts.size - 1, *x.shape[1:]), self.dtype)
+        self._kernels.multiply_accumulate(x, weights, inputs, starts, *self._barrett, self._limits, out)
+        return out
 
 
 def _check(degree: int, primes: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Ring kernels compiled by numba: transforms, modular products, bit packing. Same functions and bits as `ring_numpy`.
+"""Ring kernels for primes up to 60 bits, compiled by numba, and bit packing. Same functions and bits as `ring_numpy`.
 
 All of them run without the interpreter's lock, so Python threads overlap. Residues meet nothing but uint64: numba turns
 a mix of signed and unsigned 64-bit integers into floating point, hence the typed constants.
@@ -16,8 +16,12 @@ from numba.extending import intrinsic
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
 WORD_BITS = np.uint64(64)
-# Coefficients whose 128-bit accumulators (2 polynomials, 16 bytes each) stay in the first-level cache.
+HALF = np.uint64(1 << 63)  # one half as a 64-bit fraction
+# Coefficients of one weight polynomial that stand together: their 128-bit accumulators (2 polynomials, 16 bytes each)
+# stay in the first-level cache.
 BLOCK = 512
+# Values of b bits that fill b words.
+GROUP = 64
 
 
 def _multiply_high(typingctx: Any, x: Any, y: Any) -> Any:
@@ -70,7 +74,7 @@ def _reduce_wide(high: Any, low: Any, prime: Any, unit: Any, word: Any, word_quo
 
 
 @njit(cache=True, nogil=True)
-def reduce_signed(values: Any, primes: Any, units: Any, out: Any) -> None:
+def reduce_signed(values: Any, primes: Any, units: Any, words: Any, word_quotients: Any, out: Any) -> None:
     """Residues out [T, k, n] of signed integers values [T, n]."""
     for t in range(values.shape[0]):
         for i in range(primes.size):
@@ -80,6 +84,11 @@ def reduce_signed(values: Any, primes: Any, units: Any, out: Any) -> None:
                 magnitude = ~np.uint64(value) + ONE if value < 0 else np.uint64(value)
                 residue = _subtract_if_reached(magnitude - multiply_high(magnitude, unit) * prime, prime)
                 out[t, i, j] = prime - residue if value < 0 and residue != ZERO else residue
+
+
+def arrange_roots(tables: Any) -> Any:
+    """Root tables as these kernels read them: in the order of `ring.root_tables`."""
+    return tables
 
 
 @njit(cache=True, nogil=True)
@@ -130,13 +139,13 @@ def inverse(values: Any, primes: Any, roots: Any, quotients: Any, scales: Any, s
 
 
 @njit(cache=True, nogil=True)
-def multiply(x: Any, y: Any, primes: Any, units: Any, words: Any, word_quotients: Any, out: Any) -> None:
-    """out = x * y point by point, x and out [T, k, n], y [1 or T, k, n]."""
+def multiply_add(x: Any, y: Any, z: Any, primes: Any, units: Any, words: Any, word_quotients: Any, out: Any) -> None:
+    """out = x * y + z point by point, x, z and out [T, k, n], y [1 or T, k, n]."""
     for t in range(x.shape[0]):
         for i in range(primes.size):
-            left, right = x[t, i], y[t if y.shape[0] > 1 else 0, i]
+            left, right, addend = x[t, i], y[t if y.shape[0] > 1 else 0, i], z[t, i]
             for j in range(x.shape[2]):
-                high, low = accumulate(ZERO, ZERO, left[j], right[j])
+                high, low = accumulate(ZERO, addend[j], left[j], right[j])
                 out[t, i, j] = _reduce_wide(high, low, primes[i], units[i], words[i], word_quotients[i])
 
 
@@ -165,11 +174,30 @@ def fraction(x: Any, high: Any, low: Any, out: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
+def centred_remainders(values: Any, factor: Any, modulus: Any, unit: Any, out: Any) -> None:
+    """out = h - (values * factor + h) modulo p with h = floor(p / 2), int64; p below 2^31, unit = floor(2^64 / p)."""
+    half = modulus >> ONE
+    for j in range(values.size):
+        value = values[j] * factor + half
+        remainder = _subtract_if_reached(value - multiply_high(value, unit) * modulus, modulus)
+        out[j] = np.int64(half) - np.int64(remainder)
+
+
+@njit(cache=True, nogil=True)
+def round_fractions(fractions: Any, modulus: Any, slack: Any, out: Any) -> None:
+    """out = round(p f) modulo p for f in units of 2^-64, or p where f + slack / (2^64 p) might round otherwise."""
+    for j in range(fractions.size):
+        low = fractions[j] * modulus
+        whole = multiply_high(fractions[j], modulus) + (low >> np.uint64(63))
+        whole = ZERO if whole == modulus else whole
+        out[j] = modulus if low - (HALF - slack) < slack else whole
+
+
+@njit(cache=True, nogil=True)
 def multiply_accumulate(
     x: Any,
     weights: Any,
     inputs: Any,
-    order: Any,
     starts: Any,
     primes: Any,
     units: Any,
@@ -178,32 +206,32 @@ def multiply_accumulate(
     limits: Any,
     out: Any,
 ) -> None:
-    """out[o] = sum of x[inputs[p]] * weights[p] over p in order[starts[o] : starts[o + 1]].
+    """out[o] = sum of x[inputs[p]] * weights[p] over p from starts[o] to starts[o + 1].
 
-    x [I, m, k, n], weights [P, k, n], out [O, m, k, n]. Sums stay 128 bits wide and are reduced once, or after every
-    limits[i] products where more would not fit.
+    x [I, m, k, n], weights [k, n / width, P, width], out [O, m, k, n]. Sums stay 128 bits wide and are reduced once, or
+    after every limits[i] products where more would not fit.
     """
-    polynomials, degree = x.shape[1], x.shape[3]
-    highs = np.empty((polynomials, BLOCK), np.uint64)
-    lows = np.empty((polynomials, BLOCK), np.uint64)
+    polynomials, width = x.shape[1], weights.shape[3]
+    highs = np.empty((polynomials, width), np.uint64)
+    lows = np.empty((polynomials, width), np.uint64)
     for i in range(primes.size):
         prime, unit, word, word_quotient = primes[i], units[i], words[i], word_quotients[i]
-        for start in range(0, degree, BLOCK):
-            width = min(BLOCK, degree - start)
+        for block in range(weights.shape[1]):
+            start = block * width
             for o in range(starts.size - 1):
                 highs[:] = ZERO
                 lows[:] = ZERO
                 added = 0
-                for index in range(starts[o], starts[o + 1]):
+                for p in range(starts[o], starts[o + 1]):
                     if added == limits[i]:
                         for m in range(polynomials):
                             for j in range(width):
                                 lows[m, j] = _reduce_wide(highs[m, j], lows[m, j], prime, unit, word, word_quotient)
                         highs[:] = ZERO
                         added = 0
-                    factor = weights[order[index], i, start : start + width]
+                    factor = weights[i, block, p]
                     for m in range(polynomials):
-                        source = x[inputs[order[index]], m, i, start : start + width]
+                        source = x[inputs[p], m, i, start : start + width]
                         high, low = highs[m], lows[m]
                         for j in range(width):
                             high[j], low[j] = accumulate(high[j], low[j], source[j], factor[j])
@@ -245,3 +273,53 @@ def unpack(words: Any, bits: int, out: Any) -> None:
             value |= words[word + ONE] << (WORD_BITS - shift)
         out[index] = value & mask
         position += width
+
+
+@njit(cache=True, nogil=True)
+def pack_lanes(values: Any, bits: Any, words: Any) -> None:
+    """Writes bits[i] low bits of every value of values [T, k, n] into words [T, sum of n bits[i] / 64].
+
+    A row of n values is n / 64 lanes side by side: lane l holds values l, l + n / 64, ..., each lane's 64 values fill
+    bits[i] words, first value lowest, and word w of every lane stands before word w + 1 of any.
+    """
+    width = values.shape[2] // GROUP
+    for t in range(values.shape[0]):
+        start = 0
+        for i in range(bits.size):
+            for index in range(GROUP):
+                word, shift = index * bits[i] >> 6, np.uint64(index * bits[i] & 63)
+                source = values[t, i, index * width : (index + 1) * width]
+                target = words[t, start + word * width : start + (word + 1) * width]
+                if shift:
+                    for j in range(width):
+                        target[j] |= np.uint64(source[j]) << shift
+                else:
+                    for j in range(width):
+                        target[j] = np.uint64(source[j])
+                if shift + np.uint64(bits[i]) > WORD_BITS:
+                    after = words[t, start + (word + 1) * width : start + (word + 2) * width]
+                    for j in range(width):
+                        after[j] = np.uint64(source[j]) >> (WORD_BITS - shift)
+            start += width * bits[i]
+
+
+@njit(cache=True, nogil=True)
+def unpack_lanes(words: Any, bits: Any, out: Any) -> None:
+    """Undoes `pack_lanes`."""
+    width = out.shape[2] // GROUP
+    for t in range(out.shape[0]):
+        start = 0
+        for i in range(bits.size):
+            mask = (ONE << np.uint64(bits[i])) - ONE
+            for index in range(GROUP):
+                word, shift = index * bits[i] >> 6, np.uint64(index * bits[i] & 63)
+                target = out[t, i, index * width : (index + 1) * width]
+                source = words[t, start + word * width : start + (word + 1) * width]
+                if shift + np.uint64(bits[i]) > WORD_BITS:
+                    after = words[t, start + (word + 1) * width : start + (word + 2) * width]
+                    for j in range(width):
+                        target[j] = ((source[j] >> shift) | (after[j] << (WORD_BITS - shift))) & mask
+                else:
+                    for j in range(width):
+                        target[j] = (source[j] >> shift) & mask
+            start += width * bits[i]

@@ -1,4 +1,4 @@
-"""Ring kernels in plain numpy: slow, for machines without numba. Same functions and bits as `ring_numba`."""
+"""Ring kernels for primes up to 60 bits in plain numpy: slow, for machines without numba. Same bits as `ring_numba`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import numpy as np
 
 HALF_BITS = np.uint64(32)
 HALF_MASK = np.uint64((1 << 32) - 1)
+HALF = np.uint64(1 << 63)  # one half as a 64-bit fraction
 # 64 values of b bits fill b words, so a value starts at the same bit of its group's words in every group.
 GROUP = 64
+# Coefficients of one weight polynomial that stand together; any number would do here.
+BLOCK = 512
 
 
-def multiply_high(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def multiply_high(x: np.ndarray, y: np.ndarray | np.uint64) -> np.ndarray:
     """The upper 64 bits of 64 x 64-bit products, from four 32-bit products."""
     x_low, x_high = x & HALF_MASK, x >> HALF_BITS
     y_low, y_high = y & HALF_MASK, y >> HALF_BITS
@@ -30,9 +33,21 @@ def _add(x: np.ndarray, y: np.ndarray, prime: np.ndarray) -> np.ndarray:
     return np.minimum(total, total - prime)
 
 
-def reduce_signed(values: np.ndarray, primes: np.ndarray, units: np.ndarray, out: np.ndarray) -> None:
+def reduce_signed(
+    values: np.ndarray,
+    primes: np.ndarray,
+    units: np.ndarray,
+    words: np.ndarray,
+    word_quotients: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Residues out [T, k, n] of signed integers values [T, n]."""
     out[:] = np.mod(values[:, None, :], primes.astype(np.int64)[:, None])
+
+
+def arrange_roots(tables: np.ndarray) -> np.ndarray:
+    """Root tables as these kernels read them: in the order of `ring.root_tables`."""
+    return tables
 
 
 def forward(values: np.ndarray, primes: np.ndarray, roots: np.ndarray, quotients: np.ndarray) -> None:
@@ -71,19 +86,20 @@ def inverse(
     scale(values, primes, scales, scale_quotients, values)
 
 
-def multiply(
+def multiply_add(
     x: np.ndarray,
     y: np.ndarray,
+    z: np.ndarray,
     primes: np.ndarray,
     units: np.ndarray,
     words: np.ndarray,
     word_quotients: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """out = x * y point by point, x and out [T, k, n], y [1 or T, k, n]."""
+    """out = x * y + z point by point, x, z and out [T, k, n], y [1 or T, k, n]."""
     prime, unit, word, word_quotient = (table[:, None] for table in (primes, units, words, word_quotients))
     upper = _shoup(multiply_high(x, y), word, word_quotient, prime)
-    out[:] = _add(upper, _shoup(x * y, np.ones_like(word), unit, prime), prime)
+    out[:] = _add(_add(upper, _shoup(x * y, np.ones_like(word), unit, prime), prime), z, prime)
 
 
 def scale(x: np.ndarray, primes: np.ndarray, factors: np.ndarray, quotients: np.ndarray, out: np.ndarray) -> None:
@@ -99,11 +115,26 @@ def fraction(x: np.ndarray, high: np.ndarray, low: np.ndarray, out: np.ndarray) 
     np.sum(x * high[:, None] + multiply_high(x, low[:, None]), axis=1, out=out)
 
 
+def centred_remainders(
+    values: np.ndarray, factor: np.uint64, modulus: np.uint64, unit: np.uint64, out: np.ndarray
+) -> None:
+    """out = h - (values * factor + h) modulo p with h = floor(p / 2), int64; p below 2^31."""
+    half = modulus >> np.uint64(1)
+    out[:] = np.int64(half) - ((values * factor + half) % modulus).astype(np.int64)
+
+
+def round_fractions(fractions: np.ndarray, modulus: np.uint64, slack: np.uint64, out: np.ndarray) -> None:
+    """out = round(p f) modulo p for f in units of 2^-64, or p where f + slack / (2^64 p) might round otherwise."""
+    low = fractions * modulus
+    whole = multiply_high(fractions, modulus) + (low >> np.uint64(63))
+    out[:] = np.where(whole == modulus, np.uint64(0), whole)
+    out[low - (HALF - slack) < slack] = modulus
+
+
 def multiply_accumulate(
     x: np.ndarray,
     weights: np.ndarray,
     inputs: np.ndarray,
-    order: np.ndarray,
     starts: np.ndarray,
     primes: np.ndarray,
     units: np.ndarray,
@@ -112,16 +143,16 @@ def multiply_accumulate(
     limits: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """out[o] = sum of x[inputs[p]] * weights[p] over p in order[starts[o] : starts[o + 1]].
+    """out[o] = sum of x[inputs[p]] * weights[p] over p from starts[o] to starts[o + 1].
 
-    x [I, m, k, n], weights [P, k, n], out [O, m, k, n]. Every product is reduced: `limits` does not matter here.
+    x [I, m, k, n], weights [k, n / width, P, width], out [O, m, k, n]. Every product is reduced: `limits` does not
+    matter here.
     """
     out[:] = 0
-    product = np.empty(x.shape[1:], np.uint64)
     for o in range(starts.size - 1):
-        for p in order[starts[o] : starts[o + 1]]:
-            multiply(x[inputs[p]], weights[p][None], primes, units, words, word_quotients, product)
-            out[o] = _add(out[o], product, primes[:, None])
+        for p in range(starts[o], starts[o + 1]):
+            factor = weights[:, :, p].reshape(1, *x.shape[2:])
+            multiply_add(x[inputs[p]], factor, out[o], primes, units, words, word_quotients, out[o])
 
 
 def pack(values: np.ndarray, bits: int, words: np.ndarray) -> None:
@@ -151,3 +182,35 @@ def unpack(words: np.ndarray, bits: int, out: np.ndarray) -> None:
         if shift + bits > 64:
             values[:, index] |= padded[:, word + 1] << np.uint64(64 - shift)
     out[:] = values.reshape(-1)[: out.size] & np.uint64((1 << bits) - 1)
+
+
+def pack_lanes(values: np.ndarray, bits: np.ndarray, words: np.ndarray) -> None:
+    """Writes bits[i] low bits of every value of values [T, k, n] into words; the order is that of `ring_numba`."""
+    start, count = 0, len(values)
+    for i, width in enumerate(bits.tolist()):
+        end = start + values.shape[2] // GROUP * width
+        lanes = values[:, i].astype(np.uint64).reshape(count, GROUP, -1)
+        packed = np.zeros((count, width, lanes.shape[2]), np.uint64)
+        for index in range(GROUP):
+            word, shift = divmod(index * width, 64)
+            packed[:, word] |= lanes[:, index] << np.uint64(shift)
+            if shift + width > 64:
+                packed[:, word + 1] |= lanes[:, index] >> np.uint64(64 - shift)
+        words[:, start:end] = packed.reshape(count, -1)
+        start = end
+
+
+def unpack_lanes(words: np.ndarray, bits: np.ndarray, out: np.ndarray) -> None:
+    """Undoes `pack_lanes`."""
+    start, count = 0, len(out)
+    for i, width in enumerate(bits.tolist()):
+        end = start + out.shape[2] // GROUP * width
+        packed = words[:, start:end].reshape(count, width, -1)
+        lanes = np.empty((count, GROUP, packed.shape[2]), np.uint64)
+        for index in range(GROUP):
+            word, shift = divmod(index * width, 64)
+            lanes[:, index] = packed[:, word] >> np.uint64(shift)
+            if shift + width > 64:
+                lanes[:, index] |= packed[:, word + 1] << np.uint64(64 - shift)
+        out[:, i] = lanes.reshape(count, -1) & np.uint64((1 << width) - 1)
+        start = end

@@ -23,7 +23,7 @@ from autoprivacy.he.noise import (
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
-from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, ntt_primes
+from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, PRIME_SIZES, ntt_primes
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.security import security_bits
 from autoprivacy.he.smallest_set import secure_set
@@ -99,8 +99,9 @@ def select_layer(
         target: the error rate or noise that it tolerates.
         p: the plaintext modulus.
         flooding: how replies hide the weights.
-        profile, link: what latency is predicted with; n and prime counts that the profile lacks are not considered.
-        maximum_prime_bits: no prime of q is larger.
+        profile, link: what latency is predicted with; n, prime counts and sizes that the profile lacks are not
+            considered.
+        maximum_prime_bits: no prime of q is larger; among the sizes that there are kernels for the latency decides.
         packing: the packing's name. In slot packing the target's error rate is a ciphertext's.
 
     Returns:
@@ -113,13 +114,19 @@ def select_layer(
         (parameters, plan)
         for degree in packing_named(packing).degrees(profile.degrees, p)
         for plan in _plans(packing, layer.shape, degree, p)
-        if (parameters := secure_set(plan.noise(layer.weight), degree, target, p, flooding, maximum_prime_bits))
+        for size in _sizes(maximum_prime_bits)
+        if (parameters := secure_set(plan.noise(layer.weight), degree, target, p, flooding, size))
         and _covered(plan, parameters, profile)
     ]
     if not choices:
         raise UserError(_nothing_meets(f"layer {layer.shape.name}", target, p, flooding, profile))
     parameters, plan = min(choices, key=lambda choice: _latency(choice[1], choice[0], profile, link))
     return parameters, plan, predict(layer, target, parameters, plan, flooding, profile, link)
+
+
+def _sizes(maximum_prime_bits: int) -> tuple[int, ...]:
+    """Bounds on the bits of primes that are worth trying: the sizes of the kernels as far as they are allowed."""
+    return tuple(sorted({min(size, maximum_prime_bits) for size in PRIME_SIZES}))
 
 
 @cache
@@ -129,7 +136,7 @@ def _plans(packing: str, shape: LayerShape, degree: int, p: int) -> tuple[Plan, 
 
 def _covered(plan: Plan, parameters: ParameterSet, profile: OperationProfile) -> bool:
     needed = [operation for operation, count in operation_counts(plan).items() if count]
-    return profile.covers(parameters.polynomial_degree, len(parameters.primes), needed)
+    return profile.covers(parameters, needed)
 
 
 def cheapest_plan(plans: Iterable[Plan], parameters: ParameterSet, profile: OperationProfile, link: Link) -> Plan:
@@ -238,7 +245,8 @@ def darl(
     candidates = [
         candidate
         for degree in packing_named(packing).degrees(profile.degrees, p)
-        for candidate in _network_sets(network, packing, degree, p, flooding, profile, link, maximum_prime_bits)
+        for size in _sizes(maximum_prime_bits)
+        for candidate in _network_sets(network, packing, degree, p, flooding, profile, link, size)
     ]
     if not candidates:
         raise UserError(_nothing_meets(f"network {name}", EXACT_TARGET, p, flooding, profile))
@@ -355,5 +363,5 @@ def _nothing_meets(what: str, target: Target, p: int, flooding: Flooding, profil
         wish = f"tau {target.tau}"
     return (
         f"{what}: no secure set with p = {p} gives {wish} under flooding {flooding.kind} among the profile's "
-        f"{sorted(profile.table)} (n, primes); profile larger n or more primes, or flood less"
+        f"{sorted(profile.table)} (n, primes, bits of a prime); profile larger n or more primes, or flood less"
     )
