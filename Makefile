@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 CORES ?= $(shell nproc)
 RULES := Snakefile $(wildcard rules/*.smk)
 
-.PHONY: help install quick paper test test-full lint clean
+.PHONY: help install quick paper test test-full bench lint clean
 
 help:  ## what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ test: $(INSTALLED) lint  ## lint, types and the test suite
 
 test-full: $(INSTALLED) lint  ## the slow tests too
 	$(BIN)/python -m pytest -m ""
+
+bench: $(INSTALLED)  ## time the kernels beside their targets and, with requirements-bench.txt installed, beside SEAL
+	$(BIN)/python scripts/bench.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

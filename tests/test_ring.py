@@ -320,6 +320,13 @@ def test_bits_are_one_little_endian_integer(bits: int, backend: str) -> None:
         assert np.array_equal(unpack_bits(packed, bits, count, backend), values)
 
 
+def test_small_primes_take_32_bit_words_where_their_transform_fits() -> None:
+    degrees = (32, 64, 1 << 15, 1 << 16)
+    dtypes = [Ring(degree, ntt_primes(1 << 27, degree, 1), "numpy").dtype for degree in degrees]
+    assert dtypes == [np.uint64, np.uint32, np.uint32, np.uint64]
+    assert Ring(64, (*ntt_primes(1 << 27, 64, 1), *ntt_primes(1 << 28, 64, 1)), "numpy").dtype == np.uint64
+
+
 def test_size_of_primes() -> None:
     narrow, wide = ntt_primes(1 << NARROW_PRIME_BITS, 1024, 2), ntt_primes(1 << 60, 1024, 1)
     assert prime_size(narrow) == prime_size((12289,)) == NARROW_PRIME_BITS == 27

@@ -116,22 +116,19 @@ def _butterfly(x: Any, y: Any, root: Any, quotient: Any, prime: Any, twice: Any)
     return add(x, product), subtract(add(x, twice), product)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _columns(row: Any, start: int) -> Any:
+    """64 coefficients as the eight columns of eight rows."""
+    first = load(row, start), load(row, start + 8), load(row, start + 16), load(row, start + 24)
+    second = load(row, start + 32), load(row, start + 40), load(row, start + 48), load(row, start + 56)
+    return transpose(first + second)
+
+
 @njit(cache=True, nogil=True)
 def _last_stages(row: Any, start: int, roots: Any, quotients: Any, place: int, prime: Any) -> None:
     """The stages of gaps 4, 2 and 1 on 64 coefficients: transposed, so that each vector meets a vector of roots."""
     twice, unit = add(prime, prime), spread(quotients[0])  # the first root is 1
-    a, b, c, d, e, f, g, h = transpose(
-        (
-            load(row, start),
-            load(row, start + 8),
-            load(row, start + 16),
-            load(row, start + 24),
-            load(row, start + 32),
-            load(row, start + 40),
-            load(row, start + 48),
-            load(row, start + 56),
-        )
-    )
+    a, b, c, d, e, f, g, h = _columns(row, start)
     w, v = load(roots, place), load(quotients, place)
     a, e = _butterfly(a, e, w, v, prime, twice)
     b, f = _butterfly(b, f, w, v, prime, twice)
@@ -209,18 +206,7 @@ def _first_stages(row: Any, start: int, roots: Any, quotients: Any, place: int, 
     """Undoes `_last_stages` on residues below the prime; results are below 4 primes."""
     two = add(prime, prime)
     four = add(two, two)
-    a, b, c, d, e, f, g, h = transpose(
-        (
-            load(row, start),
-            load(row, start + 8),
-            load(row, start + 16),
-            load(row, start + 24),
-            load(row, start + 32),
-            load(row, start + 40),
-            load(row, start + 48),
-            load(row, start + 56),
-        )
-    )
+    a, b, c, d, e, f, g, h = _columns(row, start)
     a, b = _inverse_butterfly(a, b, load(roots, place + 24), load(quotients, place + 24), prime, two)
     c, d = _inverse_butterfly(c, d, load(roots, place + 32), load(quotients, place + 32), prime, two)
     e, f = _inverse_butterfly(e, f, load(roots, place + 40), load(quotients, place + 40), prime, two)

@@ -158,14 +158,15 @@ def profile(degrees: Iterable[int], prime_counts: Iterable[int], repeats: int) -
 
 def _measure(parameters: ParameterSet, repeats: int) -> dict[str, dict[str, float]]:
     """The times at one set, by evaluating a layer of 1x1 filters whose every channel fills a ciphertext."""
-    degree = parameters.polynomial_degree
-    outputs = WEIGHT_BYTES // (8 * degree * len(parameters.primes) * INPUTS)
+    degree, key_holder = parameters.polynomial_degree, ClientCipher(parameters)
+    word_bytes = key_holder.ring.dtype.itemsize
+    outputs = WEIGHT_BYTES // (word_bytes * degree * len(parameters.primes) * INPUTS)
     outputs = min(max(outputs, OUTPUTS[0]), OUTPUTS[1])
     shape = LayerShape("profile", "convolution", (INPUTS, degree // 32, 32), outputs, (1, 1))
     generator = np.random.default_rng(0)  # weights of a layer that exists for its timing alone
     weight = generator.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, (outputs, INPUTS, 1, 1))
     plan = CoefficientPlan(shape, degree, 1, 1, degree // 32)
-    client = ClientLinear(shape, plan, ClientCipher(parameters))
+    client = ClientLinear(shape, plan, key_holder)
     server = ServerLinear(
         LinearLayer(shape, weight, np.zeros(outputs, np.int64)), plan, parameters, Flooding("statistical")
     )

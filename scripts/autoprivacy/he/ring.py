@@ -1,8 +1,8 @@
 """The ring Z_q[X]/(X^n + 1) in residue number system: number-theoretic transforms and products of many polynomials.
 
-Polynomials are arrays [..., k, n], one row of residues per prime of q: uint32 where every prime is below 2^27 and n is
-64 or more, which is several times as fast, else uint64. The transform is SEAL's: it evaluates at the odd powers of the
-smallest primitive 2n-th root of unity, in bit-reversed order, so that SEAL's keys can be read.
+Polynomials are arrays [..., k, n], one row of residues per prime of q: uint32 where every prime is below 2^27 and n
+between 64 and 2^15, which is several times as fast, else uint64. The transform is SEAL's: it evaluates at the odd
+powers of the smallest primitive 2n-th root of unity, in bit-reversed order, so that SEAL's keys can be read.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from autoprivacy.he.primes import (
 
 __all__ = ["Ring", "ntt_primes", "primes_for"]
 
-# The kernels of small primes work on blocks of 64 coefficients.
-NARROW_MINIMUM_DEGREE = 64
+# The kernels of small primes work on groups of 64 coefficients, and their transform lets values grow by two primes a
+# stage: 32 bits have room for 15 stages.
+NARROW_DEGREES = range(1 << 6, (1 << 15) + 1)
 FRACTION = 1 << 64  # the unit that `Ring.fraction` counts in is its inverse
 # Products are counted in 64-bit integers and never more than this at a time.
 MOST_PRODUCTS = 1 << 31
@@ -85,7 +86,7 @@ class Ring:
         _check(degree, primes)
         self.degree = degree
         self.primes = tuple(primes)
-        narrow = prime_size(self.primes) == NARROW_PRIME_BITS and degree >= NARROW_MINIMUM_DEGREE
+        narrow = prime_size(self.primes) == NARROW_PRIME_BITS and degree in NARROW_DEGREES
         self.dtype: np.dtype = np.dtype(np.uint32 if narrow else np.uint64)
         self._word = 1 << 8 * self.dtype.itemsize
         self.backend = backend or default_backend()
