@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny_network import tiny_network
+from torch import nn
 
 import bench
 from autoprivacy.bench import homomorphic, inference, seal_yardstick, timing
@@ -18,6 +18,11 @@ DARL = inference.darl
 MADE_UP = {"encrypt": 3.0, "encrypt_public": 5.0, "decrypt": 7.0, "transform": 0.25, "inverse": 0.5, "product": 2.0}
 
 
+def small_network(classes: int) -> nn.Module:
+    """Two linear layers for images [N, 3, 32, 32]."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 32 * 32, classes))
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of everything, timed call by call."""
@@ -25,7 +30,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homomorphic, "TRANSFORM_DEGREES", (1024,))
     monkeypatch.setattr(homomorphic, "OUTPUTS", 2)
     monkeypatch.setattr(homomorphic, "SETS", ((4096, 3, 26),))
-    monkeypatch.setattr(inference, "seven_cnet", tiny_network)
+    monkeypatch.setattr(inference, "seven_cnet", small_network)
     monkeypatch.setattr(inference, "DEGREES", (4096,))
     monkeypatch.setattr(inference, "PROFILE_REPEATS", 1)
     monkeypatch.setattr(inference, "REPEATS", 1)

@@ -298,6 +298,13 @@ def test_primes_for_is_tight_and_minimal(log2_q: float, degree: int, maximum_bit
     assert list(primes) == sorted(primes, reverse=True)
 
 
+def test_primes_for_keeps_clear_of_the_plaintext_modulus() -> None:
+    assert primes_for(34, 8192, 27) == (163841, 114689)
+    others = primes_for(34, 8192, 27, coprime_to=114689)
+    assert 114689 not in others and math.prod(others) >= 1 << 34 and math.log2(math.prod(others)) < 36
+    assert primes_for(26, 4096, 27, coprime_to=3 * 5) == primes_for(26, 4096, 27)
+
+
 def test_primes_for_refuses_impossible_sizes() -> None:
     with pytest.raises(UserError, match="allow larger primes"):
         primes_for(100, 4096, 16)

@@ -132,6 +132,15 @@ def test_prime_size_can_be_limited(maximum_bits: int) -> None:
     assert all(prime < 1 << maximum_bits for prime in parameters.primes)
 
 
+def test_no_prime_of_the_modulus_is_the_plaintext_modulus() -> None:
+    """Without a flood primes come down to the size of p, and an NTT prime is a usual p."""
+    p, norms = 114689, range(20, 4000, 60)
+    assert p in primes_for(34, 8192, NARROW_PRIME_BITS)
+    for degree, norm in itertools.product((2048, 4096, 8192), norms):
+        parameters = secure_set(LayerNoise(float(norm)), degree, RATES[0], p, UNFLOODED, NARROW_PRIME_BITS)
+        assert parameters is not None and p not in parameters.primes
+
+
 @pytest.mark.parametrize(("small_cost", "size", "count"), [(0.25, 27, 3), (4.0, 60, 2)])
 def test_the_size_of_primes_that_is_faster_is_chosen(small_cost: float, size: int, count: int) -> None:
     """Under a flood of 2^40 an error rate of 2^-40 takes about 73 bits of q."""

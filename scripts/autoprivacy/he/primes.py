@@ -88,7 +88,9 @@ def prime_size(primes: tuple[int, ...]) -> int:
 
 
 @cache
-def primes_for(log2_q: float, degree: int, maximum_bits: int = MAXIMUM_PRIME_BITS) -> tuple[int, ...]:
+def primes_for(
+    log2_q: float, degree: int, maximum_bits: int = MAXIMUM_PRIME_BITS, coprime_to: int = 1
+) -> tuple[int, ...]:
     """The fewest distinct NTT primes whose product reaches 2^log2_q, and exceeds it as little as may be.
 
     The primes are of about equal size, largest first. The excess is below 0.05 bits wherever the primes have 25 bits
@@ -98,6 +100,7 @@ def primes_for(log2_q: float, degree: int, maximum_bits: int = MAXIMUM_PRIME_BIT
         log2_q: wanted bits of the modulus, may be a fraction.
         degree: n; every prime is == 1 mod 2n.
         maximum_bits: no prime reaches 2^maximum_bits.
+        coprime_to: no prime divides this number; a plaintext modulus can be as large as the primes are.
 
     Raises:
         UserError: the wanted size is not positive, or there are too few NTT primes of that size.
@@ -108,12 +111,14 @@ def primes_for(log2_q: float, degree: int, maximum_bits: int = MAXIMUM_PRIME_BIT
             f"expected above 0 and 2 to {MAXIMUM_PRIME_BITS}"
         )
     target = _power_of_two(log2_q)
-    largest = _largest_until(target, degree, maximum_bits)
+    largest = _largest_until(target, degree, maximum_bits, coprime_to)
     count = len(largest)
     below = 1 << maximum_bits
     middle = _power_of_two(log2_q / count)
-    upper = tuple(itertools.islice(_primes_upward(middle, degree), count + WINDOW_MARGIN))
-    lower = tuple(itertools.islice(_primes_downward(min(middle, below), degree), count + WINDOW_MARGIN))
+    upper, lower = (
+        tuple(itertools.islice(_coprime(primes, coprime_to), count + WINDOW_MARGIN))
+        for primes in (_primes_upward(middle, degree), _primes_downward(min(middle, below), degree))
+    )
     candidates = sorted({*upper, *lower, *largest} - {prime for prime in upper if prime >= below})
     start = next(j for j in range(len(candidates)) if math.prod(candidates[j : j + count]) >= target)
     window = candidates[max(0, start - WINDOW_MARGIN) : start + count + WINDOW_MARGIN]
@@ -127,10 +132,14 @@ def _power_of_two(exponent: float) -> int:
     return math.ceil(math.ldexp(2.0 ** (exponent - whole), min(whole, 52))) << max(0, whole - 52)
 
 
-def _largest_until(target: int, degree: int, maximum_bits: int) -> tuple[int, ...]:
+def _coprime(primes: Iterator[int], number: int) -> Iterator[int]:
+    return (prime for prime in primes if number % prime)
+
+
+def _largest_until(target: int, degree: int, maximum_bits: int, coprime_to: int) -> tuple[int, ...]:
     """The largest NTT primes, as many as a product of `target` takes."""
     taken: list[int] = []
-    for prime in _primes_downward(1 << maximum_bits, degree):
+    for prime in _coprime(_primes_downward(1 << maximum_bits, degree), coprime_to):
         taken.append(prime)
         if math.prod(taken) >= target:
             return tuple(taken)
