@@ -19,6 +19,7 @@ rule train:
     input:
         dataset=prepared_dataset,
         teacher=lambda w: network_checkpoint(teacher(w)) if teacher(w) else [],
+        initial=lambda w: network_settings(w)["training"]["initial_weights"] or [],
     output:
         weights=f"{RESULTS}/checkpoints/{{network}}.npz",
         provenance=f"{RESULTS}/checkpoints/{{network}}.json",

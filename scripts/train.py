@@ -10,8 +10,16 @@ from autoprivacy.logs import run_script
 from autoprivacy.networks import build_for
 from autoprivacy.provenance import provenance
 from autoprivacy.resumption import resumable
-from autoprivacy.storage import write_json
-from autoprivacy.training import Trainer, TrainingSettings, accuracy, device, load_weights, save_weights
+from autoprivacy.storage import digest, write_json
+from autoprivacy.training import (
+    Trainer,
+    TrainingSettings,
+    accuracy,
+    device,
+    load_weights,
+    round_weights,
+    save_weights,
+)
 
 
 def main(snakemake: Any) -> None:
@@ -36,6 +44,7 @@ def teacher(snakemake: Any, dataset: Dataset) -> nn.Module | None:
 def write(model: nn.Module, trainer: Trainer, dataset: Dataset, settings: TrainingSettings, snakemake: Any) -> None:
     """Write the checkpoint and the record of how it came about."""
     network = snakemake.params.network
+    round_weights(model)  # the accuracy is that of the checkpoint
     record = {
         "model": network["model"],
         "classes": network["classes"],
@@ -44,6 +53,7 @@ def write(model: nn.Module, trainer: Trainer, dataset: Dataset, settings: Traini
         "test_images": len(dataset.test.labels),
         "test_accuracy_percent": round(accuracy(model, dataset, dataset.test), 2),
         "device": device().type,
+        "initial_weights_sha256": digest(settings.initial_weights) if settings.initial_weights else None,
         "progress": asdict(trainer.progress),
         "provenance": provenance(asdict(settings), settings.seed),
     }

@@ -1,5 +1,7 @@
 """Training: it learns, a kill changes nothing, augmentation and checkpoints do what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,9 @@ from autoprivacy.training import (
     initialise,
     load_weights,
     normalise,
+    round_weights,
     save_weights,
+    start_from,
     warmed_up,
 )
 
@@ -269,6 +273,8 @@ def test_checkpoints_round_trip_and_mismatches_are_named(tmp_path):
     save_weights(model, tmp_path / "a.npz", {"model": "toy"})
     other = toy_network()
     assert load_weights(other, tmp_path / "a.npz") == {"model": "toy"}
+    assert all(torch.allclose(a, b, rtol=2**-11) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    round_weights(model)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
     wrong = nn.Sequential(*list(toy_network())[:-1], nn.Linear(4, 3))
     with pytest.raises(UserError, match=r"another network or class count: 6.bias is \(2,\), expected \(3,\)"):
@@ -302,3 +308,27 @@ def test_torch_files_that_are_no_state_dict_are_refused_without_running_them(tmp
     torch.save([torch.zeros(1)], path)
     with pytest.raises(UserError, match="a.pth: list; expected"):
         load_weights(model, path)
+
+
+def test_training_starts_from_a_checkpoint_but_for_another_classifier(tmp_path):
+    source = round_weights(initialise(toy_network(), 7))
+    save_weights(source, tmp_path / "body.npz", {})
+    three_classes = initialise(nn.Sequential(*toy_network()[:-1], nn.Linear(4, 3)), 8)
+    fresh = three_classes[6].weight.clone()
+    start_from(three_classes, tmp_path / "body.npz")
+    assert torch.equal(three_classes[0].weight, source[0].weight)
+    assert torch.equal(three_classes[1].running_var, source[1].running_var)
+    assert torch.equal(three_classes[6].weight, fresh)
+
+
+def test_the_trainer_takes_its_initial_weights(tmp_path):
+    save_weights(initialise(toy_network(), 7), tmp_path / "first.npz", {})
+    settings = replace(SETTINGS, initial_weights=str(tmp_path / "first.npz"))
+    trainer = Trainer(toy_network(), toy_dataset(), settings, tmp_path / "state.pt")
+    assert torch.equal(trainer.model[0].weight, round_weights(initialise(toy_network(), 7))[0].weight)
+
+
+def test_initial_weights_of_another_network_are_refused(tmp_path):
+    save_weights(nn.Linear(4, 2), tmp_path / "other.npz", {})
+    with pytest.raises(UserError, match=r"other.npz has 1% of the network's weights"):
+        start_from(toy_network(), tmp_path / "other.npz")

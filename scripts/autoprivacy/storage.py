@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -43,6 +44,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8."""
     with atomic_write(path) as stream:
         stream.write(text.encode())
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(path: str | Path) -> Any:

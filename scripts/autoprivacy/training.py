@@ -53,6 +53,7 @@ class TrainingSettings:
     mixup: float = 0.0  # alpha of mixup; 0: none
     cutmix: float = 0.0  # alpha of CutMix; 0: none
     distillation: Distillation | None = None
+    initial_weights: str | None = None  # checkpoint that training starts from; None starts at random
     ema_decay: float = 0.998  # per step, once warmed up; the averaged weights are the result
     evaluate_every: int = 1  # epochs between evaluations on the test split; the last epoch always has one
     save_every_seconds: float = 60.0  # how much work a kill can cost
@@ -143,7 +144,7 @@ class Trainer:
     """One training run and its state on disk.
 
     Args:
-        model: the network, freshly built; its weights are initialised here from the seed.
+        model: the network, freshly built; its weights are initialised here, from the seed or from a checkpoint.
         dataset: the prepared data set.
         settings: see TrainingSettings.
         state_file: where the resumable state is kept; a run goes on from it when it exists.
@@ -165,7 +166,10 @@ class Trainer:
         self.settings = settings
         self.state_file = state_file
         self.dataset = dataset
-        self.model = initialise(model, settings.seed).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = initialise(model, settings.seed)
+        if settings.initial_weights is not None:
+            start_from(model, settings.initial_weights)
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.model,
             # the number of updates is the step's; reading torch's own counter would wait for the GPU
@@ -335,9 +339,23 @@ def accuracy(model: nn.Module, dataset: Dataset, split: Split) -> float:
     return 100.0 * right / len(split.labels)
 
 
+def round_weights(model: nn.Module) -> nn.Module:
+    """Round weights, but not biases and norms, to half precision, as a checkpoint holds them; returns the model."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half())
+    return model
+
+
 def save_weights(model: nn.Module, path: str | Path, header: dict[str, Any]) -> None:
-    """Write a checkpoint: the float32 state as npz, without pickles, and a JSON header with its provenance."""
-    write_arrays(path, {name: value.numpy() for name, value in model.state_dict().items()}, header=header)
+    """Write a checkpoint: the state as npz, without pickles, and a JSON header with its provenance.
+
+    Weights take half precision (see `round_weights`), the rest single: 8-bit quantization is 8 times as coarse.
+    """
+    state = model.state_dict().items()
+    arrays = {name: (value.half() if value.ndim > 1 else value).numpy() for name, value in state}
+    write_arrays(path, arrays, header=header)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -350,7 +368,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged, holds pickled objects other than tensors, or is of another network.
     """
-    arrays, header = read_arrays(path) if Path(path).suffix == ".npz" else (_state_dict(path), None)
+    arrays, header = _arrays(path)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     got = {name: tuple(array.shape) for name, array in arrays.items()}
     if expected != got:
@@ -362,6 +380,34 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         )
     model.load_state_dict({name: torch.as_tensor(array) for name, array in arrays.items()})
     return header or {}
+
+
+def start_from(model: nn.Module, path: str | Path) -> None:
+    """Give `model` the weights of a checkpoint wherever name and shape agree; the rest, as a classifier's, stays.
+
+    Args:
+        model: the network, initialised.
+        path: a checkpoint as `load_weights` takes it, of this network or of one with the same body.
+
+    Raises:
+        UserError: the file is damaged, or most of the network's weights are not in it.
+    """
+    arrays, _ = _arrays(path)
+    state = model.state_dict()
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    fitting = {name: value for name, value in state.items() if shapes.get(name) == tuple(value.shape)}
+    share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in state.values())
+    if share < 0.5:
+        raise UserError(
+            f"training.initial_weights: {path} has {share:.0%} of the network's weights by name and shape; expected at "
+            "least half: name a checkpoint of the same network"
+        )
+    model.load_state_dict({**state, **{name: torch.as_tensor(arrays[name]) for name in fitting}})
+    logging.info("starting from %s, but for %s", path, ", ".join(sorted(state.keys() - fitting.keys())) or "nothing")
+
+
+def _arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    return read_arrays(path) if Path(path).suffix == ".npz" else (_state_dict(path), None)
 
 
 def _state_dict(path: str | Path) -> dict[str, Any]:
