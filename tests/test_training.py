@@ -330,5 +330,5 @@ def test_the_trainer_takes_its_initial_weights(tmp_path):
 
 def test_initial_weights_of_another_network_are_refused(tmp_path):
     save_weights(nn.Linear(4, 2), tmp_path / "other.npz", {})
-    with pytest.raises(UserError, match=r"other.npz has 1% of the network's weights"):
+    with pytest.raises(UserError, match=r"other.npz has 0% of the network's weights"):
         start_from(toy_network(), tmp_path / "other.npz")
