@@ -1,7 +1,7 @@
 # Networks: float training, the 8-bit integer network, its accuracy.
 # in: datasets/<dataset>.npz
 # out: checkpoints/<network>.npz, networks/<network>.npz, quantization/<network>.csv, accuracy/<network>-evaluation.csv,
-#      confusion/<network>.csv, accuracy.csv
+#      confusion/<network>.csv, accuracy.csv, published-accuracy.csv
 
 # what quantize takes of the rest of the config: nothing unless it finetunes
 QUANTIZED_FINETUNING = {"settings": None, "seed": None}
@@ -138,6 +138,26 @@ rule accuracy:
         f"{RESULTS}/accuracy.csv",
     log:
         f"{RESULTS}/logs/accuracy.log",
+    conda:
+        "../environment.yml"
+    params:
+        library=library("accuracy.py"),
+    script:
+        "../scripts/accuracy.py"
+
+
+# of the networks with a published checkpoint; models/accuracy.csv is this file of the paper's study
+rule published_accuracy:
+    input:
+        networks=[
+            f"{RESULTS}/accuracy/{name}-evaluation.csv"
+            for name, network in config["networks"].items()
+            if network["checkpoint"]
+        ],
+    output:
+        f"{RESULTS}/published-accuracy.csv",
+    log:
+        f"{RESULTS}/logs/published_accuracy.log",
     conda:
         "../environment.yml"
     params:
