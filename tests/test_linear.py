@@ -10,7 +10,7 @@ import pytest
 from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes
 from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
 from autoprivacy.he.linear import ClientLinear, ServerLinear
-from autoprivacy.he.noise import fresh_noise
+from autoprivacy.he.noise import fresh_noise, rounding_noise
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
 from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.he.reply_bits import reply_bytes, smallest_reply_bits
@@ -128,7 +128,11 @@ def test_noise_of_the_reply_is_the_predicted_one(parties: Parties) -> None:
     blocks = np.arange(len(weight)) // plan.channels_per_output
     weighted = fresh_noise() * np.sqrt(np.array([squares[blocks == block].sum() for block in blocks]))
     assert np.max(weighted) == pytest.approx(server.noise.weighted)
-    variances = weighted**2 + server.noise.rerandomisation**2 + server.noise.flood**2 + server.noise.switching**2
+    roundings = rounding_noise(parties.bits.c0), rounding_noise(parties.bits.c1)
+    terms = np.count_nonzero(parties.client.cipher._ternary_secret())  # the model's 2n/3 is off by percents at small n
+    switching = server.parameters.q * math.hypot(roundings[0], math.sqrt(terms) * roundings[1])
+    assert switching == pytest.approx(server.noise.switching, rel=0.1)
+    variances = weighted**2 + server.noise.rerandomisation**2 + server.noise.flood**2 + switching**2
     ratios = []
     for _ in range(DRAWS):
         _, errors = parties.client.cipher.decrypt_with_noise(parties.reply(), parties.client.form)
