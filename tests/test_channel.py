@@ -64,7 +64,7 @@ def receive_after(ends, raw, *expected, timeout=5.0):
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (HEADER.pack(PROTOCOL_VERSION + 1, 5, 0), "version 2, this side 1"),
+        (HEADER.pack(PROTOCOL_VERSION + 1, 5, 0), "version 3, this side 2"),
         (HEADER.pack(PROTOCOL_VERSION, 5, MAXIMUM_PAYLOAD + 1), "bytes was announced, allowed"),
         (HEADER.pack(PROTOCOL_VERSION, 200, 0), "expected PREPARE, got type 200"),
         (HEADER.pack(PROTOCOL_VERSION, Message.GOODBYE, 1) + b"x", "expected PREPARE, got GOODBYE of 1 bytes"),

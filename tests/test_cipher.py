@@ -12,10 +12,11 @@ import pytest
 from autoprivacy.backend import BACKEND_VARIABLE
 from autoprivacy.errors import UserError
 from autoprivacy.he import seal_format
-from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes, public_key_bytes, reply_bytes
+from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes, public_key_bytes
 from autoprivacy.he.encoding import PlaintextEncoding
-from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.parameters import ParameterSet, ReplyBits
 from autoprivacy.he.products import WeightProducts
+from autoprivacy.he.reply import ReplyForm
 from autoprivacy.he.ring import Ring, ntt_primes, primes_for
 from autoprivacy.he.seal_context import SealContext
 from autoprivacy.secure_random import CENTRED_BINOMIAL_PAIRS, KEY_BYTES, SecureRandom
@@ -61,6 +62,11 @@ def random_plain(parameters: ParameterSet, count: int, seed: int = 0) -> np.ndar
     return plain
 
 
+def form_of(client: ClientCipher, count: int) -> ReplyForm:
+    """A reply of which everything is sent, in bits that no test's plaintexts miss."""
+    return ReplyForm(client.ring.degree, count, ReplyBits(36, 40))
+
+
 def negacyclic(x: np.ndarray, w: np.ndarray, modulus: int) -> np.ndarray:
     """x * w in Z[X]/(X^n + 1), modulo p; exact while sums stay below 2^63."""
     full = np.convolve(x.astype(np.int64), w)
@@ -99,8 +105,9 @@ def test_we_decrypt_seals(parties: tuple[ClientCipher, ServerCipher]) -> None:
     plain = random_plain(client.parameters, 3)
     plain[-1, 0] = 1  # SEAL's own encryption through Pyfhel wants a non-zero plaintext
     ciphertexts = client.ring.forward(client.seal.encrypt(plain).astype(client.ring.dtype))
-    reply = server.reply(ciphertexts, np.zeros_like(plain), 0.0)
-    assert np.array_equal(client.decrypt(reply, 3), plain)
+    form = form_of(client, 3)
+    reply = server.reply(ciphertexts, np.zeros_like(plain), 0.0, form)
+    assert np.array_equal(client.decrypt(reply, form), plain)
 
 
 def test_a_layer_equals_integer_arithmetic(parties: tuple[ClientCipher, ServerCipher]) -> None:
@@ -114,16 +121,15 @@ def test_a_layer_equals_integer_arithmetic(parties: tuple[ClientCipher, ServerCi
     sums = WeightProducts(ring, inputs, outputs, 2)
     sums.put(0, ring.forward(ring.reduce(weights)))
     products = sums.sums(server.load(client.encrypt(plain), 3))
-    flood = 2.0**24
-    reply = server.reply(products, masks, flood)
+    form, flood = form_of(client, 2), server.parameters.q / (20 * p)
+    reply = server.reply(products, masks, flood, form)
     expected = masks.copy()
     for w, i, o in zip(weights, inputs, outputs, strict=True):
         expected[o] = (expected[o] + negacyclic(plain[i], w, p)) % np.uint64(p)
-    result, noise = client.decrypt_with_noise(reply, 2)
-    assert np.array_equal(client.decrypt(reply, 2), expected)
+    result, noise = client.decrypt_with_noise(reply, form)
+    assert np.array_equal(client.decrypt(reply, form), expected)
     assert np.array_equal(result, expected)
     assert 0.9 * flood < noise.std() < 1.1 * flood
-    assert len(reply) == reply_bytes(client.parameters, 2)
 
 
 def test_messages_have_the_announced_length(parties: tuple[ClientCipher, ServerCipher]) -> None:
@@ -134,9 +140,10 @@ def test_messages_have_the_announced_length(parties: tuple[ClientCipher, ServerC
         message = client.encrypt(np.zeros((count, n), np.uint64))
         assert len(message) == message_bytes(client.parameters, count) == KEY_BYTES + count * n * bits // 8
         loaded = server.load(message, count)
-        reply = server.reply(loaded, np.zeros((count, n), np.uint64), 0.0)
-        assert len(reply) == reply_bytes(client.parameters, count) == 2 * count * n * bits // 8
-        assert client.decrypt(reply, count).shape == (count, n)
+        form = form_of(client, count)
+        reply = server.reply(loaded, np.zeros((count, n), np.uint64), 0.0, form)
+        assert len(reply) == form.size == count * n * (36 + 40) // 8
+        assert client.decrypt(reply, form).shape == (count, n)
     assert len(client.public_key()) == public_key_bytes(client.parameters) == KEY_BYTES + n * bits // 8
 
 
@@ -152,22 +159,6 @@ def test_encoding_is_exact(parameters: ParameterSet, backend: str) -> None:
     integers = [(2 * q * m + p) // (2 * p) for m in plain.tolist()]
     residues = np.array([[value % prime for value in integers] for prime in ring.primes], ring.dtype)
     assert np.array_equal(encoding.encode(plain), residues)
-    assert np.array_equal(encoding.decode(residues), plain)
-    assert not np.any(encoding.noise(residues, plain) > 0.5) and not np.any(encoding.noise(residues, plain) < -0.5)
-
-
-@pytest.mark.parametrize("parameters", SETS.values(), ids=SETS)
-def test_decoding_is_exact_next_to_the_rounding_boundary(parameters: ParameterSet) -> None:
-    p, q, n = parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree
-    ring = Ring(n, parameters.primes)
-    steps = np.random.default_rng(0).integers(0, p, n).tolist()
-    steps[:2] = [0, p - 1]
-    # q (2 j + 1) / (2 p) is half way between j and j + 1; the integers on both sides of it
-    values = [(q * (2 * j + 1) // (2 * p) + index % 2) % q for index, j in enumerate(steps)]
-    values[2:4] = [0, q - 1]
-    residues = np.array([[value % prime for value in values] for prime in ring.primes], ring.dtype)
-    expected = [(2 * p * value + q) // (2 * q) % p for value in values]
-    assert PlaintextEncoding(ring, p).decode(residues).tolist() == expected
 
 
 @pytest.mark.parametrize("p", [1, 1 << 31, TWO_PRIMES.primes[0]])
@@ -176,57 +167,37 @@ def test_encoding_refuses_other_plaintext_moduli(p: int) -> None:
         PlaintextEncoding(Ring(4096, TWO_PRIMES.primes), p)
 
 
-def test_fresh_noise_is_seals_binomial_plus_rounding(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
-    client, server = two_primes
+def exact_noise(client: ClientCipher, pairs: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """c0 + c1 s - q m / p of ciphertexts [T, 2, k, n] in NTT form, centred modulo q, in exact integers to the end."""
     p, q = client.parameters.plaintext_modulus, client.parameters.q
-    plain = random_plain(client.parameters, 8)[:7]
     noise = []
-    for pair, row in zip(server.load(client.encrypt(plain), 7), plain.tolist(), strict=True):
+    for pair, row in zip(pairs, plain.tolist(), strict=True):
         phases = exact_phase(client, pair)
         scaled = ((p * v - q * m + p * q // 2) % (p * q) - p * q // 2 for v, m in zip(phases, row, strict=True))
-        noise += [value / p for value in scaled]
-    assert abs(np.mean(noise)) < 5 * math.sqrt(SIGMA_SQUARED / len(noise))
+        noise.append([value / p for value in scaled])
+    return np.array(noise)
+
+
+def test_fresh_noise_is_seals_binomial_plus_rounding(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
+    client, server = two_primes
+    plain = random_plain(client.parameters, 8)[:7]
+    noise = exact_noise(client, server.load(client.encrypt(plain), 7), plain)
+    assert abs(np.mean(noise)) < 5 * math.sqrt(SIGMA_SQUARED / noise.size)
     assert np.std(noise) == pytest.approx(math.sqrt(SIGMA_SQUARED + 1 / 12), rel=0.05)
-    assert max(np.abs(noise)) <= CENTRED_BINOMIAL_PAIRS + 0.5
+    assert np.max(np.abs(noise)) <= CENTRED_BINOMIAL_PAIRS + 0.5
 
 
-def test_reply_noise_is_that_of_a_public_key_encryption(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
+@pytest.mark.parametrize("log2_flood", [None, 20, 40, 55])
+def test_noise_before_the_switch(two_primes: tuple[ClientCipher, ServerCipher], log2_flood: int | None) -> None:
+    """That of an encryption under the public key, and of the flood."""
     client, server = two_primes
-    count, n = 24, client.ring.degree
-    masks = random_plain(client.parameters, count)
-    reply = server.reply(np.zeros((count, 2, len(client.ring.primes), n), np.uint64), masks, 0.0)
-    plain, noise = client.decrypt_with_noise(reply, count)
-    assert np.array_equal(plain, masks)
-    assert noise.std() == pytest.approx(math.sqrt(SIGMA_SQUARED * (4 * n / 3 + 1)), rel=0.05)
-
-
-@pytest.mark.parametrize("log2_flood", [20, 40, 55])
-def test_flood_has_the_standard_deviation_asked_for(
-    two_primes: tuple[ClientCipher, ServerCipher], log2_flood: int
-) -> None:
-    client, server = two_primes
-    count, n = 12, client.ring.degree
-    masks = random_plain(client.parameters, count)
-    reply = server.reply(np.zeros((count, 2, len(client.ring.primes), n), np.uint64), masks, 2.0**log2_flood)
-    plain, noise = client.decrypt_with_noise(reply, count)
-    assert np.array_equal(plain, masks)
-    assert noise.std() == pytest.approx(2.0**log2_flood, rel=0.02)
-    assert abs(noise.mean()) < 5 * 2.0**log2_flood / math.sqrt(count * n)
-
-
-@pytest.mark.parametrize("parameters", [TWO_PRIMES, THREE_PRIMES, SMALL_PRIMES])
-def test_measured_noise_is_the_centred_distance_to_the_plaintext(parameters: ParameterSet) -> None:
-    p, q, n = parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree
-    ring = Ring(n, parameters.primes)
-    encoding = PlaintextEncoding(ring, p)
-    plain = random_plain(parameters, 2)[0]
-    # up to half the distance of plaintexts, both signs, and small ones whose fraction of q / p shows
-    noise = [(1 - 2 * (index % 2)) * ((q // (2 * p) - 1) >> (index % 80)) for index in range(n)]
-    values = [((2 * q * m + p) // (2 * p) + e) % q for m, e in zip(plain.tolist(), noise, strict=True)]
-    residues = np.array([[value % prime for value in values] for prime in parameters.primes], ring.dtype)
-    rounding = [((2 * q * m + p) // (2 * p) * p - q * m) / p for m in plain.tolist()]
-    expected = np.array([float(e) for e in noise]) + rounding
-    assert np.allclose(encoding.noise(residues, plain), expected, rtol=1e-12, atol=1e-9)
+    n, flood = client.ring.degree, 2.0**log2_flood if log2_flood else 0.0
+    masks = random_plain(client.parameters, 12)
+    zeros = np.zeros((12, 2, len(client.ring.primes), n), np.uint64)
+    noise = exact_noise(client, client.ring.forward(server._hide(zeros, masks, flood, SecureRandom())), masks)
+    expected = math.hypot(flood, math.sqrt(SIGMA_SQUARED * (4 * n / 3 + 1)))
+    assert noise.std() == pytest.approx(expected, rel=0.02 if flood else 0.07)
+    assert abs(noise.mean()) < 5 * expected / math.sqrt(12 if not flood else noise.size)
 
 
 def test_equal_plaintexts_make_unrelated_messages(two_primes: tuple[ClientCipher, ServerCipher]) -> None:
@@ -236,7 +207,7 @@ def test_equal_plaintexts_make_unrelated_messages(two_primes: tuple[ClientCipher
     blocks = {first[i : i + 16] for i in range(len(first) - 15)}
     assert not any(second[i : i + 16] in blocks for i in range(0, len(second) - 15, 16))
     pairs = server.load(first, 2)
-    replies = [server.reply(pairs, plain, 0.0) for _ in range(2)]
+    replies = [server.reply(pairs, plain, 0.0, form_of(client, 2)) for _ in range(2)]
     blocks = {replies[0][i : i + 16] for i in range(len(replies[0]) - 15)}
     assert not any(replies[1][i : i + 16] in blocks for i in range(0, len(replies[1]) - 15, 16))
 
@@ -248,9 +219,10 @@ def test_calls_may_run_in_threads() -> None:
     def walk(seed: int) -> tuple[bytes, bool]:
         plain = random_plain(ONE_PRIME, 2, seed)
         message = client.encrypt(plain)
-        reply = server.reply(server.load(message, 2), plain, 0.0)
+        form = form_of(client, 2)
+        reply = server.reply(server.load(message, 2), plain, 0.0, form)
         doubled = plain * np.uint64(2) % np.uint64(ONE_PRIME.plaintext_modulus)
-        return message[:KEY_BYTES], np.array_equal(client.decrypt(reply, 2), doubled)
+        return message[:KEY_BYTES], np.array_equal(client.decrypt(reply, form), doubled)
 
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(walk, range(20)))
@@ -268,7 +240,7 @@ def test_backends_make_the_same_messages(parameters: ParameterSet, monkeypatch: 
         monkeypatch.setenv(BACKEND_VARIABLE, backend)
         server = ServerCipher(parameters, client.public_key(), SecureRandom(bytes(KEY_BYTES)))
         loaded = server.load(message, 2)
-        results.append((loaded.tobytes(), server.reply(loaded, plain, 2.0**20)))
+        results.append((loaded.tobytes(), server.reply(loaded, plain, 2.0**20, form_of(client, 2))))
     assert results[0] == results[1]
 
 
@@ -276,19 +248,18 @@ def test_malformed_messages_are_refused(two_primes: tuple[ClientCipher, ServerCi
     client, server = two_primes
     plain = random_plain(client.parameters, 2)
     message = client.encrypt(plain)
-    reply = server.reply(server.load(message, 2), plain, 0.0)
+    form = form_of(client, 2)
+    reply = server.reply(server.load(message, 2), plain, 0.0, form)
     for data in (message[:-1], message + b"\0", b""):
         with pytest.raises(ValueError, match=f"expected {len(message)} bytes, got {len(data)}"):
             server.load(data, 2)
     with pytest.raises(ValueError, match=f"expected {len(reply)} bytes, got {len(reply) - 1}"):
-        client.decrypt(reply[1:], 2)
+        client.decrypt(reply[1:], form)
     with pytest.raises(ValueError, match="public key: expected"):
         ServerCipher(client.parameters, client.public_key()[:-1])
     too_large = b"\xff" * 64
     with pytest.raises(ValueError, match="residues below the prime"):
         server.load(message[:KEY_BYTES] + too_large + message[KEY_BYTES + 64 :], 2)
-    with pytest.raises(ValueError, match="residues below the prime"):
-        client.decrypt(reply[:-64] + too_large, 2)
     with pytest.raises(ValueError, match="residues below the prime"):
         ServerCipher(client.parameters, client.public_key()[:-64] + too_large)
 
@@ -303,9 +274,11 @@ def test_wrong_arguments_are_refused(two_primes: tuple[ClientCipher, ServerCiphe
     with pytest.raises(ValueError, match="plaintexts: expected uint64"):
         client.encrypt(np.zeros(n, np.uint64))
     with pytest.raises(ValueError, match="results: expected uint64"):
-        server.reply(np.zeros((1, 2, 1, n), np.uint64), np.zeros((1, n), np.uint64), 0.0)
+        server.reply(np.zeros((1, 2, 1, n), np.uint64), np.zeros((1, n), np.uint64), 0.0, form_of(client, 1))
+    with pytest.raises(ValueError, match="and 2 masks"):
+        server.reply(np.zeros((1, 2, 2, n), np.uint64), np.zeros((2, n), np.uint64), 0.0, form_of(client, 1))
     with pytest.raises(ValueError, match="masks: expected residues below"):
-        server.reply(np.zeros((1, 2, 2, n), np.uint64), np.full((1, n), p, np.uint64), 0.0)
+        server.reply(np.zeros((1, 2, 2, n), np.uint64), np.full((1, n), p, np.uint64), 0.0, form_of(client, 1))
 
 
 def test_seal_refuses_a_composite_modulus() -> None:

@@ -9,12 +9,14 @@ import pytest
 
 from autoprivacy.errors import UserError
 from autoprivacy.he import noise
-from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.he.ring import ntt_primes
 from autoprivacy.secure_random import SecureRandom
 
 DEGREE = 1024
 PARAMETERS = ParameterSet(1 << 17, 4096, ntt_primes(1 << 50, 4096, 2))
+
+BITS = ReplyBits(24, 30)
 
 
 def negacyclic(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -50,6 +52,19 @@ def test_weighted_noise_is_fresh_noise_times_the_norm() -> None:
 
 def test_parts_add_as_squares() -> None:
     assert noise.ReplyNoise(3.0, 4.0, 12.0).total == pytest.approx(13.0)
+    assert noise.ReplyNoise(3.0, 4.0, 12.0, 84.0).total == pytest.approx(85.0)
+
+
+def test_switching_noise_is_two_roundings_one_times_the_secret() -> None:
+    generator, n = np.random.default_rng(3), PARAMETERS.polynomial_degree
+    draws = []
+    for _ in range(40):
+        c0, c1 = generator.uniform(-0.5, 0.5, (2, n)) / 2.0 ** np.array([[BITS.c0], [BITS.c1]])
+        draws.append(c0 + negacyclic(c1, generator.integers(-1, 2, n)))
+    assert np.std(draws) == pytest.approx(noise.switching_noise(n, BITS), rel=0.02)
+    # the 64-bit fraction that is rounded is a little off, which shows only near 64 bits
+    assert noise.rounding_noise(20) == pytest.approx(2.0**-20 / math.sqrt(12), rel=1e-10)
+    assert noise.rounding_noise(64) == pytest.approx(2.0**-64 * (64 + 1 / math.sqrt(12)))
 
 
 def test_statistical_flood_is_2_to_the_kappa_wide() -> None:
@@ -66,12 +81,12 @@ def test_unflooded_reply_is_only_rerandomised() -> None:
 
 def test_paper_flood_fills_the_noise_up_to_the_target() -> None:
     target = Target(decryption_error_rate=2.0**-7)
-    deployed = noise.deployed_noise(noise.LayerNoise(1000.0), PARAMETERS, Flooding("paper"), target)
+    deployed = noise.deployed_noise(noise.LayerNoise(1000.0), PARAMETERS, Flooding("paper"), target, BITS)
     z = noise.z_of(PARAMETERS.q, PARAMETERS.plaintext_modulus, deployed.total)
     assert z == pytest.approx(target.z)
     assert noise.decryption_error_rate(z) == pytest.approx(2.0**-7)
     with pytest.raises(UserError, match="target"):
-        noise.deployed_noise(noise.LayerNoise(1000.0), PARAMETERS, Flooding("paper"))
+        noise.deployed_noise(noise.LayerNoise(1000.0), PARAMETERS, Flooding("paper"), None, BITS)
 
 
 @pytest.mark.parametrize("kind", ["loud", ""])

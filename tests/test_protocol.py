@@ -20,7 +20,7 @@ from autoprivacy.he.parameters import Flooding, Target
 from autoprivacy.he.rotation import GaloisKeyMaker, galois_key_bytes
 from autoprivacy.he.security import InsecureParameters
 from autoprivacy.he.selection import darl, delphi, layerwise
-from autoprivacy.policy import EXACT_TARGET
+from autoprivacy.policy import EXACT_TARGET, Policy
 from autoprivacy.protocol.channel import HEADER, Channel, Message, ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
@@ -125,6 +125,53 @@ def test_slot_packing_gives_the_integer_network_too(scheme, kind):
     with session(policy) as (client, _):
         outputs = client.infer(client.prepare(), IMAGES[0])
     assert np.array_equal(outputs, reference_forward(NETWORK, IMAGES[0], policy.plaintext_modulus))
+
+
+def payload_lengths(stream, kind):
+    """The lengths of the payloads of one kind of message in a recorded stream of frames."""
+    lengths = []
+    while stream:
+        _, message, length = HEADER.unpack_from(stream)
+        if message == kind:
+            lengths.append(length)
+        stream = stream[HEADER.size + length :]
+    return lengths
+
+
+@pytest.mark.parametrize("packing", ["coefficient", "slot"])
+@pytest.mark.parametrize("scheme", ["delphi", "darl", "layerwise"])
+def test_ciphertexts_take_the_predicted_bytes(scheme, packing):
+    flooding, targets = Flooding("statistical"), dict.fromkeys(NETWORK.layers, Target(2.0**-7))
+    policy = {
+        "delphi": lambda: delphi(NETWORK, "r", (-60_000, 60_000), flooding, PROFILE, LINK, packing=packing),
+        "darl": lambda: darl(NETWORK, "r", P_PRIME, flooding, PROFILE, LINK, packing=packing),
+        "layerwise": lambda: layerwise(NETWORK, "r", P_PRIME, targets, flooding, PROFILE, LINK, packing=packing),
+    }[scheme]()
+    with session(policy) as (client, (up, down)):
+        client.prepare()
+        sent = {end: bytes(end.sent) for end in (up, down)}
+    layers = policy.layers
+    assert payload_lengths(sent[up], Message.ENCRYPTED_MASKS) == [layer.predicted["bytes_up"] for layer in layers]
+    assert payload_lengths(sent[down], Message.ENCRYPTED_SHARES) == [layer.predicted["bytes_down"] for layer in layers]
+    assert policy.predicted["bytes_down"] == sum(layer.predicted["bytes_down"] for layer in layers)
+
+
+def test_reply_bits_are_agreed_and_have_a_default():
+    value = POLICY.as_json()
+    for layer in value["layers"]:
+        del layer["reply_bits"]
+    written = Policy.from_json(value, "by hand")
+    agreement = Agreement(NETWORK.architecture, written)
+    for layer in written.layers:
+        assert layer.reply_bits is None and agreement.reply_bits(layer.name).c1 > agreement.reply_bits(layer.name).c0
+    with session(written) as (client, _):
+        outputs = client.infer(client.prepare(), IMAGES[0])
+    assert np.array_equal(outputs, reference_forward(NETWORK, IMAGES[0], P_PRIME))
+    with pytest.raises(ProtocolError, match="not the expected"), session(written, expected=POLICY):
+        pass
+    value["layers"][0]["reply_bits"] = {"c0": 30, "c1": 20}
+    with pytest.raises(UserError, match="reply bits c0 = 30, c1 = 20"):
+        Policy.from_json(value, "by hand")
 
 
 def test_galois_keys_are_sent_where_layers_rotate_and_count_in_the_set_up():

@@ -10,7 +10,7 @@ from test_coefficient_packing import SHAPES, convolve, make_shape
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.automorphisms import permutation
-from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes, reply_bytes
+from autoprivacy.he.cipher import ClientCipher, ServerCipher, message_bytes
 from autoprivacy.he.linear import ClientLinear, ServerLinear, no_rotation
 from autoprivacy.he.noise import decryption_error_rate, fresh_noise, z_of
 from autoprivacy.he.packing import PACKINGS, packing_named
@@ -18,6 +18,7 @@ from autoprivacy.he.packing.plan import Plan, Rotate
 from autoprivacy.he.packing.slot import SlotPlan, admissible_plans
 from autoprivacy.he.parameters import Flooding, Target
 from autoprivacy.he.products import WeightProducts
+from autoprivacy.he.reply_bits import reply_bytes, smallest_reply_bits
 from autoprivacy.he.ring import Ring, ntt_primes
 from autoprivacy.he.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.smallest_set import secure_set
@@ -194,8 +195,9 @@ class Parties:
         parameters = secure_set(self.noise, degree, self.target, self.p, UNFLOODED)
         assert parameters is not None
         self.parameters = parameters
-        self.client = ClientLinear(shape, self.plan, ClientCipher(parameters))
-        self.server = ServerLinear(self.layer, self.plan, parameters, UNFLOODED, self.target)
+        self.bits = smallest_reply_bits(self.plan, parameters, self.target, self.noise, UNFLOODED)
+        self.client = ClientLinear(shape, self.plan, ClientCipher(parameters), self.bits)
+        self.server = ServerLinear(self.layer, self.plan, parameters, UNFLOODED, self.target, self.bits)
         self.cipher = ServerCipher(parameters, self.client.cipher.public_key())
         self.rotate: Rotate = no_rotation
         if elements := self.plan.galois_elements:
@@ -227,7 +229,8 @@ def parties(request: pytest.FixtureRequest) -> Parties:
 def test_client_decrypts_the_masked_result(parties: Parties) -> None:
     reply = parties.reply()
     np.testing.assert_array_equal(parties.client.decrypt(reply), parties.expected)
-    assert len(reply) == reply_bytes(parties.parameters, parties.plan.output_ciphertexts)
+    ciphertexts, n = parties.plan.output_ciphertexts, parties.plan.degree
+    assert len(reply) == reply_bytes(n, ciphertexts, ciphertexts * n, parties.bits)
     message = parties.client.encrypt(parties.share)
     assert len(message) == message_bytes(parties.parameters, parties.plan.input_ciphertexts)
     assert (parties.parameters.key_switching_prime is None) == (not parties.plan.galois_elements)
@@ -237,7 +240,7 @@ def test_slots_that_are_no_output_are_uniform_and_fresh(parties: Parties) -> Non
     plan, message, slots = parties.plan, parties.client.encrypt(parties.share), []
     for _ in range(2):
         reply = parties.server.evaluate(parties.cipher, message, parties.mask, parties.rotate)
-        plain = plan.encoding.decode(parties.client.cipher.decrypt(reply, plan.output_ciphertexts))
+        plain = plan.encoding.decode(parties.client.cipher.decrypt(reply, parties.client.form))
         slots.append(np.delete(plain.reshape(-1).astype(float), plan.output_positions) / parties.p)
     if slots[0].size:
         deviation = 1 / math.sqrt(12 * slots[0].size)
@@ -257,10 +260,11 @@ def test_noise_of_real_replies_is_the_predicted_one(shape: LayerShape, features:
     parties = Parties(shape, 4096, features, diagonals=diagonals)
     squares = []
     for _ in range(5):
-        plain, errors = parties.client.cipher.decrypt_with_noise(parties.reply(), parties.plan.output_ciphertexts)
+        plain, errors = parties.client.cipher.decrypt_with_noise(parties.reply(), parties.client.form)
         squares.append(np.mean(errors**2))
     weighted = fresh_noise() * parties.noise.norm / math.sqrt(features // diagonals)
-    assert math.sqrt(np.mean(squares)) == pytest.approx(weighted, rel=0.05)
+    expected = math.hypot(weighted, parties.server.noise.switching)
+    assert math.sqrt(np.mean(squares)) == pytest.approx(expected, rel=0.05)
     assert weighted <= parties.server.noise.weighted
 
 

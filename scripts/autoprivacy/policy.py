@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.storage import read_json, write_json
 
 FORMAT_VERSION = 1
@@ -26,6 +26,7 @@ class LayerPolicy:
         parameters: the set.
         predicted: what was predicted for it, numbers by name, seconds and bytes; he.selection lists them.
         tiling: how the packing lays the layer out, `CoefficientPlan.tiling`; both parties derive the plan from it.
+        reply_bits: what replies are sent in; None leaves it to `he.reply_bits.default_reply_bits` on both sides.
     """
 
     name: str
@@ -33,6 +34,7 @@ class LayerPolicy:
     parameters: ParameterSet
     predicted: dict[str, float] = field(default_factory=dict)
     tiling: dict[str, int] = field(default_factory=dict)
+    reply_bits: ReplyBits | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The layer as it stands in a policy file."""
@@ -41,18 +43,21 @@ class LayerPolicy:
             "target": asdict(self.target),
             "parameters": self.parameters.as_json(),
             "tiling": self.tiling,
+            "reply_bits": asdict(self.reply_bits) if self.reply_bits else None,
             "predicted": self.predicted,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> LayerPolicy:
         """The inverse of `as_json`, with every check of target and parameters."""
+        bits = value.get("reply_bits")
         return cls(
             value["name"],
             Target(**value["target"]),
             ParameterSet.from_json(value["parameters"]),
             value.get("predicted", {}),
             {name: int(size) for name, size in value["tiling"].items()},
+            ReplyBits(int(bits["c0"]), int(bits["c1"])) if bits else None,
         )
 
 

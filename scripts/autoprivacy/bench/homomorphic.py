@@ -7,9 +7,10 @@ import numpy as np
 from autoprivacy.bench.seal_yardstick import seconds
 from autoprivacy.bench.timing import Result, cpu_seconds
 from autoprivacy.he.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.parameters import ParameterSet, ReplyBits
 from autoprivacy.he.primes import NARROW_PRIME_BITS, PRIME_SIZES, ntt_primes
 from autoprivacy.he.products import WeightProducts
+from autoprivacy.he.reply import ReplyForm
 from autoprivacy.he.ring import Ring
 
 TRANSFORM_DEGREES = (1024, 2048, 4096, 8192)
@@ -24,6 +25,7 @@ SETS = ((4096, 3, 26), (4096, 2, 38), (8192, 3, 60))
 CIPHERTEXTS = 16  # at a time
 CIPHERTEXT_TARGETS = {(4096, 3, 26): {"encrypt": 200.0, "decrypt": 200.0}}  # us
 FLOOD = 2.0**51  # what a flood of 2^40 is in a middle layer of 7CNET
+REPLY_BITS = ReplyBits(21, 28)  # what 2^-40 takes at that p and n = 4096
 
 
 def _residues(ring: Ring, shape: tuple[int, ...]) -> np.ndarray:
@@ -76,13 +78,14 @@ def ciphertexts() -> dict[str, Result]:
         plain = np.random.default_rng(0).integers(0, PLAINTEXT_MODULUS, (CIPHERTEXTS, degree), dtype=np.uint64)
         message = client.encrypt(plain)
         sums = server.load(message, CIPHERTEXTS)
-        reply = server.reply(sums, plain, FLOOD)
+        form = ReplyForm(degree, CIPHERTEXTS, REPLY_BITS)
+        reply = server.reply(sums, plain, FLOOD, form)
         seal = seconds(degree, (bits,) * count)
         for name, operation in {
             "encrypt": lambda: client.encrypt(plain),  # noqa: B023  # called at once
             "load": lambda: server.load(message, CIPHERTEXTS),  # noqa: B023
-            "reply": lambda: server.reply(sums, plain, FLOOD),  # noqa: B023
-            "decrypt": lambda: client.decrypt(reply, CIPHERTEXTS),  # noqa: B023
+            "reply": lambda: server.reply(sums, plain, FLOOD, form),  # noqa: B023
+            "decrypt": lambda: client.decrypt(reply, form),  # noqa: B023
         }.items():
             microseconds = cpu_seconds(operation) / CIPHERTEXTS * 1e6
             target = CIPHERTEXT_TARGETS.get((degree, count, bits), {}).get(name)

@@ -12,9 +12,10 @@ from autoprivacy.he.linear import ClientLinear, ServerLinear
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters import Flooding
 from autoprivacy.he.profiling import profile
+from autoprivacy.he.reply_bits import default_reply_bits
 from autoprivacy.he.selection import darl
 from autoprivacy.networks.seven_cnet import seven_cnet
-from autoprivacy.policy import LayerPolicy, Policy
+from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LinearLayer
 
@@ -39,14 +40,20 @@ def seven_cnet_offline() -> dict[str, Result]:
     key_holder = ClientCipher(policy.layers[0].parameters)
     cipher = ServerCipher(key_holder.parameters, key_holder.public_key())
     plans = {layer.name: _plan(network, layer) for layer in policy.layers}
+    bits = {
+        layer.name: layer.reply_bits or default_reply_bits(plans[layer.name], layer.parameters, layer.target)
+        for layer in policy.layers
+    }
     servers: dict[str, ServerLinear] = {}
 
     def transform() -> None:
         for name, plan in plans.items():
-            servers[name] = ServerLinear(network.layers[name], plan, key_holder.parameters, FLOODING)
+            servers[name] = ServerLinear(
+                network.layers[name], plan, key_holder.parameters, FLOODING, EXACT_TARGET, bits[name]
+            )
 
     transforms = cpu_seconds(transform, 1)
-    clients = {name: ClientLinear(plan.shape, plan, key_holder) for name, plan in plans.items()}
+    clients = {name: ClientLinear(plan.shape, plan, key_holder, bits[name]) for name, plan in plans.items()}
     generator = np.random.default_rng(0)
     values = {
         name: [

@@ -1,8 +1,9 @@
 """BFV as the two parties use it: the client encrypts and decrypts, the server computes, masks and re-randomises.
 
-Everything on the wire is in NTT form: both parties need the polynomials there, and it saves each side transforms. A
+What the client sends is in NTT form: both parties need the polynomials there, and it saves each side transforms. A
 polynomial is one row per prime, every residue in as many bits as the prime has (`bits.pack_polynomials`). A fresh
-ciphertext's second polynomial is uniform, so 32 bytes that both sides expand stand for it.
+ciphertext's second polynomial is uniform, so 32 bytes that both sides expand stand for it. Replies are coefficients in
+far fewer bits than q has (`he.reply`).
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ import numpy as np
 
 from autoprivacy.he.bits import pack_polynomials, packed_bytes, unpack_polynomials
 from autoprivacy.he.encoding import PlaintextEncoding
+from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
 from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.reply import ReplyForm, ReplyPacker, ReplyReader, chunks
 from autoprivacy.he.ring import Ring
 from autoprivacy.he.seal_context import SealContext
 from autoprivacy.memory import keep_freed_memory
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
-
-# Ciphertexts worked on at a time: enough to spread the cost of a call, few enough for the cache.
-CHUNK = 4
 
 
 def polynomial_bytes(parameters: ParameterSet) -> int:
@@ -37,11 +37,6 @@ def public_key_bytes(parameters: ParameterSet) -> int:
 def message_bytes(parameters: ParameterSet, count: int) -> int:
     """Bytes of `count` fresh ciphertexts, client to server."""
     return KEY_BYTES + count * polynomial_bytes(parameters)
-
-
-def reply_bytes(parameters: ParameterSet, count: int) -> int:
-    """Bytes of `count` result ciphertexts, server to client."""
-    return 2 * count * polynomial_bytes(parameters)
 
 
 class Party:
@@ -107,10 +102,6 @@ def _check_length(name: str, data: bytes, expected: int) -> None:
         raise ValueError(f"{name}: expected {expected} bytes, got {len(data)}")
 
 
-def _chunks(count: int) -> list[slice]:
-    return [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-
-
 class ClientCipher(Party):
     """The key holder. The secret key is SEAL's, ternary; encryption is symmetric, decryption exact.
 
@@ -129,6 +120,7 @@ class ClientCipher(Party):
         self.seal = SealContext(parameters)
         self._secret = self.seal.secret_key().astype(self.ring.dtype)
         self._negated_secret = self.ring.negate(self._secret)
+        self._reader = ReplyReader(self._ternary_secret(), parameters.plaintext_modulus, self.ring.backend)
         self._public_key = self._make_public_key()
 
     def _make_public_key(self) -> bytes:
@@ -137,6 +129,11 @@ class ClientCipher(Party):
         error = self._small(noise.centred_binomial((1, self.ring.degree)))
         masked = self.ring.multiply(uniform, self._secret, plus=error)
         return seed + self._pack(self.ring.negate(masked))
+
+    def _ternary_secret(self) -> np.ndarray:
+        """The secret's coefficients -1, 0, 1, int64 [n]."""
+        residues = self.ring.inverse(self._secret)[0].astype(np.int64)
+        return np.where(residues > 1, -1, residues)
 
     def public_key(self) -> bytes:
         """(-(a s + e), a) under the primes of ciphertexts alone: the seed of a, then the packed first polynomial."""
@@ -154,39 +151,39 @@ class ClientCipher(Party):
         seed, noise = self._fork()
         shared = SecureRandom(seed)
         parts = [seed]
-        for chunk in _chunks(len(plain)):
+        for chunk in chunks(len(plain)):
             error = self.ring.reduce(noise.centred_binomial(plain[chunk].shape))
             body = self.ring.forward(self.ring.add(self._encoding.encode(plain[chunk]), error))
             uniform = self._uniform(shared, len(body))
             parts.append(self._pack(self.ring.multiply(uniform, self._negated_secret, plus=body)))
         return b"".join(parts)
 
-    def decrypt(self, message: bytes, count: int) -> np.ndarray:
-        """The plaintexts, uint64 [count, n] modulo p, of the server's reply: round(p / q (c0 + c1 s)).
+    def decrypt(self, message: bytes, form: ReplyForm) -> np.ndarray:
+        """The plaintexts of the server's reply: round(p / q (c0 + c1 s)).
+
+        Returns:
+            uint64 [ciphertexts, n] modulo p; 0 at coefficients that are not sent.
 
         Raises:
-            ValueError: the length is wrong or a residue is not below its prime.
+            ValueError: the length is wrong.
         """
-        phases = self._phases(message, count)
-        plain = [self._encoding.decode(phase) for phase in phases]
-        return np.concatenate(plain) if plain else np.zeros((0, self.ring.degree), np.uint64)
+        return self._scatter(self._reader.read(message, form), form)
 
-    def decrypt_with_noise(self, message: bytes, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """`decrypt`, and the noise c0 + c1 s - q m / p of every coefficient, float64 [count, n]; slow, to measure."""
-        phase = np.concatenate(self._phases(message, count))
-        plain = self._encoding.decode(phase)
-        return plain, self._encoding.noise(phase, plain)
+    def decrypt_with_noise(self, message: bytes, form: ReplyForm) -> tuple[np.ndarray, np.ndarray]:
+        """`decrypt`, and the noise c0 + c1 s - q m / p of every coefficient, float64 [ciphertexts, n]; to measure."""
+        plain = self._reader.read(message, form)
+        noise = self._reader.noise(message, form, plain) * float(self.parameters.q)
+        return self._scatter(plain, form), self._scatter(noise, form)
 
-    def _phases(self, message: bytes, count: int) -> list[np.ndarray]:
-        """c0 + c1 s as coefficients [<= CHUNK, k, n]."""
-        _check_length(f"reply of {count} ciphertexts", message, reply_bytes(self.parameters, count))
-        size = reply_bytes(self.parameters, 1)
-        phases = []
-        for chunk in _chunks(count):
-            part = memoryview(message)[chunk.start * size : chunk.stop * size]
-            pairs = self._unpack(part, 2 * (chunk.stop - chunk.start))
-            phases.append(self.ring.inverse(self.ring.multiply(pairs[1::2], self._secret, plus=pairs[::2])))
-        return phases
+    @staticmethod
+    def _scatter(values: np.ndarray, form: ReplyForm) -> np.ndarray:
+        """What is sent, [coefficients], at its place in [ciphertexts, n]."""
+        shape = (form.ciphertexts, form.degree)
+        if form.positions is None:
+            return values.reshape(shape)
+        out = np.zeros(shape, values.dtype)
+        out.reshape(-1)[form.positions] = values
+        return out
 
 
 class ServerCipher(Party):
@@ -211,6 +208,7 @@ class ServerCipher(Party):
                 self._uniform(SecureRandom(public_key[:KEY_BYTES]), 1)[0],
             ]
         )
+        self._packer = ReplyPacker(self.ring)
 
     def load(self, message: bytes, count: int) -> np.ndarray:
         """The client's ciphertexts (c0, c1) in NTT form, [count, 2, k, n].
@@ -222,42 +220,55 @@ class ServerCipher(Party):
         shared = SecureRandom(message[:KEY_BYTES])
         size = polynomial_bytes(self.parameters)
         out = np.empty((count, 2, len(self.ring.primes), self.ring.degree), self.ring.dtype)
-        for chunk in _chunks(count):
+        for chunk in chunks(count):
             part = memoryview(message)[KEY_BYTES + chunk.start * size : KEY_BYTES + chunk.stop * size]
             out[chunk, 0] = self._unpack(part, chunk.stop - chunk.start)
             out[chunk, 1] = self._uniform(shared, chunk.stop - chunk.start)
         return out
 
-    def reply(self, accumulated: np.ndarray, masks: np.ndarray, flood_standard_deviation: float) -> bytes:
+    def reply(
+        self, accumulated: np.ndarray, masks: np.ndarray, flood_standard_deviation: float, form: ReplyForm
+    ) -> bytes:
         """Result ciphertexts that show the client the masked result and nothing else.
 
-        Adds round(q mask / p), a fresh encryption of zero (pk0 u + e0, pk1 u + e1) and a Gaussian flood.
+        Adds round(q mask / p), a fresh encryption of zero (pk0 u + e0, pk1 u + e1) and a Gaussian flood. All of that
+        comes before the switch to fewer bits, which is a function of what it makes and so reveals no more.
 
         Args:
             accumulated: sums of products in NTT form, [O, 2, k, n] of the ring's dtype.
-            masks: uint64 [O, n] modulo p, added to the result; to be uniform wherever the client is to learn nothing.
+            masks: uint64 [O, n] modulo p, added to the result; to be uniform wherever the client is to learn nothing of
+                a coefficient that is sent.
             flood_standard_deviation: of the flood; 0 for none.
+            form: of the reply of O ciphertexts.
 
         Raises:
             ValueError: a shape, a type or a mask is wrong.
         """
         self._check_plain("masks", masks)
-        expected = (len(masks), 2, len(self.ring.primes), self.ring.degree)
-        if accumulated.shape != expected or accumulated.dtype != self.ring.dtype:
+        expected = (form.ciphertexts, 2, len(self.ring.primes), self.ring.degree)
+        if len(masks) != len(accumulated) or accumulated.shape != expected or accumulated.dtype != self.ring.dtype:
             raise ValueError(
-                f"results: expected {self.ring.dtype} {expected}, got {accumulated.dtype} {accumulated.shape}"
+                f"results: expected {self.ring.dtype} {expected} and as many masks, got {accumulated.dtype} "
+                f"{accumulated.shape} and {len(masks)} masks"
             )
         _, random = self._fork()
-        parts = []
-        for chunk in _chunks(len(masks)):
-            shape = masks[chunk].shape
-            noise = random.centred_binomial((*shape[:1], 2, shape[1]))
-            noise[:, 0] += random.gaussian(shape, flood_standard_deviation)
-            added = self.ring.reduce(noise)
-            added[:, 0] = self.ring.add(added[:, 0], self._encoding.encode(masks[chunk]))
-            added, ternary = self.ring.forward(added), self._small(random.ternary(shape))
-            for index, public in enumerate(self._public):
-                sums = self.ring.add(accumulated[chunk, index], added[:, index])
-                added[:, index] = self.ring.multiply(ternary, public, plus=sums)
-            parts.append(self._pack(added.reshape(-1, *added.shape[2:])))
-        return b"".join(parts)
+        hidden = (
+            self._hide(accumulated[chunk], masks[chunk], flood_standard_deviation, random)
+            for chunk in chunks(len(masks))
+        )
+        return self._packer.pack(hidden, form)
+
+    def _hide(self, sums: np.ndarray, masks: np.ndarray, flood: float, random: SecureRandom) -> np.ndarray:
+        """The masked, re-randomised and flooded ciphertexts, coefficients [T, 2, k, n]."""
+        noise = random.centred_binomial((len(masks), 2, self.ring.degree))
+        if flood <= WIDEST_GAUSSIAN:
+            noise[:, 0] += random.gaussian(masks.shape, flood)
+        added = self.ring.reduce(noise)
+        if flood > WIDEST_GAUSSIAN:
+            added[:, 0] = self.ring.add(added[:, 0], wide_flood(self.ring, len(masks), flood, random))
+        added[:, 0] = self.ring.add(added[:, 0], self._encoding.encode(masks))
+        ternary = self._small(random.ternary(masks.shape))
+        for index, public in enumerate(self._public):
+            products = self.ring.inverse(self.ring.multiply(ternary, public, plus=sums[:, index]))
+            added[:, index] = self.ring.add(added[:, index], products)
+        return added

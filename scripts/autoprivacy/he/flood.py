@@ -16,7 +16,7 @@ LIMB_BITS = 32
 
 
 def wide_flood(ring: Ring, count: int, standard_deviation: float, random: SecureRandom) -> np.ndarray:
-    """Rounded Gaussians of any width, [count, k, n] in NTT form.
+    """Rounded Gaussians of any width, coefficients [count, k, n].
 
     The high part is Gaussian, the low bits are uniform; they add less than 2^-50 of the variance.
 
@@ -32,4 +32,4 @@ def wide_flood(ring: Ring, count: int, standard_deviation: float, random: Secure
     for _ in range(limbs):
         low = ring.reduce(random.below(1 << LIMB_BITS, shape).astype(np.int64) - (1 << (LIMB_BITS - 1)))
         total = ring.add(ring.scale(total, [(1 << LIMB_BITS) % prime for prime in ring.primes]), low)
-    return ring.forward(total)
+    return total

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.cipher import message_bytes, reply_bytes
+from autoprivacy.he.cipher import message_bytes
 from autoprivacy.he.packing.plan import Plan
-from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.parameters import ParameterSet, ReplyBits
 from autoprivacy.he.profiling import OperationProfile
+from autoprivacy.he.reply_bits import reply_bytes
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ def operation_counts(plan: Plan) -> dict[str, int]:
     }
 
 
-def layer_cost(plan: Plan, parameters: ParameterSet, profile: OperationProfile, link: Link) -> dict[str, float]:
-    """What one evaluation of a layer takes.
+def layer_cost(
+    plan: Plan, parameters: ParameterSet, bits: ReplyBits, profile: OperationProfile, link: Link
+) -> dict[str, float]:
+    """What one evaluation of a layer takes; `bits` are what its reply is sent in.
 
     Returns:
         The operation counts by name; bytes_up and bytes_down of ciphertexts as the cipher packs them;
@@ -59,7 +62,7 @@ def layer_cost(plan: Plan, parameters: ParameterSet, profile: OperationProfile, 
     needed = [operation for operation, count in counts.items() if count]
     seconds = profile.seconds(parameters, needed)
     bytes_up = message_bytes(parameters, plan.input_ciphertexts)
-    bytes_down = reply_bytes(parameters, plan.output_ciphertexts)
+    bytes_down = reply_bytes(plan.degree, plan.output_ciphertexts, plan.reply_coefficients, bits)
     compute = sum(counts[operation] * seconds[operation] for operation in needed)
     transfer = link.seconds(bytes_up + bytes_down) + link.round_trip_seconds
     return {

@@ -6,11 +6,11 @@ import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
 from autoprivacy.he.noise import deployed_noise
 from autoprivacy.he.packing.plan import Plan, Rotate
-from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.he.products import WeightProducts
+from autoprivacy.he.reply import ReplyForm
 from autoprivacy.he.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
 from autoprivacy.secure_random import SecureRandom
@@ -31,10 +31,11 @@ class ClientLinear:
         shape: the layer's public part.
         plan: how it is packed.
         cipher: the client's keys for the layer's parameter set; layers with the same set share it.
+        bits: what the server's replies are sent in.
     """
 
-    def __init__(self, shape: LayerShape, plan: Plan, cipher: ClientCipher) -> None:
-        self.shape, self.plan, self.cipher = shape, plan, cipher
+    def __init__(self, shape: LayerShape, plan: Plan, cipher: ClientCipher, bits: ReplyBits) -> None:
+        self.shape, self.plan, self.cipher, self.form = shape, plan, cipher, ReplyForm.of(plan, bits)
         _check_agreement(shape, plan, cipher.parameters)
 
     def encrypt(self, mask: np.ndarray) -> bytes:
@@ -45,9 +46,9 @@ class ClientLinear:
         """M r - s modulo p, uint64 [C_out, H_out, W_out], from the server's reply.
 
         Raises:
-            ValueError: the reply's length is wrong or a residue is not below its prime.
+            ValueError: the reply's length is wrong.
         """
-        return self.plan.decode_output(self.cipher.decrypt(reply, self.plan.output_ciphertexts))
+        return self.plan.decode_output(self.cipher.decrypt(reply, self.form))
 
 
 class ServerLinear:
@@ -59,6 +60,7 @@ class ServerLinear:
         parameters: the layer's parameter set.
         flooding: how replies hide the weights.
         target: the layer's target, which the flood `paper` is sized by.
+        bits: what replies are sent in.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class ServerLinear:
         plan: Plan,
         parameters: ParameterSet,
         flooding: Flooding,
-        target: Target | None = None,
+        target: Target | None,
+        bits: ReplyBits,
     ) -> None:
         _check_agreement(layer.shape, plan, parameters)
         self.layer, self.plan, self.parameters = layer, plan, parameters
-        self.noise = deployed_noise(plan.noise(layer.weight), parameters, flooding, target)
+        self.form = ReplyForm.of(plan, bits)
+        self.noise = deployed_noise(plan.noise(layer.weight), parameters, flooding, target, bits)
         self._ring = Ring(parameters.polynomial_degree, parameters.primes)
         self._products = WeightProducts(self._ring, *plan.products, plan.sum_count)
         polynomials = plan.encode_weights(layer.weight)
@@ -100,22 +104,17 @@ class ServerLinear:
         return plan.gather(self._ring, sums, rotate).reshape(plan.output_ciphertexts, *polynomial)
 
     def finish(self, cipher: ServerCipher, sums: np.ndarray, mask: np.ndarray) -> bytes:
-        """The reply: s subtracted, what is no output masked uniformly, re-randomised and flooded."""
-        random = SecureRandom()  # one a call: calls may run in several threads
-        masks = self._masks(mask, random)
-        if self.noise.flood <= WIDEST_GAUSSIAN:
-            return cipher.reply(sums, masks, self.noise.flood)
-        flooded = sums.copy()
-        flood = wide_flood(self._ring, len(sums), self.noise.flood, random)
-        flooded[:, 0] = self._ring.add(flooded[:, 0], flood)
-        return cipher.reply(flooded, masks, 0.0)
+        """The reply: s subtracted, what is sent besides outputs masked uniformly, re-randomised, flooded, switched."""
+        return cipher.reply(sums, self._masks(mask), self.noise.flood, self.form)
 
-    def _masks(self, mask: np.ndarray, random: SecureRandom) -> np.ndarray:
-        """What is added to the results, uint64 [output ciphertexts, n]: -s at outputs, elsewhere uniform."""
-        p = self.parameters.plaintext_modulus
+    def _masks(self, mask: np.ndarray) -> np.ndarray:
+        """What is added to the results, uint64 [output ciphertexts, n]: -s at outputs, elsewhere uniform if sent."""
+        p, shape = self.parameters.plaintext_modulus, (self.plan.output_ciphertexts, self.plan.degree)
         if mask.dtype != np.uint64 or mask.shape != self.layer.shape.output_shape or int(mask.max()) >= p:
             raise ValueError(f"mask: expected uint64 {self.layer.shape.output_shape} below {p}")
-        masks = random.below(p, (self.plan.output_ciphertexts, self.plan.degree))
+        more = self.form.coefficients > mask.size
+        # a stream for every call: calls may run in several threads
+        masks = SecureRandom().below(p, shape) if more else np.zeros(shape, np.uint64)
         masks.reshape(-1)[self.plan.output_positions] = (np.uint64(p) - mask.reshape(-1)) % np.uint64(p)
         return self.plan.encode_output(masks)
 

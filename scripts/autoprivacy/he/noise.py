@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scipy.special import erfc, erfcinv
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits, Target
 
 # The centred binomial that keys and ciphertexts are drawn with (secure_random.CENTRED_BINOMIAL_PAIRS): 21 / 2.
 SIGMA_NOISE = math.sqrt(10.5)
@@ -20,6 +20,9 @@ SIGMA_NOISE = math.sqrt(10.5)
 ROUNDING_VARIANCE = 1 / 12
 # The variance of a coefficient of the secret, uniform over -1, 0, 1.
 SECRET_VARIANCE = 2 / 3
+# A reply's coefficients are known modulo q as 64-bit fractions that are at most one unit per prime off; no secure set
+# has as many primes as this counts.
+FRACTION_ERROR = 64 / 2.0**64
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,41 @@ class ReplyNoise:
         weighted: the part that depends on the weights (sigma_v).
         rerandomisation: the fresh encryption under the public key.
         flood: the Gaussian that hides the weighted part.
+        switching: the rounding of the reply to the bits that it is sent in.
     """
 
     weighted: float
     rerandomisation: float
     flood: float = 0.0
+    switching: float = 0.0
 
     @property
     def total(self) -> float:
         """Standard deviation of the sum."""
-        return math.hypot(self.weighted, self.rerandomisation, self.flood)
+        return math.hypot(self.weighted, self.rerandomisation, self.flood, self.switching)
 
 
-def reply_noise(polynomial_degree: int, weighted: float, flooding: Flooding, budget: float = 0.0) -> ReplyNoise:
+def switching_noise(polynomial_degree: int, bits: ReplyBits) -> float:
+    """Standard deviation of what rounding a reply to fewer bits adds, in units of q.
+
+    c0 is off by one rounding, c1 by one that decryption multiplies with the secret. Both are sums of uniform errors,
+    which exceed any multiple of their standard deviation less often than a Gaussian does.
+    """
+    secret = math.sqrt(SECRET_VARIANCE * polynomial_degree)
+    return math.hypot(rounding_noise(bits.c0), secret * rounding_noise(bits.c1))
+
+
+def rounding_noise(bits: int) -> float:
+    """Standard deviation of one coefficient's rounding to `bits` bits, in units of q, at most.
+
+    To a uniform rounding error comes that of the fraction that is rounded (`reply.ReplyPacker`).
+    """
+    return math.sqrt(ROUNDING_VARIANCE) / 2.0**bits + FRACTION_ERROR
+
+
+def reply_noise(
+    polynomial_degree: int, weighted: float, flooding: Flooding, budget: float = 0.0, switching: float = 0.0
+) -> ReplyNoise:
     """The noise of a layer's reply.
 
     Args:
@@ -103,14 +128,15 @@ def reply_noise(polynomial_degree: int, weighted: float, flooding: Flooding, bud
         flooding: how the weighted part is hidden. statistical: a Gaussian 2^kappa times as wide. paper: as wide as
             `budget` leaves room for. none: no flood.
         budget: for `paper`, the standard deviation that the whole noise is to have, q / (2 p z).
+        switching: the standard deviation that the reply's rounding adds.
     """
     rerandomisation = rerandomisation_noise(polynomial_degree)
     flood = 0.0  # none
     if flooding.kind == "statistical":
         flood = 2.0**flooding.kappa * weighted
     elif flooding.kind == "paper":
-        flood = math.sqrt(max(0.0, budget**2 - weighted**2 - rerandomisation**2))
-    return ReplyNoise(weighted, rerandomisation, flood)
+        flood = math.sqrt(max(0.0, budget**2 - weighted**2 - rerandomisation**2 - switching**2))
+    return ReplyNoise(weighted, rerandomisation, flood, switching)
 
 
 def required_log2_q(z: float, plaintext_modulus: int, total: float) -> float:
@@ -159,7 +185,7 @@ def required_z(target: Target, layer: LayerNoise) -> float:
 
 
 def deployed_noise(
-    layer: LayerNoise, parameters: ParameterSet, flooding: Flooding, target: Target | None = None
+    layer: LayerNoise, parameters: ParameterSet, flooding: Flooding, target: Target | None, bits: ReplyBits
 ) -> ReplyNoise:
     """The noise of a layer's reply as deployed.
 
@@ -168,10 +194,12 @@ def deployed_noise(
         parameters: the layer's set.
         flooding: how the reply hides the weights.
         target: what the flood `paper` is sized by (UserError without one); the others do not ask.
+        bits: what the reply is sent in.
     """
     budget = 0.0
     if flooding.kind == "paper":
         if target is None:
             raise UserError("flooding paper: its width follows from the layer's target; give one")
         budget = noise_budget(parameters.q, parameters.plaintext_modulus, required_z(target, layer))
-    return reply_noise(parameters.polynomial_degree, weighted_noise(layer, parameters), flooding, budget)
+    switching = parameters.q * switching_noise(parameters.polynomial_degree, bits)
+    return reply_noise(parameters.polynomial_degree, weighted_noise(layer, parameters), flooding, budget, switching)

@@ -13,6 +13,9 @@ from autoprivacy.he.security import check_security
 
 FloodingKind = Literal["statistical", "paper", "none"]
 DEGREES = tuple(1 << k for k in range(10, 16))  # polynomial degrees for which security is known
+# The client multiplies polynomials of so many bits by its ternary secret exactly: n 2^(bits + 1) is to stay below a
+# 60-bit prime at every n up to 2^15.
+MAXIMUM_REPLY_BITS = 43
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,24 @@ class Flooding:
             raise UserError(f"flooding {self.kind!r}: expected one of {get_args(FloodingKind)}")
         if self.kappa < 1:
             raise UserError(f"flooding: kappa {self.kappa}; expected at least 1")
+
+
+@dataclass(frozen=True)
+class ReplyBits:
+    """Bits of a coefficient of the two polynomials of a reply, c0 and c1: sent as round(2^bits c / q).
+
+    The decryption is c0 + c1 s, and c1's rounding is multiplied by s, so c1 has at least as many bits as c0.
+    """
+
+    c0: int
+    c1: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.c0 <= self.c1 <= MAXIMUM_REPLY_BITS:
+            raise UserError(
+                f"reply bits c0 = {self.c0}, c1 = {self.c1}: expected 1 <= c0 <= c1 <= {MAXIMUM_REPLY_BITS}; leave "
+                "them out to have them computed"
+            )
 
 
 @dataclass(frozen=True)

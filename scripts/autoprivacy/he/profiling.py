@@ -19,8 +19,10 @@ from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters import Flooding, ParameterSet
 from autoprivacy.he.primes import PRIME_SIZES, ntt_primes, prime_size
+from autoprivacy.he.reply_bits import default_reply_bits
 from autoprivacy.he.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.security import max_log2_q
+from autoprivacy.policy import EXACT_TARGET
 from autoprivacy.provenance import provenance
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
 from autoprivacy.storage import read_json, write_json
@@ -166,10 +168,10 @@ def _measure(parameters: ParameterSet, repeats: int) -> dict[str, dict[str, floa
     generator = np.random.default_rng(0)  # weights of a layer that exists for its timing alone
     weight = generator.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, (outputs, INPUTS, 1, 1))
     plan = CoefficientPlan(shape, degree, 1, 1, degree // 32)
-    client = ClientLinear(shape, plan, key_holder)
-    server = ServerLinear(
-        LinearLayer(shape, weight, np.zeros(outputs, np.int64)), plan, parameters, Flooding("statistical")
-    )
+    bits = default_reply_bits(plan, parameters, EXACT_TARGET)
+    client = ClientLinear(shape, plan, key_holder, bits)
+    layer = LinearLayer(shape, weight, np.zeros(outputs, np.int64))
+    server = ServerLinear(layer, plan, parameters, Flooding("statistical"), EXACT_TARGET, bits)
     cipher = ServerCipher(parameters, client.cipher.public_key())
     image = generator.integers(0, PLAINTEXT_MODULUS, shape.input_shape).astype(np.uint64)
     mask = generator.integers(0, PLAINTEXT_MODULUS, shape.output_shape).astype(np.uint64)

@@ -16,7 +16,6 @@ from numba.extending import intrinsic
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
 WORD_BITS = np.uint64(64)
-HALF = np.uint64(1 << 63)  # one half as a 64-bit fraction
 # Coefficients of one weight polynomial that stand together: their 128-bit accumulators (2 polynomials, 16 bytes each)
 # stay in the first-level cache.
 BLOCK = 512
@@ -184,13 +183,11 @@ def centred_remainders(values: Any, factor: Any, modulus: Any, unit: Any, out: A
 
 
 @njit(cache=True, nogil=True)
-def round_fractions(fractions: Any, modulus: Any, slack: Any, out: Any) -> None:
-    """out = round(p f) modulo p for f in units of 2^-64, or p where f + slack / (2^64 p) might round otherwise."""
+def round_fractions(fractions: Any, modulus: Any, out: Any) -> None:
+    """out = round(p f) modulo p for f in units of 2^-64, halves up."""
     for j in range(fractions.size):
-        low = fractions[j] * modulus
-        whole = multiply_high(fractions[j], modulus) + (low >> np.uint64(63))
-        whole = ZERO if whole == modulus else whole
-        out[j] = modulus if low - (HALF - slack) < slack else whole
+        whole = multiply_high(fractions[j], modulus) + (fractions[j] * modulus >> np.uint64(63))
+        out[j] = ZERO if whole == modulus else whole
 
 
 @njit(cache=True, nogil=True)

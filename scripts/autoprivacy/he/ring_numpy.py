@@ -6,7 +6,6 @@ import numpy as np
 
 HALF_BITS = np.uint64(32)
 HALF_MASK = np.uint64((1 << 32) - 1)
-HALF = np.uint64(1 << 63)  # one half as a 64-bit fraction
 # 64 values of b bits fill b words, so a value starts at the same bit of its group's words in every group.
 GROUP = 64
 # Coefficients of one weight polynomial that stand together; any number would do here.
@@ -123,12 +122,10 @@ def centred_remainders(
     out[:] = np.int64(half) - ((values * factor + half) % modulus).astype(np.int64)
 
 
-def round_fractions(fractions: np.ndarray, modulus: np.uint64, slack: np.uint64, out: np.ndarray) -> None:
-    """out = round(p f) modulo p for f in units of 2^-64, or p where f + slack / (2^64 p) might round otherwise."""
-    low = fractions * modulus
-    whole = multiply_high(fractions, modulus) + (low >> np.uint64(63))
+def round_fractions(fractions: np.ndarray, modulus: np.uint64, out: np.ndarray) -> None:
+    """out = round(p f) modulo p for f in units of 2^-64, halves up."""
+    whole = multiply_high(fractions, modulus) + (fractions * modulus >> np.uint64(63))
     out[:] = np.where(whole == modulus, np.uint64(0), whole)
-    out[low - (HALF - slack) < slack] = modulus
 
 
 def multiply_accumulate(

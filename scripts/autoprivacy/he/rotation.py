@@ -16,8 +16,9 @@ import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.automorphisms import permutation
-from autoprivacy.he.cipher import CHUNK, ClientCipher, Party, polynomial_bytes
+from autoprivacy.he.cipher import ClientCipher, Party, polynomial_bytes
 from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.reply import chunks
 from autoprivacy.he.ring import Ring
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 
@@ -122,8 +123,8 @@ class Rotator(Party):
                 f"{sorted(self._keys)}"
             )
         out = np.empty_like(ciphertexts)
-        for start in range(0, len(ciphertexts), CHUNK):
-            out[start : start + CHUNK] = self._rotate(ciphertexts[start : start + CHUNK], element)
+        for chunk in chunks(len(ciphertexts)):
+            out[chunk] = self._rotate(ciphertexts[chunk], element)
         return out
 
     def _rotate(self, ciphertexts: np.ndarray, element: int) -> np.ndarray:

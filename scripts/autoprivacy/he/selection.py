@@ -7,24 +7,20 @@ set per layer, which is what AutoPrivacy's search chooses targets for).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.cheapest import Choice, Setting, covered
 from autoprivacy.he.encoding import MAXIMUM_PLAINTEXT_BITS
-from autoprivacy.he.latency import Link, layer_cost, operation_counts
-from autoprivacy.he.noise import (
-    LayerNoise,
-    decryption_error_rate,
-    deployed_noise,
-    tau_of,
-    z_of,
-)
+from autoprivacy.he.latency import Link, layer_cost
+from autoprivacy.he.noise import LayerNoise, decryption_error_rate, deployed_noise, tau_of, z_of
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, PRIME_SIZES, ntt_primes
 from autoprivacy.he.profiling import OperationProfile
+from autoprivacy.he.reply_bits import REPLY_SHARE, smallest_reply_bits
 from autoprivacy.he.security import security_bits
 from autoprivacy.he.smallest_set import secure_set
 from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
@@ -33,9 +29,10 @@ from autoprivacy.quantization.integer_network import IntegerNetwork, LayerShape,
 
 # The paper's Table 1, row DELPHI: log p = 22, log n = 13, log q = 180 = 3 x 60.
 DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE, DELPHI_PRIMES, DELPHI_PRIME_BITS = 22, 1 << 13, 3, 60
+# Shares of the noise that one set for a network may leave to the rounding of replies: the smallest q, and half a bit
+# more for replies of fewer bits.
+NETWORK_SHARES = (REPLY_SHARE, 1 / 2)
 COEFFICIENT = "coefficient"  # the packing where none is named
-
-Choice = tuple[ParameterSet, Plan, dict[str, float]]
 
 
 def plaintext_modulus(
@@ -91,7 +88,7 @@ def select_layer(
     link: Link,
     maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
     packing: str = COEFFICIENT,
-) -> Choice:
+) -> tuple[ParameterSet, Plan, dict[str, float]]:
     """The set and tiling of least predicted latency that meet a layer's target, and what is predicted for them.
 
     Args:
@@ -111,17 +108,17 @@ def select_layer(
         UserError: no secure set that the profile covers meets the target, or the packing cannot use p.
     """
     choices = [
-        (parameters, plan)
+        Choice(plan, noise, parameters, size)
         for degree in packing_named(packing).degrees(profile.degrees, p)
-        for plan in _plans(packing, layer.shape, degree, p)
+        for plan, noise in _noises(packing, layer, degree, p).items()
         for size in _sizes(maximum_prime_bits)
-        if (parameters := secure_set(plan.noise(layer.weight), degree, target, p, flooding, size))
-        and _covered(plan, parameters, profile)
+        if (parameters := secure_set(noise, degree, target, p, flooding, size)) and covered(plan, parameters, profile)
     ]
     if not choices:
         raise UserError(_nothing_meets(f"layer {layer.shape.name}", target, p, flooding, profile))
-    parameters, plan = min(choices, key=lambda choice: _latency(choice[1], choice[0], profile, link))
-    return parameters, plan, predict(layer, target, parameters, plan, flooding, profile, link)
+    choice = Setting(target, flooding, profile, link).cheapest(choices)
+    predicted = predict(layer, target, choice.parameters, choice.plan, flooding, profile, link)
+    return choice.parameters, choice.plan, predicted
 
 
 def _sizes(maximum_prime_bits: int) -> tuple[int, ...]:
@@ -134,18 +131,9 @@ def _plans(packing: str, shape: LayerShape, degree: int, p: int) -> tuple[Plan, 
     return tuple(packing_named(packing).plans(shape, degree, p))
 
 
-def _covered(plan: Plan, parameters: ParameterSet, profile: OperationProfile) -> bool:
-    needed = [operation for operation, count in operation_counts(plan).items() if count]
-    return profile.covers(parameters, needed)
-
-
-def cheapest_plan(plans: Iterable[Plan], parameters: ParameterSet, profile: OperationProfile, link: Link) -> Plan:
-    """The tiling of least predicted latency under a set."""
-    return min(plans, key=lambda plan: _latency(plan, parameters, profile, link))
-
-
-def _latency(plan: Plan, parameters: ParameterSet, profile: OperationProfile, link: Link) -> float:
-    return layer_cost(plan, parameters, profile, link)["latency_seconds"]
+def _noises(packing: str, layer: LinearLayer, degree: int, p: int) -> dict[Plan, LayerNoise]:
+    """The tilings of a layer and what each does to noise."""
+    return {plan: plan.noise(layer.weight) for plan in _plans(packing, layer.shape, degree, p)}
 
 
 def predict(
@@ -165,7 +153,8 @@ def predict(
         what `layer_cost` lists.
     """
     noise = plan.noise(layer.weight)
-    total = deployed_noise(noise, parameters, flooding, target).total
+    bits = smallest_reply_bits(plan, parameters, target, noise, flooding)
+    total = deployed_noise(noise, parameters, flooding, target, bits).total
     z = z_of(parameters.q, parameters.plaintext_modulus, total)
     tau = tau_of(parameters.q, parameters.plaintext_modulus, total)
     return {
@@ -174,7 +163,7 @@ def predict(
         **({"tau": tau} if noise.coefficients == 1 else {}),
         "decryption_error_rate": decryption_error_rate(z, noise.coefficients),
         "security_bits": security_bits(parameters.polynomial_degree, parameters.log2_q),
-        **layer_cost(plan, parameters, profile, link),
+        **layer_cost(plan, parameters, bits, profile, link),
     }
 
 
@@ -190,7 +179,8 @@ def layer_policy(
 ) -> LayerPolicy:
     """`select_layer`'s choice as a policy holds it."""
     parameters, plan, predicted = select_layer(layer, target, p, flooding, profile, link, maximum_prime_bits, packing)
-    return LayerPolicy(layer.shape.name, target, parameters, predicted, plan.tiling)
+    bits = smallest_reply_bits(plan, parameters, target, plan.noise(layer.weight), flooding)
+    return LayerPolicy(layer.shape.name, target, parameters, predicted, plan.tiling, bits)
 
 
 def delphi(
@@ -205,7 +195,7 @@ def delphi(
     """DELPHI's published set for every layer: log p = 22, n = 2^13, log q = 180 in three primes (the paper's Table 1).
 
     In slot packing the third prime is the key-switching prime. The target is 2^-40, which the set surpasses by far:
-    under statistical flooding it makes no errors at all.
+    that room is spent on replies of few bits.
 
     Raises:
         UserError: p of 22 bits does not hold the network's `required` range, its smallest and largest accumulator.
@@ -216,12 +206,12 @@ def delphi(
     parameters = ParameterSet(p, DELPHI_DEGREE, primes)
     if packing_named(packing).in_slots:
         parameters = ParameterSet(p, DELPHI_DEGREE, primes[:-1], primes[-1])
-    plans = {}
+    plans, setting = {}, Setting(EXACT_TARGET, flooding, profile, link)
     for shape in network.architecture.layers:
-        tilings = _plans(packing, shape, DELPHI_DEGREE, p)
+        tilings = _noises(packing, network.layers[shape.name], DELPHI_DEGREE, p)
         if not tilings:
             raise UserError(f"layer {shape.name}: one row of one channel does not fit delphi's n = {DELPHI_DEGREE}")
-        plans[shape.name] = cheapest_plan(tilings, parameters, profile, link)
+        plans[shape.name] = setting.cheapest_plan(tilings, parameters)
     return _uniform("delphi", network, name, packing, parameters, plans, flooding, profile, link)
 
 
@@ -242,19 +232,22 @@ def darl(
     Raises:
         UserError: no secure set that the profile covers meets the target in every layer.
     """
+    setting = Setting(EXACT_TARGET, flooding, profile, link)
     candidates = [
         candidate
         for degree in packing_named(packing).degrees(profile.degrees, p)
         for size in _sizes(maximum_prime_bits)
-        for candidate in _network_sets(network, packing, degree, p, flooding, profile, link, size)
+        for share in NETWORK_SHARES
+        for candidate in _network_sets(network, packing, degree, p, setting, size, share)
     ]
     if not candidates:
         raise UserError(_nothing_meets(f"network {name}", EXACT_TARGET, p, flooding, profile))
 
-    def latency(candidate: tuple[ParameterSet, dict[str, Plan]]) -> float:
-        return sum(_latency(plan, candidate[0], profile, link) for plan in candidate[1].values())
+    def latency(candidate: tuple[ParameterSet, dict[str, tuple[Plan, LayerNoise]]]) -> float:
+        return sum(setting.latency(plan, noise, candidate[0]) for plan, noise in candidate[1].values())
 
-    parameters, plans = min(candidates, key=latency)
+    parameters, tilings = min(candidates, key=latency)
+    plans = {layer: plan for layer, (plan, _) in tilings.items()}
     return _uniform("darl", network, name, packing, parameters, plans, flooding, profile, link)
 
 
@@ -263,19 +256,17 @@ def _network_sets(
     packing: str,
     degree: int,
     p: int,
-    flooding: Flooding,
-    profile: OperationProfile,
-    link: Link,
+    setting: Setting,
     maximum_prime_bits: int,
-) -> Iterator[tuple[ParameterSet, dict[str, Plan]]]:
+    rounding_share: float,
+) -> Iterator[tuple[ParameterSet, dict[str, tuple[Plan, LayerNoise]]]]:
     """Sets at n that serve every layer, each with the layers' cheapest tilings of at most the norm it was sized for.
 
     A tiling with more output channels in a ciphertext costs fewer ciphertexts and brings more noise, so q and tilings
     are chosen together: one set per bound on the norm, once without rotations and once with.
     """
     noises = {
-        shape.name: {plan: plan.noise(network.layers[shape.name].weight) for plan in _plans(packing, shape, degree, p)}
-        for shape in network.architecture.layers
+        shape.name: _noises(packing, network.layers[shape.name], degree, p) for shape in network.architecture.layers
     }
     rotations = {noise.rotations for layer in noises.values() for noise in layer.values()}
     for most in {0.0, max(rotations, default=0.0)}:
@@ -289,17 +280,22 @@ def _network_sets(
         norms = {noise.norm for layer in kept.values() for noise in layer.values() if noise.norm >= smallest}
         for bound in sorted(norms):
             largest = LayerNoise(bound, most, next(iter(next(iter(kept.values())).values())).coefficients)
-            parameters = secure_set(largest, degree, EXACT_TARGET, p, flooding, maximum_prime_bits)
+            parameters = secure_set(
+                largest, degree, setting.target, p, setting.flooding, maximum_prime_bits, rounding_share
+            )
             if parameters is None:
                 break  # larger norms need still more
             plans = {
-                layer: [
-                    plan for plan, noise in own.items() if noise.norm <= bound and _covered(plan, parameters, profile)
-                ]
+                layer: {
+                    plan: noise
+                    for plan, noise in own.items()
+                    if noise.norm <= bound and covered(plan, parameters, setting.profile)
+                }
                 for layer, own in kept.items()
             }
             if all(plans.values()):
-                yield parameters, {layer: cheapest_plan(own, parameters, profile, link) for layer, own in plans.items()}
+                chosen = {layer: setting.cheapest_plan(own, parameters) for layer, own in plans.items()}
+                yield parameters, {layer: (plan, plans[layer][plan]) for layer, plan in chosen.items()}
 
 
 def layerwise(
@@ -342,9 +338,11 @@ def _uniform(
 ) -> Policy:
     """A policy with one set for all layers, each with its own tiling; the target is 2^-40."""
     layers = []
-    for layer, plan in plans.items():
-        predicted = predict(network.layers[layer], EXACT_TARGET, parameters, plan, flooding, profile, link)
-        layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, predicted, plan.tiling))
+    for name_of_layer, plan in plans.items():
+        layer = network.layers[name_of_layer]
+        predicted = predict(layer, EXACT_TARGET, parameters, plan, flooding, profile, link)
+        bits = smallest_reply_bits(plan, parameters, EXACT_TARGET, plan.noise(layer.weight), flooding)
+        layers.append(LayerPolicy(name_of_layer, EXACT_TARGET, parameters, predicted, plan.tiling, bits))
     return _policy(scheme, name, packing, flooding, tuple(layers))
 
 

@@ -18,6 +18,7 @@ from autoprivacy.he.noise import (
 )
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, ntt_prime_from, primes_for
+from autoprivacy.he.reply_bits import REPLY_SHARE
 
 # The paper's section 2: flooding quadruples n and triples log q.
 PAPER_DEGREE_FACTOR, PAPER_BITS_FACTOR = 4, 3
@@ -34,6 +35,7 @@ def secure_set(
     p: int,
     flooding: Flooding,
     maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
+    rounding_share: float = REPLY_SHARE,
 ) -> ParameterSet | None:
     """The set with the smallest q that meets a target at n; None where it is insecure, or there are no such primes.
 
@@ -44,11 +46,13 @@ def secure_set(
         noise: what the layer's evaluation does to noise (`noise` of its packing plan).
         degree: n as deployed.
         target, p, flooding, maximum_prime_bits: as in `select_layer`.
+        rounding_share: of the variance that the target allows, what is kept for the rounding of replies.
     """
     paper = flooding.kind == "paper"
     base = degree // PAPER_DEGREE_FACTOR if paper else degree
     z = required_z(target, noise)
     total = reply_noise(base, _weighted_noise(noise), Flooding("none") if paper else flooding).total
+    total /= math.sqrt(1 - rounding_share)
     try:
         parameters = _smallest_set(noise, base, required_log2_q(z, p, total), p, maximum_prime_bits)
         if paper:

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from autoprivacy.errors import UserError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 HEADER = struct.Struct("<BBQ")
 MAXIMUM_PAYLOAD = 1 << 30  # bytes; no message of a supported network comes near
 

@@ -81,7 +81,10 @@ class Client:
                     self.channel.send(Message.GALOIS_KEYS, GaloisKeyMaker(cipher).keys(elements))
             self._linear = {
                 layer.name: ClientLinear(
-                    agreement.architecture.layer(layer.name), agreement.plan(layer.name), ciphers[layer.parameters]
+                    agreement.architecture.layer(layer.name),
+                    agreement.plan(layer.name),
+                    ciphers[layer.parameters],
+                    agreement.reply_bits(layer.name),
                 )
                 for layer in agreement.policy.layers
             }

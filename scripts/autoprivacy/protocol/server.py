@@ -62,6 +62,7 @@ class Model:
                 layer.parameters,
                 policy.flooding,
                 layer.target,
+                self.agreement.reply_bits(layer.name),
             )
             for layer in policy.layers
         }

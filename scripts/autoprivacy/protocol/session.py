@@ -16,7 +16,8 @@ from autoprivacy.gc.garbling import table_bytes
 from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan
-from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.parameters import ParameterSet, ReplyBits
+from autoprivacy.he.reply_bits import default_reply_bits
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import ProtocolError
 from autoprivacy.quantization.integer_network import Architecture, Node, Shape
@@ -59,6 +60,11 @@ class Agreement:
         shape, parameters = self.architecture.layer(layer), entry.parameters
         from_tiling = packing_named(self.policy.packing).from_tiling
         return from_tiling(shape, parameters.polynomial_degree, parameters.plaintext_modulus, entry.tiling)
+
+    def reply_bits(self, layer: str) -> ReplyBits:
+        """What a linear layer's replies are sent in: the policy's choice, else the default for its target."""
+        entry = self.policy.layer(layer)
+        return entry.reply_bits or default_reply_bits(self.plan(layer), entry.parameters, entry.target)
 
     def galois_elements(self, parameters: ParameterSet) -> tuple[int, ...]:
         """The automorphisms that the layers under a parameter set use, ascending: a Galois key each."""

@@ -8,6 +8,7 @@ needs, and images larger than a ciphertext are cut into bands of rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -214,7 +215,7 @@ class CoefficientPlan:
 
     def noise(self, weight: np.ndarray) -> LayerNoise:
         """What the layer does to fresh noise; every output hangs on one coefficient."""
-        return LayerNoise(self.weight_norm(weight))
+        return LayerNoise(self.weight_norm(weight), coefficients=self.coefficients_per_output)
 
     def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
         """The results from the sums of products: those are the results."""
@@ -228,6 +229,21 @@ class CoefficientPlan:
         ciphertext = output // self.channels_per_output * self.bands + band
         place = self._offset(output) + self.layout.index(0, row, column) - self.layout.first
         return np.asarray(ciphertext * self.degree + place, np.int64).reshape(-1)
+
+    @property
+    def coefficients_per_output(self) -> int:
+        """How many coefficients an output hangs on: its own."""
+        return 1
+
+    @property
+    def reply_coefficients(self) -> int:
+        """How many coefficients the client needs: the outputs."""
+        return math.prod(self.shape.output_shape)
+
+    @cached_property
+    def reply_positions(self) -> np.ndarray:
+        """Where the outputs stand in [output_ciphertexts * n], ascending, int64."""
+        return np.sort(self.output_positions)
 
     @property
     def groups(self) -> np.ndarray:

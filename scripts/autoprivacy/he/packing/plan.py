@@ -77,6 +77,18 @@ class Plan(Protocol):
         """The automorphisms that `gather` uses, ascending: the client makes a Galois key for each."""
 
     @property
+    def coefficients_per_output(self) -> int:
+        """How many coefficients must decrypt rightly for an output to be right."""
+
+    @property
+    def reply_coefficients(self) -> int:
+        """How many coefficients of its replies' plaintexts the client needs."""
+
+    @property
+    def reply_positions(self) -> np.ndarray | None:
+        """Which those are of [output_ciphertexts * n], ascending, int64; None: all."""
+
+    @property
     def groups(self) -> np.ndarray:
         """Outputs that decrypt wrongly together have one number, int64 [O, H_out, W_out]."""
 

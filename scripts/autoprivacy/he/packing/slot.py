@@ -280,7 +280,7 @@ class SlotPlan:
         rotations = self.diagonals - 1
         for _ in range(self._folds):
             rotations = 4 * rotations + 1
-        return LayerNoise(squares**0.5 * folded, rotations, self.degree)
+        return LayerNoise(squares**0.5 * folded, rotations, self.coefficients_per_output)
 
     @property
     def sum_count(self) -> int:
@@ -326,6 +326,21 @@ class SlotPlan:
         band, inside = np.divmod(pixel, self.lane_pixels)
         slot = lane * self.lane_pixels + inside
         return np.asarray((block * self.bands + band) * self.degree + slot, np.int64).reshape(-1)
+
+    @property
+    def coefficients_per_output(self) -> int:
+        """How many coefficients an output hangs on: each changes every slot."""
+        return self.degree
+
+    @property
+    def reply_coefficients(self) -> int:
+        """How many coefficients the client needs: all."""
+        return self.output_ciphertexts * self.degree
+
+    @property
+    def reply_positions(self) -> None:
+        """Which coefficients the client needs: all."""
+        return None
 
     @property
     def groups(self) -> np.ndarray:
