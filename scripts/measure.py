@@ -23,7 +23,8 @@ def main(snakemake: Any) -> None:
     for policy_file, network_file in zip(files.policies, files.networks, strict=True):
         network = IntegerNetwork.load(network_file)
         images = network.architecture.quantize_images(test.images)
-        expected = Evaluator(network, Policy.load(policy_file).plaintext_modulus).forward(images)
+        residues = Policy.load(policy_file).residues(network.architecture)
+        expected = Evaluator(network, residues).forward(images)  # rounding to the nearest, whatever bits are ignored
         outputs = expected.numpy().reshape(len(images), -1).astype(np.int64)
         contenders.append(Contender(Path(network_file), Path(policy_file), outputs))
     records = measure(contenders, Path(files.dataset), test.labels, settings)

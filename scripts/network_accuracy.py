@@ -1,4 +1,5 @@
-"""Accuracy of one network on the test split: float, integer, and per scheme modulo its p, with its errors injected."""
+"""Accuracy of one network on the test split: float, integer, and per scheme modulo its p, with its errors injected and
+the share bits that its circuits ignore simulated."""
 
 import logging
 from typing import Any
@@ -8,7 +9,7 @@ from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation, simulates
+from autoprivacy.search.errors import perturbation, simulated_shares, simulates
 from autoprivacy.storage import read_rows, write_rows
 
 
@@ -19,16 +20,16 @@ def main(snakemake: Any) -> None:
     rows: list[dict[str, Any]] = [{column: row[column] for column in COLUMNS} for row in evaluated]
     for policy_file, network_file in zip(files.policies, files.deployed, strict=True):
         policy = Policy.load(policy_file)
-        p = policy.plaintext_modulus
-        rows.append(integer_row(name, policy.scheme, "integer", network, p, dataset))
+        residues = policy.residues(network.architecture)
+        rows.append(integer_row(name, policy.scheme, "integer", network, residues, dataset))
         if not simulates(policy):
             continue
-        errors = perturbation(policy, "evaluate", params.seed)
-        rows.append(integer_row(name, policy.scheme, "errors", network, p, dataset, errors))
+        draws = (perturbation(policy, "evaluate", params.seed), simulated_shares("evaluate", params.seed))
+        rows.append(integer_row(name, policy.scheme, "errors", network, residues, dataset, *draws))
         if network_file != files.network:
             deployed = IntegerNetwork.load(network_file)
-            again = perturbation(policy, "evaluate", params.seed)
-            rows.append(integer_row(name, policy.scheme, "errors_finetuned", deployed, p, dataset, again))
+            draws = (perturbation(policy, "evaluate", params.seed), simulated_shares("evaluate", params.seed))
+            rows.append(integer_row(name, policy.scheme, "errors_finetuned", deployed, residues, dataset, *draws))
     for row in rows:
         logging.info("%s %s: %s%%", row["scheme"] or name, row["stage"], row["accuracy_percent"])
     write_rows(snakemake.output[0], rows)

@@ -12,13 +12,7 @@ from random_circuits import number, random_circuit
 from autoprivacy.backend import BACKEND_VARIABLE
 from autoprivacy.errors import UserError
 from autoprivacy.gc import kernels
-from autoprivacy.gc.activation import (
-    activation_circuit,
-    activation_reference,
-    evaluator_input,
-    garbler_input,
-    modulus_bits,
-)
+from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.gc.circuit import Circuit, CircuitBuilder
 from autoprivacy.gc.garbling import (
     CHUNK,
@@ -30,7 +24,8 @@ from autoprivacy.gc.garbling import (
     garble_chunks,
     table_bytes,
 )
-from autoprivacy.gc.labels import encode, offset_bits, random_delta, zero_labels
+from autoprivacy.gc.labels import LABEL_BYTES, encode, offset_bits, random_delta, zero_labels
+from autoprivacy.gc.oblivious_transfer import extension_bytes
 from autoprivacy.secure_random import SecureRandom
 
 BACKENDS = ["numpy", "numba"] if kernels.numba_supported() else ["numpy"]
@@ -47,17 +42,27 @@ class Setting:
         self.evaluator_zero = self.random.words((circuit.evaluator_bits, count, 2))
 
     def garble(self, modulus: int, backend: str) -> Garbled:
-        return garble(self.circuit, self.count, self.delta, self.evaluator_zero, modulus, self.random, backend)
+        return self.garble_into((modulus,), backend)
+
+    def garble_into(self, moduli: tuple[int, ...], backend: str) -> Garbled:
+        return garble(self.circuit, self.count, self.delta, self.evaluator_zero, moduli, self.random, backend)
 
     def evaluate(
         self, garbled: Garbled, garbler: np.ndarray, evaluator: np.ndarray, modulus: int, backend: str
     ) -> np.ndarray:
         """The unmasked outputs for these input numbers."""
+        return self.evaluate_into(garbled, garbler, evaluator, (modulus,), backend)[0]
+
+    def evaluate_into(
+        self, garbled: Garbled, garbler: np.ndarray, evaluator: np.ndarray, moduli: tuple[int, ...], backend: str
+    ) -> np.ndarray:
+        """The same modulo each of several numbers."""
         garbler_labels = encode(garbled.garbler_zero, self.delta, garbler.astype(np.uint64))
         labels = encode(self.evaluator_zero, self.delta, evaluator.astype(np.uint64))
-        masked = evaluate(self.circuit, self.count, garbled.tables, garbler_labels, labels, modulus, backend)
-        assert not self.count or int(masked.max()) < modulus
-        return (masked.astype(np.int64) - garbled.output_mask.astype(np.int64)) % modulus
+        masked = evaluate(self.circuit, self.count, garbled.tables, garbler_labels, labels, moduli, backend)
+        assert masked.shape == garbled.output_masks.shape == (len(moduli), self.count)
+        assert (masked < np.array(moduli)[:, None]).all() and (garbled.output_masks < np.array(moduli)[:, None]).all()
+        return (masked.astype(np.int64) - garbled.output_masks.astype(np.int64)) % np.array(moduli)[:, None]
 
 
 def one_gate(flip_x: int, flip_y: int, flip_out: int) -> Circuit:
@@ -125,7 +130,7 @@ def test_tables_are_half_gates_and_projections_by_the_book(backend: str, flips: 
     rows = table[SEED_BYTES : SEED_BYTES + 32 * count].copy().view(np.uint64).reshape(2, count, 2)
     for i in range(count):
         x, y = as_int(garbled.garbler_zero[0, i]), as_int(setting.evaluator_zero[0, i])
-        got = as_int(rows[0, i]), as_int(rows[1, i]), int(ciphertexts[i]), int(garbled.output_mask[i])
+        got = as_int(rows[0, i]), as_int(rows[1, i]), int(ciphertexts[i]), int(garbled.output_masks[0, i])
         assert got == expected_table_entry(setting, seed, x, y, flips, p)
 
 
@@ -142,30 +147,48 @@ def test_random_circuits_decode(backend: str, seed: int) -> None:
     np.testing.assert_array_equal(outputs, number(expected) % modulus)
 
 
+@pytest.mark.parametrize("minimum", [0, -128])
 @pytest.mark.parametrize("modulus", [114689, 1 << 17, 4079617])
 @pytest.mark.parametrize("count", [1, CHUNK - 1, CHUNK, CHUNK + 1, 10_000])
-def test_activations_decode_and_backends_agree_bit_for_bit(modulus: int, count: int) -> None:
+def test_activations_decode_and_backends_agree_bit_for_bit(modulus: int, count: int, minimum: int) -> None:
     shift = modulus_bits(modulus) - 11
-    circuit = activation_circuit(modulus, shift, 0, 255)
+    activation = Activation(modulus, shift, minimum, 255 if minimum == 0 else 127, shift if count % 2 else 0)
     rng = np.random.default_rng(count)
     client, server = rng.integers(0, modulus, (2, count)).astype(np.uint64)
-    garbler, evaluator = garbler_input(server, modulus, shift), evaluator_input(client, modulus)
+    garbler, evaluator = activation.garbler_input(server), activation.evaluator_input(client)
+    expected = activation.reference(client, server)
+    moduli = (modulus, 1 << 20, 65537)[: 1 + count % 3]
     results = []
     for backend in BACKENDS:
-        setting = Setting(circuit, count)
-        garbled = setting.garble(modulus, backend)
-        assert [table.size for table in garbled.tables] == table_bytes(circuit, modulus, count)
-        outputs = setting.evaluate(garbled, garbler, evaluator, modulus, backend)
-        np.testing.assert_array_equal(outputs, activation_reference(client, server, modulus, shift, 0, 255))
-        results.append(np.concatenate([*garbled.tables, garbled.output_mask.view(np.uint8)]))
+        setting = Setting(activation.circuit, count)
+        garbled = setting.garble_into(moduli, backend)
+        assert [table.size for table in garbled.tables] == table_bytes(activation.circuit, moduli, count)
+        outputs = setting.evaluate_into(garbled, garbler, evaluator, moduli, backend)
+        for row, p in zip(outputs, moduli, strict=True):
+            np.testing.assert_array_equal(row, expected % p)
+        results.append(np.concatenate([*garbled.tables, garbled.output_masks.view(np.uint8).reshape(-1)]))
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
 
 
 def test_a_relu_of_17_bits_takes_849_bytes() -> None:
-    circuit = activation_circuit(1 << 17, 6, 0, 255)
-    assert table_bytes(circuit, 1 << 17, CHUNK + 8) == [16 + CHUNK * 849, 16 + 8 * 849]
-    assert table_bytes(circuit, 1 << 17, 0) == [] and chunks(0) == []
+    circuit = Activation(1 << 17, 6, 0, 255).circuit
+    assert table_bytes(circuit, (1 << 17,), CHUNK + 8) == [16 + CHUNK * 849, 16 + 8 * 849]
+    assert table_bytes(circuit, (1 << 17, 1 << 20), 8) == [16 + 8 * (849 + 20)]
+    assert table_bytes(circuit, (1 << 17,), 0) == [] and chunks(0) == []
+
+
+@pytest.mark.parametrize(
+    ("modulus", "shift", "ignored", "at_most"),
+    [(114689, 6, 0, 1536), (1 << 20, 9, 0, 1650), (114689, 9, 9, 900), (1 << 20, 9, 9, 1100)],
+)
+def test_bytes_of_a_relu_in_all_phases(modulus: int, shift: int, ignored: int, at_most: int) -> None:
+    """Transfers of the client's labels, table, the server's labels, and the masked output."""
+    activation, count, bits = Activation(modulus, shift, 0, 255, ignored), CHUNK, modulus_bits(modulus)
+    transfers = extension_bytes(activation.circuit.evaluator_bits * count)
+    tables = sum(table_bytes(activation.circuit, (modulus,), count))
+    labels = LABEL_BYTES * activation.circuit.garbler_bits * count
+    assert (transfers + tables + labels + bits * count / 8) / count <= at_most
 
 
 @pytest.mark.parametrize("modulus", [300, 1 << 16, 1 << 24, (1 << 31) - 1, 1 << 32])
@@ -187,11 +210,11 @@ def test_streamed_chunks_are_the_garbling_and_its_labels_come_from_a_seed(backen
     assert label_seed == garbled.label_seed
     zero = zero_labels(label_seed, 1, count)
     np.testing.assert_array_equal(zero, garbled.garbler_zero)
-    stream = garble_chunks(circuit, count, again.delta, zero, again.evaluator_zero, modulus, again.random, backend)
+    stream = garble_chunks(circuit, count, again.delta, zero, again.evaluator_zero, (modulus,), again.random, backend)
     for chunk, table, instances in zip(stream, garbled.tables, chunks(count), strict=True):
         assert chunk.instances == instances
         np.testing.assert_array_equal(chunk.table, table)
-        np.testing.assert_array_equal(chunk.output_mask, garbled.output_mask[instances])
+        np.testing.assert_array_equal(chunk.output_masks, garbled.output_masks[:, instances])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -201,14 +224,14 @@ def test_tables_may_be_bytes_at_odd_addresses(backend: str) -> None:
     garbled = setting.garble(13, backend)
     labels = encode(garbled.garbler_zero, setting.delta, x), encode(setting.evaluator_zero, setting.delta, y)
     moved = memoryview(b"?" + garbled.tables[0].tobytes())[1:]
-    outputs = [evaluate(setting.circuit, 40, [table], *labels, 13, backend) for table in (garbled.tables[0], moved)]
+    outputs = [evaluate(setting.circuit, 40, [table], *labels, (13,), backend) for table in (garbled.tables[0], moved)]
     np.testing.assert_array_equal(outputs[0], outputs[1])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_wrong_label_or_table_yields_garbage(backend: str) -> None:
     count, modulus = 2000, 114689
-    circuit = activation_circuit(modulus, 6, 0, 255)
+    circuit = Activation(modulus, 6, 0, 255).circuit
     setting = Setting(circuit, count)
     shares = np.arange(count, dtype=np.uint64) * np.uint64(57)
     garbled = setting.garble(modulus, backend)
@@ -222,11 +245,21 @@ def test_a_wrong_label_or_table_yields_garbage(backend: str) -> None:
 
 def test_masks_are_uniform() -> None:
     count, modulus = 40_000, 11
-    masks = Setting(one_gate(0, 0, 0), count).garble(modulus, BACKENDS[-1]).output_mask
+    masks = Setting(one_gate(0, 0, 0), count).garble(modulus, BACKENDS[-1]).output_masks[0]
     frequencies = np.bincount(masks.astype(np.int64), minlength=modulus)
     expected = count / modulus
     assert len(frequencies) == modulus
     assert float(((frequencies - expected) ** 2 / expected).sum()) < 30  # chi square, 10 degrees: p = 0.001
+
+
+def test_masks_of_two_moduli_know_nothing_of_each_other() -> None:
+    """Every pair of masks modulo 5 and 7 occurs equally often, and so for one modulus taken twice."""
+    count = 70_000
+    for moduli in ((5, 7), (6, 6)):
+        first, second = Setting(one_gate(0, 0, 0), count).garble_into(moduli, BACKENDS[-1]).output_masks
+        pairs = np.bincount((first * np.uint64(moduli[1]) + second).astype(np.int64), minlength=moduli[0] * moduli[1])
+        expected = count / len(pairs)
+        assert float(((pairs - expected) ** 2 / expected).sum()) < 67  # chi square, 35 degrees: p = 0.001
 
 
 def test_every_chunk_and_every_garbling_has_its_own_seed() -> None:
@@ -253,7 +286,7 @@ def test_labels_encode_bits_of_numbers() -> None:
 def test_no_instances() -> None:
     setting = Setting(one_gate(0, 0, 0), 0)
     garbled = setting.garble(13, BACKENDS[-1])
-    assert garbled.tables == [] and garbled.output_mask.size == 0
+    assert garbled.tables == [] and garbled.output_masks.size == 0
     nothing = np.empty(0, np.uint64)
     assert setting.evaluate(garbled, nothing, nothing, 13, BACKENDS[-1]).size == 0
 
@@ -265,17 +298,18 @@ def test_wrong_tables_labels_and_offsets_are_refused() -> None:
     table = garbled.tables[0]
     for wrong in ([table[:-1]], [table.tobytes() + b"?"], [b""], [], [table, table]):
         with pytest.raises(ValueError):
-            evaluate(circuit, 10, wrong, garbled.garbler_zero, zero, 13, "numpy")
+            evaluate(circuit, 10, wrong, garbled.garbler_zero, zero, (13,), "numpy")
     too_large = table.copy()
     too_large[SEED_BYTES + 320 :] = 255
     with pytest.raises(ValueError, match="expected below 13"):
-        evaluate(circuit, 10, [too_large], garbled.garbler_zero, zero, 13, "numpy")
+        evaluate(circuit, 10, [too_large], garbled.garbler_zero, zero, (13,), "numpy")
     with pytest.raises(ValueError, match="evaluator's labels: expected uint64"):
-        evaluate(circuit, 10, [table], garbled.garbler_zero, zero[:, :9], 13, "numpy")
+        evaluate(circuit, 10, [table], garbled.garbler_zero, zero[:, :9], (13,), "numpy")
     with pytest.raises(ValueError, match="lowest bit set"):
-        garble(circuit, 10, setting.delta ^ np.uint64(1), zero, 13, setting.random, "numpy")
-    with pytest.raises(ValueError, match="modulus 1: expected"):
-        garble(circuit, 10, setting.delta, zero, 1, setting.random, "numpy")
+        garble(circuit, 10, setting.delta ^ np.uint64(1), zero, (13,), setting.random, "numpy")
+    for moduli, message in (((13, 1), "modulus 1: expected 2"), (((1 << 32) + 1,), "to 2.32"), ((), "at least one")):
+        with pytest.raises(ValueError, match=message):
+            garble(circuit, 10, setting.delta, zero, moduli, setting.random, "numpy")
 
 
 def test_backend_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

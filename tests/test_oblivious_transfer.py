@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from autoprivacy.gc import kernels
-from autoprivacy.gc.activation import (
-    activation_circuit,
-    activation_reference,
-    evaluator_input,
-    garbler_input,
-    modulus_bits,
-)
+from autoprivacy.gc.activation import Activation
 from autoprivacy.gc.garbling import evaluate, garble
 from autoprivacy.gc.labels import encode, offset_bits, random_delta
 from autoprivacy.gc.oblivious_transfer import (
@@ -148,19 +142,21 @@ def test_messages_of_wrong_length_are_refused(change: int) -> None:
         sender.extend(wrong, 200)
 
 
+@pytest.mark.parametrize("ignored", [0, 6])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_transferred_labels_are_the_inputs_of_a_garbled_activation(backend: str) -> None:
+def test_transferred_labels_are_the_inputs_of_a_garbled_activation(backend: str, ignored: int) -> None:
     modulus, shift, count = 114689, 6, 300
     client, server = SecureRandom(bytes(32)).below(modulus, (2, count))
-    circuit, bits = activation_circuit(modulus, shift, 0, 255), modulus_bits(modulus)
+    activation = Activation(modulus, shift, 0, 255, ignored)
+    circuit, bits = activation.circuit, activation.share_bits
     receiver, sender = parties(backend)
-    labels, message = receiver.extend(choice_bits(evaluator_input(client, modulus), bits))
+    labels, message = receiver.extend(choice_bits(activation.evaluator_input(client), bits))
     zero = sender.extend(message, bits * count).reshape(bits, count, 2)
-    garbled = garble(circuit, count, DELTA, zero, modulus, SecureRandom(bytes(32)), backend)
-    online = encode(garbled.garbler_zero, DELTA, garbler_input(server, modulus, shift))
-    masked = evaluate(circuit, count, garbled.tables, online, labels.reshape(bits, count, 2), modulus, backend)
-    outputs = (masked + np.uint64(modulus) - garbled.output_mask) % np.uint64(modulus)
-    np.testing.assert_array_equal(outputs, activation_reference(client, server, modulus, shift, 0, 255))
+    garbled = garble(circuit, count, DELTA, zero, (modulus,), SecureRandom(bytes(32)), backend)
+    online = encode(garbled.garbler_zero, DELTA, activation.garbler_input(server))
+    (masked,) = evaluate(circuit, count, garbled.tables, online, labels.reshape(bits, count, 2), (modulus,), backend)
+    outputs = (masked + np.uint64(modulus) - garbled.output_masks[0]) % np.uint64(modulus)
+    np.testing.assert_array_equal(outputs, activation.reference(client, server))
 
 
 def test_choice_bits_are_bit_major() -> None:

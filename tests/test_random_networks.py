@@ -11,8 +11,8 @@ from random_networks import RandomNetwork, random_images
 from autoprivacy.protocol.shares import apply_layer, local_operation
 from autoprivacy.quantization.evaluation import FLOAT32_LIMIT, Evaluator, read_nodes
 from autoprivacy.quantization.forms import INTEGER, forms
-from autoprivacy.quantization.integer_network import Architecture, to_signed
-from autoprivacy.quantization.reference import reference_forward, rounding_constant
+from autoprivacy.quantization.integer_network import Architecture, rounding_constant, to_signed
+from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.search.finetuning import TrainableNetwork
 
 SEEDS = range(30)

@@ -13,6 +13,7 @@ from autoprivacy.data import Dataset
 from autoprivacy.quantization.evaluation import Evaluator, Perturbation, wrap_rate_bound
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.quantization.residues import Residues
 from autoprivacy.training import accuracy, batches, normalise
 
 COLUMNS = ("network", "scheme", "stage", "accuracy_percent", "interval_percent", "images", "wraps")
@@ -51,12 +52,16 @@ def integer_row(
     scheme: str,
     stage: str,
     network: IntegerNetwork,
-    modulus: int | None,
+    modulus: int | Residues | None,
     dataset: Dataset,
     errors: Perturbation | None = None,
+    shares: torch.Generator | None = None,
 ) -> dict[str, Any]:
-    """The integer network modulo `modulus` (None: without) on the test split, with `errors` added to accumulators."""
-    evaluator = Evaluator(network, modulus)
+    """The integer network modulo `modulus` on the test split, with `errors` added to accumulators.
+
+    `modulus` and `shares` are the evaluator's: None is without a modulus, and without ignored share bits.
+    """
+    evaluator = Evaluator(network, modulus, shares)
     percent = evaluator.accuracy(dataset.test, errors)
     wraps = None if modulus is None else evaluator.wraps.total()
     return _row(name, scheme, stage, percent, len(dataset.test.labels), wraps)

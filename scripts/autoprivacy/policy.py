@@ -9,6 +9,8 @@ from typing import Any
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits, Target
+from autoprivacy.quantization.integer_network import Architecture
+from autoprivacy.quantization.residues import Residues
 from autoprivacy.storage import read_json, write_json
 
 FORMAT_VERSION = 1
@@ -84,6 +86,20 @@ class Policy:
         if len(moduli) != 1:
             raise UserError(f"policy {self.scheme} of {self.network}: plaintext moduli {sorted(moduli)}; expected one")
         return moduli.pop()
+
+    def residues(self, architecture: Architecture) -> Residues:
+        """What the layers' plaintext moduli and ignored share bits mean for the nodes of the network.
+
+        Raises:
+            UserError: values meet that have different moduli.
+        """
+        self.check_layers([layer.name for layer in architecture.layers])
+        moduli = {layer.name: layer.parameters.plaintext_modulus for layer in self.layers}
+        ignored = {layer.name: layer.target.ignored_share_bits for layer in self.layers}
+        try:
+            return Residues.of(architecture, moduli, ignored)
+        except UserError as error:
+            raise UserError(f"policy {self.scheme} of {self.network}: {error}") from None
 
     def check_layers(self, names: list[str]) -> None:
         """UserError unless the policy has exactly these layers, in this order."""

@@ -1,77 +1,136 @@
 """The circuit of an activation on additive shares modulo p: add, round, shift, clip.
 
 The server garbles and the client evaluates. The client knows its share before the image is, so its oblivious transfers
-are offline; the server's share arrives online as labels.
+are offline; the server's share arrives online as labels. Both may drop the low bits of their shares before they enter
+the circuit: no label, transfer or gate is spent on those, and the carry that is lost with them makes the rounding a
+random one.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.gc.circuit import TRUE, Circuit, CircuitBuilder, Wire
-from autoprivacy.quantization.integer_network import to_signed
+from autoprivacy.gc.circuit import FALSE, Circuit, CircuitBuilder
+from autoprivacy.gc.modular_addition import ModularAddition
+from autoprivacy.quantization.integer_network import rounding_constant, to_signed
 
 MAXIMUM_MODULUS_BITS = 32  # garbled outputs are scaled into [0, p) by 32-bit halves
 
 
-@lru_cache(maxsize=256)
-def activation_circuit(modulus: int, shift: int, minimum: int, maximum: int) -> Circuit:
-    """y = clip(to_signed(c + s mod p) >> shift, minimum, maximum), c and s as `evaluator_input` and `garbler_input`.
+@dataclass(frozen=True)
+class Activation:
+    """y = clip(to_signed(x + rounding mod p) >> shift, minimum, maximum) for x = c + s mod p, c the client's share.
 
-    For k-bit p and a clip that leaves h bits between the output's and the sign: k - 1 + h + (output bits) AND gates
-    for p = 2^k, and k - m more for other moduli, 2^m being the largest divisor of p - 1 up to p - 2^(k-1).
+    With t ignored bits it is the same of numbers t bits shorter, M = 2^(k-t) for p = 2^k and M = (p-1) / 2^t for other
+    p: X = C + S mod M and y = clip(to_signed(X) >> (shift - t), minimum, maximum). S is z' >> t modulo M for
+    z' = s + constant mod p. C is c >> t for p = 2^k, else d >> t modulo M for d = c - 1 mod p.
 
-    Args:
+    Why that is right, with z = x + constant mod p and lo() the low t bits: for p = 2^k, 2^t X = z - lo(c) - lo(z')
+    modulo p, so X = floor((z - lo(c)) / 2^t) modulo M. For other p, z is d + z' + 1 where d < z, and d + z' - (p - 1)
+    elsewhere; as p - 1 = M 2^t, X = floor((z - lo(d) - [d < z]) / 2^t) modulo M. lo(c) and lo(d) are uniform as c is,
+    so the mean of 2^t X is z - (2^t - 1), and for other p at most 1 below that.
+
+    The constant is (2^f - 2^t) / 2 + 2^t - 1, f the shift: the mean of 2^t X is then x + (2^f - 2^t) / 2, and the shift
+    by f - t takes (2^f - 2^t) / 2 off on average. For t = f, y is x / 2^f rounded up with the probability of its
+    fraction, and exact where that is zero. Without ignored bits the constant is 2^(f-1).
+
+    Attributes:
         modulus: p, 4 to 2^32.
-        shift: f, 0 to k - 2.
-        minimum: 0, a ReLU.
-        maximum: 2^b - 1.
-
-    Returns:
-        A circuit of k input bits for each party; outputs are y's bits, least significant first.
+        shift: f, 0 to k - 2 for p of k bits.
+        minimum, maximum: 0 and 2^b - 1, a ReLU, or -2^b and 2^b - 1, a linear bottleneck.
+        ignored_bits: t, 0 to f; for p that is not a power of two 2^t divides p - 1, and p - 1 is no power of two.
 
     Raises:
-        UserError: an argument is not one of these.
+        UserError: one of these does not hold.
     """
-    bits = modulus_bits(modulus)
-    _check(modulus, bits, shift, minimum, maximum)
-    builder = CircuitBuilder()
-    server, client = builder.garbler_inputs(bits), builder.evaluator_inputs(bits)
-    if modulus == 1 << bits:
-        total, _ = builder.add(client, server)
-    else:
-        total = _add_modulo(builder, client, server, modulus)
-    sign = total[-1]
-    width = min(maximum.bit_length(), bits - 1 - shift)
-    outside = sign
-    for bit in total[shift + width : -1]:
-        outside = builder.or_(outside, bit)
-    clipped = builder.not_(sign)  # all bits of the maximum, or of zero
-    return builder.build(
-        [builder.xor(b, builder.and_(outside, builder.xor(b, clipped))) for b in total[shift : shift + width]]
-    )
 
+    modulus: int
+    shift: int
+    minimum: int
+    maximum: int
+    ignored_bits: int = 0
 
-def garbler_input(share: np.ndarray, modulus: int, shift: int) -> np.ndarray:
-    """The server's input: its share plus half a unit of the output, so that the shift rounds. uint64, same shape."""
-    return (np.asarray(share, np.uint64) + np.uint64(_half(shift))) % np.uint64(modulus)
+    def __post_init__(self) -> None:
+        bits, p, t = modulus_bits(self.modulus), self.modulus, self.ignored_bits
+        if p < 4 or bits > MAXIMUM_MODULUS_BITS:
+            raise UserError(f"activation: plaintext modulus {p}; expected 4 to 2^{MAXIMUM_MODULUS_BITS}")
+        if not 0 <= self.shift <= bits - 2:
+            raise UserError(f"activation: shift {self.shift}; expected 0 to {bits - 2} for plaintext modulus {p}")
+        if self.maximum < 1 or self.maximum & (self.maximum + 1) or self.minimum not in (0, -self.maximum - 1):
+            raise UserError(
+                f"activation: clip to [{self.minimum}, {self.maximum}]; supported: [0, 2^b - 1], a clipped ReLU, "
+                f"and [-2^b, 2^b - 1]"
+            )
+        if not 0 <= t <= self.shift:
+            raise UserError(f"activation: {t} ignored share bits; expected 0 to its shift, {self.shift}")
+        if t and not self._is_power and ((p - 1) % (1 << t) or p - 1 == 1 << (bits - 1)):
+            raise UserError(
+                f"activation: {t} ignored share bits modulo {p}; expected a modulus 2^k, or one == 1 mod 2^{t} other "
+                f"than 2^k + 1: choose such a modulus, or ignore fewer bits"
+            )
 
+    @property
+    def _is_power(self) -> bool:
+        return self.modulus & (self.modulus - 1) == 0
 
-def evaluator_input(share: np.ndarray, modulus: int) -> np.ndarray:
-    """The client's input: its share c for p = 2^k, else c - p + 2^k (see `_add_modulo`). uint64, same shape."""
-    offset = (1 << modulus_bits(modulus)) - modulus
-    return np.asarray(share, np.uint64) + np.uint64(offset)
+    @property
+    def _short_modulus(self) -> int:
+        """M."""
+        if not self.ignored_bits:
+            return self.modulus
+        return (self.modulus if self._is_power else self.modulus - 1) >> self.ignored_bits
 
+    @property
+    def constant(self) -> int:
+        """What the server adds to its share so that dropping bits rounds."""
+        return rounding_constant(self.shift, self.ignored_bits)
 
-def activation_reference(
-    client_share: np.ndarray, server_share: np.ndarray, modulus: int, shift: int, minimum: int, maximum: int
-) -> np.ndarray:
-    """What the circuit computes, in integer arithmetic and from the shares before rounding; int64."""
-    total = np.asarray(client_share, np.int64) + np.asarray(server_share, np.int64) + _half(shift)
-    return np.clip(to_signed(total, modulus) >> shift, minimum, maximum)
+    @cached_property
+    def addition(self) -> ModularAddition:
+        """How the two inputs add up."""
+        return ModularAddition(self._short_modulus, self.minimum << (self.shift - self.ignored_bits))
+
+    @property
+    def share_bits(self) -> int:
+        """Bits of each party's input: k - t."""
+        return self.addition.bits
+
+    @property
+    def circuit(self) -> Circuit:
+        """The circuit, of `share_bits` input bits for each party; its outputs are y's bits."""
+        return _circuit(self)
+
+    def garbler_input(self, share: np.ndarray) -> np.ndarray:
+        """The server's input for its share. uint64, same shape."""
+        return self.addition.server_input(self._server_residue(share))
+
+    def evaluator_input(self, share: np.ndarray) -> np.ndarray:
+        """The client's input for its share. uint64, same shape."""
+        return self.addition.client_input(self._client_residue(share))
+
+    def reference(self, client_share: np.ndarray, server_share: np.ndarray) -> np.ndarray:
+        """What the circuit computes from the two shares, in integer arithmetic; int64."""
+        total = self._client_residue(client_share).astype(np.int64) + self._server_residue(server_share).astype(
+            np.int64
+        )
+        shifted = to_signed(total, self._short_modulus) >> (self.shift - self.ignored_bits)
+        return np.clip(shifted, self.minimum, self.maximum)
+
+    def _server_residue(self, share: np.ndarray) -> np.ndarray:
+        """S."""
+        rounded = (np.asarray(share, np.uint64) + np.uint64(self.constant)) % np.uint64(self.modulus)
+        return (rounded >> np.uint64(self.ignored_bits)) % np.uint64(self._short_modulus)
+
+    def _client_residue(self, share: np.ndarray) -> np.ndarray:
+        """C."""
+        share = np.asarray(share, np.uint64)
+        if self.ignored_bits and not self._is_power:
+            share = (share + np.uint64(self.modulus - 1)) % np.uint64(self.modulus)
+        return (share >> np.uint64(self.ignored_bits)) % np.uint64(self._short_modulus)
 
 
 def modulus_bits(modulus: int) -> int:
@@ -79,48 +138,22 @@ def modulus_bits(modulus: int) -> int:
     return (modulus - 1).bit_length()
 
 
-def _half(shift: int) -> int:
-    return 1 << (shift - 1) if shift else 0
+@lru_cache(maxsize=256)
+def _circuit(activation: Activation) -> Circuit:
+    """The circuit of an activation.
 
-
-def _check(modulus: int, bits: int, shift: int, minimum: int, maximum: int) -> None:
-    if modulus < 4 or bits > MAXIMUM_MODULUS_BITS:
-        raise UserError(f"activation: plaintext modulus {modulus}; expected 4 to 2^{MAXIMUM_MODULUS_BITS}")
-    if not 0 <= shift <= bits - 2:
-        raise UserError(f"activation: shift {shift}; expected 0 to {bits - 2} for plaintext modulus {modulus}")
-    if minimum != 0 or maximum < 1 or maximum & (maximum + 1):
-        raise UserError(f"activation: clip to [{minimum}, {maximum}]; supported: [0, 2^b - 1], a clipped ReLU")
-
-
-def _add_modulo(builder: CircuitBuilder, client: list[Wire], server: list[Wire], modulus: int) -> list[Wire]:
-    """The bits of x = c + s mod p, for the client's input c - p + 2^k; exact where x is not negative.
-
-    Let p = C 2^m + 1, d = c - 1, and hi(), lo() split a number at bit m. Then x = d + s + 1 if that is below p, else
-    x = d + s - C 2^m: subtracting p touches the upper part alone, and the lower part needs one adder whose carry in
-    tells the two cases apart. The client's input is d - C 2^m + 2^k, so an adder on the upper parts, with a carry in
-    of 1, gives u = hi(d) + hi(s) - (C - 1) and whether u >= 0.
-
-    - u < 0: d + s + 1 < p. Carry in 1.
-    - u > 0: d + s + 1 >= p. Carry in 0.
-    - u = 0: d + s + 1 >= p exactly if lo(d) + lo(s) carries. If it does, carry in 0 is right. If not, x is one of the
-      2^m residues under p, which are negative as m is chosen: any negative result will do.
-
-    So with w = (u >= 0), carry in = not w, and hi(x) = u + carry + (-1 if w else C - 1). The case left over has
-    u = 0 and no carry, hence hi(x) = -1: negative, as it must be.
+    The sum takes the AND gates of `ModularAddition`. With b bits of magnitude in the output and g between them and the
+    sign, a ReLU takes g + b more, a signed output g - 1 + b more where g > 0, else none.
     """
-    low = _low_bits(modulus)
-    top = ((modulus - 1) >> low) - 1  # C - 1
-    upper, wraps = builder.add(client[low:], server[low:], TRUE)
-    lower, carry = builder.add(client[:low], server[:low], builder.not_(wraps))
-    # -1 has every bit set, so a bit of (-1 if w else C - 1) is 1 where C - 1 has it, else w.
-    correction = [TRUE if top >> i & 1 else wraps for i in range(len(upper))]
-    return lower + builder.add(upper, correction, carry)[0]
-
-
-def _low_bits(modulus: int) -> int:
-    """m: the largest with 2^m a divisor of p - 1 and the residues p - 2^m .. p - 1 all negative."""
-    spare = modulus - (1 << (modulus_bits(modulus) - 1))
-    low = 0
-    while (modulus - 1) % (2 << low) == 0 and 2 << low <= spare:
-        low += 1
-    return low
+    builder = CircuitBuilder()
+    bits, shift = activation.share_bits, activation.shift - activation.ignored_bits
+    server, client = builder.garbler_inputs(bits), builder.evaluator_inputs(bits)
+    *total, sign = activation.addition.build(builder, client, server)
+    signed = activation.minimum < 0
+    end = min(shift + activation.maximum.bit_length(), bits - 1)
+    outside = FALSE if signed else sign
+    for bit in total[end:]:
+        outside = builder.or_(outside, builder.xor(bit, sign) if signed else bit)
+    clipped = builder.not_(sign)  # all bits of the maximum, or of the minimum
+    outputs = [builder.xor(b, builder.and_(outside, builder.xor(b, clipped))) for b in total[shift:end]]
+    return builder.build([*outputs, sign] if signed else outputs, signed)

@@ -33,6 +33,7 @@ class Circuit:
         gates: int32 [gates, 4] in topological order: operation, left slot, right slot, output slot. The output slot is
             never one of the two input slots.
         outputs: int32 [outputs, 2]: slot, and 1 where the output is the slot's inverse.
+        weights: what every output bit is worth; together the outputs stand for the sum of weights of the bits set.
         slot_count: number of wire slots.
     """
 
@@ -40,6 +41,7 @@ class Circuit:
     evaluator_bits: int
     gates: np.ndarray
     outputs: np.ndarray
+    weights: tuple[int, ...]
     slot_count: int
 
     @property
@@ -51,6 +53,11 @@ class Circuit:
     def output_bits(self) -> int:
         """Number of output wires."""
         return len(self.outputs)
+
+    @property
+    def output_range(self) -> range:
+        """All numbers that the outputs can stand for, and perhaps others between them."""
+        return range(sum(min(w, 0) for w in self.weights), sum(max(w, 0) for w in self.weights) + 1)
 
 
 class CircuitBuilder:
@@ -107,8 +114,13 @@ class CircuitBuilder:
             carry = self.xor(carry, self.and_(self.xor(left, carry), right_carry))
         return total, carry
 
-    def build(self, outputs: Sequence[Wire]) -> Circuit:
-        """The circuit with these output wires; ValueError where there is none or one of them is constant."""
+    def build(self, outputs: Sequence[Wire], signed: bool = False) -> Circuit:
+        """The circuit with these output wires, the bits of a number from the least significant on.
+
+        Args:
+            outputs: at least one, and none constant; else ValueError.
+            signed: the last bit is the sign of a number in two's complement.
+        """
         if not outputs or min(outputs) <= TRUE:
             raise ValueError(f"outputs {list(outputs)}: expected at least one, and none constant")
         last_use = self._last_uses(outputs)
@@ -128,11 +140,15 @@ class CircuitBuilder:
             flags = operation and operation | (LEFT_INVERTED * (x & 1)) | (RIGHT_INVERTED * (y & 1))
             rows.append((flags, slots[x >> 1], slots[y >> 1], slots[node]))
             free += [slots[source >> 1] for source in (x, y) if last_use[source >> 1] == node]
+        weights = [1 << i for i in range(len(outputs))]
+        if signed:
+            weights[-1] = -weights[-1]
         return Circuit(
             len(self._garbler),
             len(self._evaluator),
             np.array(rows, np.int32).reshape(-1, 4),
             np.array([(slots[wire >> 1], wire & 1) for wire in outputs], np.int32),
+            tuple(weights),
             slot_count,
         )
 

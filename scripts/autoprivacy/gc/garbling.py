@@ -1,19 +1,20 @@
-"""Garbles a circuit over many instances with half-gates: 32 bytes an AND gate, then residues modulo p as outputs.
+"""Garbles a circuit over many instances with half-gates: 32 bytes an AND gate, then residues modulo some p as outputs.
 
 Instances are garbled in chunks, gate by gate. A chunk's table stands by itself: a fresh public seed, two ciphertexts an
-AND gate, one of k bits an output bit. Labels hash with H(x) = E(sigma(x)) ^ sigma(x), sigma(l, r) = (l ^ r, l) (Guo,
-Katz, Wang, Yu, "Efficient and secure multiparty computation from fixed-key block ciphers", IEEE S&P 2020). E is AES
-under keys derived from the seed, one for each gate of each chunk, so that no key serves two gates (as in Guo, Katz,
-Wang, Weng, Yu, "Better concrete security for half-gates garbling", CRYPTO 2020).
+AND gate, then for each modulus one of k bits an output bit. Labels hash with H(x) = E(sigma(x)) ^ sigma(x),
+sigma(l, r) = (l ^ r, l) (Guo, Katz, Wang, Yu, "Efficient and secure multiparty computation from fixed-key block
+ciphers", IEEE S&P 2020). E is AES under keys derived from the seed, one for each gate of each chunk, so that no key
+serves two gates (as in Guo, Katz, Wang, Weng, Yu, "Better concrete security for half-gates garbling", CRYPTO 2020).
 
 Outputs are projected (Ball, Malkin, Rosulek, CCS 2016): the evaluator gets y + mask modulo p, the garbler
-knows the mask. An output bit of weight 2^i has, for its two labels, residues that differ by 2^i: the hash of the label
-of colour 0 is one, a ciphertext brings the hash of the other label there.
+knows the mask. An output bit of weight w (2^i, or less than 0 for a sign) has, for its two labels, residues that differ
+by w: the hash of the label of colour 0 is one, a ciphertext brings the hash of the other label there. A number may be
+projected into several moduli, with a key for every bit and modulus, hence with masks that know nothing of each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +23,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from autoprivacy.gc.circuit import Circuit
 from autoprivacy.gc.kernels import load_kernels
 from autoprivacy.gc.labels import LABEL_BYTES, check_labels, read_only, zero_labels
+from autoprivacy.gc.projection import Projection
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 
 # Instances of one key and one table: a wire's labels of a chunk, 64 KiB, fit in the second-level cache.
 CHUNK = 4096
 SEED_BYTES = 16
-MAXIMUM_MODULUS = 1 << 32
 Table = bytes | bytearray | memoryview | np.ndarray
 
 
@@ -38,12 +39,12 @@ class GarbledChunk:
     Attributes:
         instances: which ones.
         table: uint8, for the evaluator.
-        output_mask: uint64 [instances], modulo p, the garbler's alone.
+        output_masks: uint64 [moduli, instances], each modulo its p, the garbler's alone.
     """
 
     instances: slice
     table: np.ndarray
-    output_mask: np.ndarray
+    output_masks: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +55,13 @@ class Garbled:
         tables: one a chunk, for the evaluator.
         label_seed: 32 bytes, the garbler's alone; `zero_labels(label_seed, garbler_bits, count)` are its input labels.
         garbler_zero: those labels, uint64 [garbler_bits, count, 2].
-        output_mask: uint64 [count], modulo p, the garbler's alone.
+        output_masks: uint64 [moduli, count], each modulo its p, the garbler's alone.
     """
 
     tables: list[np.ndarray]
     label_seed: bytes
     garbler_zero: np.ndarray
-    output_mask: np.ndarray
+    output_masks: np.ndarray
 
 
 def chunks(count: int) -> list[slice]:
@@ -68,9 +69,9 @@ def chunks(count: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
 
 
-def table_bytes(circuit: Circuit, modulus: int, count: int) -> list[int]:
+def table_bytes(circuit: Circuit, moduli: Sequence[int], count: int) -> list[int]:
     """The size of every chunk's table."""
-    return [_layout(circuit, modulus, chunk.stop - chunk.start)[-1] for chunk in chunks(count)]
+    return [_layout(circuit, moduli, chunk.stop - chunk.start)[-1] for chunk in chunks(count)]
 
 
 def garble(
@@ -78,17 +79,16 @@ def garble(
     count: int,
     delta: np.ndarray,
     evaluator_zero: np.ndarray,
-    modulus: int,
+    moduli: Sequence[int],
     random: SecureRandom,
     backend: str | None = None,
 ) -> Garbled:
     """Garble `count` instances at once; arguments as in `garble_chunks`."""
     seed = random.random_bytes(KEY_BYTES).tobytes()
     garbler_zero = zero_labels(seed, circuit.garbler_bits, count)
-    garbled = list(garble_chunks(circuit, count, delta, garbler_zero, evaluator_zero, modulus, random, backend))
-    masks = [chunk.output_mask for chunk in garbled]
-    output_mask = np.concatenate(masks) if masks else np.empty(0, np.uint64)
-    return Garbled([chunk.table for chunk in garbled], seed, garbler_zero, output_mask)
+    garbled = list(garble_chunks(circuit, count, delta, garbler_zero, evaluator_zero, moduli, random, backend))
+    masks = np.concatenate([np.empty((len(moduli), 0), np.uint64), *(chunk.output_masks for chunk in garbled)], 1)
+    return Garbled([chunk.table for chunk in garbled], seed, garbler_zero, masks)
 
 
 def garble_chunks(
@@ -97,30 +97,30 @@ def garble_chunks(
     delta: np.ndarray,
     garbler_zero: np.ndarray,
     evaluator_zero: np.ndarray,
-    modulus: int,
+    moduli: Sequence[int],
     random: SecureRandom,
     backend: str | None = None,
 ) -> Iterator[GarbledChunk]:
     """Garble chunk by chunk, so that tables can be sent while the next is made.
 
     Args:
-        circuit: its outputs are the bits of a number below p, least significant first.
+        circuit: its outputs are the bits of a number, least significant first.
         count: number of instances.
         delta: the offset, uint64 [2], lowest bit 1.
         garbler_zero, evaluator_zero: labels of value 0 of the inputs, uint64 [garbler_bits, count, 2] and
             [evaluator_bits, count, 2]; fresh for every instance.
-        modulus: p, the evaluator's outputs are modulo p; at most 2^32.
+        moduli: the evaluator gets its outputs modulo each of these; at most 2^32.
         random: draws the tables' seeds.
         backend: "numba" or "numpy", the same bits; None takes the faster one that this machine has.
 
     Raises:
-        ValueError: delta, labels or modulus are not of that form.
+        ValueError: delta, labels or moduli are not of that form.
     """
     garbler_zero = check_labels("garbler's zero", garbler_zero, circuit.garbler_bits, count)
     evaluator_zero = check_labels("evaluator's zero", evaluator_zero, circuit.evaluator_bits, count)
     if delta.shape != (2,) or delta.dtype != np.uint64 or not int(delta[0]) & 1:
         raise ValueError("delta: expected two uint64 words with the lowest bit set")
-    _check_modulus(circuit, modulus)
+    projection = Projection.of(circuit, moduli)
     delta = read_only(delta)
     kernels = load_kernels(backend)
     workspace = None
@@ -128,15 +128,15 @@ def garble_chunks(
         size = chunk.stop - chunk.start
         if workspace is None or workspace.size != size:
             workspace = kernels.Workspace(circuit, size)
-        table, ands, packed = _empty_table(circuit, modulus, size)
+        table, ands, packed = _empty_table(circuit, moduli, size)
         table[:SEED_BYTES] = random.random_bytes(SEED_BYTES)
-        keys = gate_keys(circuit, table[:SEED_BYTES])
-        ciphertexts = np.empty((circuit.output_bits, size), np.uint32)
-        mask = np.empty(size, np.uint64)
+        keys = gate_keys(circuit, len(moduli), table[:SEED_BYTES])
+        ciphertexts = np.empty((len(moduli), circuit.output_bits, size), np.uint32)
+        masks = np.empty((len(moduli), size), np.uint64)
         wires = (garbler_zero, evaluator_zero, chunk.start)
-        kernels.garble(workspace, circuit, keys, delta, *wires, modulus, ands, ciphertexts, mask)
-        packed[:] = _pack(ciphertexts.reshape(-1), modulus)
-        yield GarbledChunk(chunk, table, mask % np.uint64(modulus))
+        kernels.garble(workspace, circuit, keys, delta, *wires, projection, ands, ciphertexts, masks)
+        packed[:] = np.concatenate([_pack(c.reshape(-1), p) for c, p in zip(ciphertexts, moduli, strict=True)])
+        yield GarbledChunk(chunk, table, masks % projection.moduli[:, None])
 
 
 def evaluate(
@@ -145,10 +145,10 @@ def evaluate(
     tables: Iterable[Table],
     garbler_labels: np.ndarray,
     evaluator_labels: np.ndarray,
-    modulus: int,
+    moduli: Sequence[int],
     backend: str | None = None,
 ) -> np.ndarray:
-    """The masked outputs of `count` instances, uint64 [count]: y + mask modulo p.
+    """The masked outputs of `count` instances, uint64 [moduli, count]: y + mask modulo each p.
 
     Args:
         tables: exactly one a chunk, bytes or uint8; read one after the other, so a generator may receive them.
@@ -160,60 +160,63 @@ def evaluate(
     """
     garbler_labels = check_labels("garbler's", garbler_labels, circuit.garbler_bits, count)
     evaluator_labels = check_labels("evaluator's", evaluator_labels, circuit.evaluator_bits, count)
-    _check_modulus(circuit, modulus)
+    projection = Projection.of(circuit, moduli)
     kernels = load_kernels(backend)
-    outputs = np.empty(count, np.uint64)
+    outputs = np.empty((len(moduli), count), np.uint64)
     workspace = None
     for chunk, table in zip(chunks(count), tables, strict=True):
         size = chunk.stop - chunk.start
         if workspace is None or workspace.size != size:
             workspace = kernels.Workspace(circuit, size)
-        seed, ands, ciphertexts = _read_table(circuit, modulus, size, table)
+        seed, ands, ciphertexts = _read_table(circuit, moduli, size, table)
+        keys = gate_keys(circuit, len(moduli), seed)
         wires = (garbler_labels, evaluator_labels, chunk.start)
-        kernels.evaluate(
-            workspace, circuit, gate_keys(circuit, seed), *wires, modulus, ands, ciphertexts, outputs[chunk]
-        )
-    return outputs % np.uint64(modulus)
+        masked = np.empty((len(moduli), size), np.uint64)
+        kernels.evaluate(workspace, circuit, keys, *wires, projection, ands, ciphertexts, masked)
+        outputs[:, chunk] = masked % projection.moduli[:, None]
+    return outputs
 
 
-def gate_keys(circuit: Circuit, seed: np.ndarray) -> np.ndarray:
-    """AES keys of a chunk, uint8 [AND gates + outputs, 16]: the counters 0, 1, .. encrypted under the chunk's seed."""
-    counters = np.zeros((circuit.and_count + circuit.output_bits, 2), "<u8")
+def gate_keys(circuit: Circuit, moduli: int, seed: np.ndarray) -> np.ndarray:
+    """AES keys of a chunk, uint8 [AND gates + moduli * outputs, 16]: the counters 0, 1, .. encrypted under its seed."""
+    counters = np.zeros((circuit.and_count + moduli * circuit.output_bits, 2), "<u8")
     counters[:, 0] = np.arange(len(counters))
     encryptor = Cipher(algorithms.AES(seed.tobytes()), modes.ECB()).encryptor()
     return np.frombuffer(encryptor.update(counters.tobytes()), np.uint8).reshape(-1, LABEL_BYTES)
 
 
-def _check_modulus(circuit: Circuit, modulus: int) -> None:
-    if not 1 << circuit.output_bits <= modulus <= MAXIMUM_MODULUS:
-        raise ValueError(f"modulus {modulus}: expected 2^{circuit.output_bits} (the outputs' range) to 2^32")
+def _layout(circuit: Circuit, moduli: Sequence[int], size: int) -> list[int]:
+    """Where the output ciphertexts of a chunk's table begin, modulus by modulus, and where the table ends."""
+    ends = [SEED_BYTES + circuit.and_count * 2 * LABEL_BYTES * size]
+    for modulus in moduli:
+        ends.append(ends[-1] + _packed_bytes(circuit.output_bits * size, modulus))
+    return ends
 
 
-def _layout(circuit: Circuit, modulus: int, size: int) -> tuple[int, int]:
-    """Where the output ciphertexts of a chunk's table begin, and where the table ends."""
-    ciphertexts = SEED_BYTES + circuit.and_count * 2 * LABEL_BYTES * size
-    return ciphertexts, ciphertexts + _packed_bytes(circuit.output_bits * size, modulus)
-
-
-def _empty_table(circuit: Circuit, modulus: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _empty_table(circuit: Circuit, moduli: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A table with views of its AND gates, uint64 [gates, 2, size, 2], and of its packed output ciphertexts."""
-    middle, end = _layout(circuit, modulus, size)
+    middle, *_, end = _layout(circuit, moduli, size)
     table = np.empty(end, np.uint8)
     ands = table[SEED_BYTES:middle].view(np.uint64).reshape(circuit.and_count, 2, size, 2)
     return table, ands, table[middle:]
 
 
-def _read_table(circuit: Circuit, modulus: int, size: int, table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A received table's seed, AND gates uint64 [gates, 2, size, 2] and output ciphertexts uint32 [outputs, size]."""
+def _read_table(
+    circuit: Circuit, moduli: Sequence[int], size: int, table: Table
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A received table's seed, AND gates uint64 [gates, 2, size, 2], and outputs uint32 [moduli, outputs, size]."""
     data = np.frombuffer(table, np.uint8)
-    middle, end = _layout(circuit, modulus, size)
-    if data.size != end:
-        raise ValueError(f"garbled table of {size} instances: expected {end} bytes, got {data.size}")
-    ands = read_only(data[SEED_BYTES:middle].view(np.uint64))
-    ciphertexts = _unpack(data[middle:], circuit.output_bits * size, modulus)
-    if ciphertexts.size and int(ciphertexts.max()) >= modulus:
-        raise ValueError(f"garbled table: an output ciphertext of {ciphertexts.max()}; expected below {modulus}")
-    return data[:SEED_BYTES], ands.reshape(circuit.and_count, 2, size, 2), ciphertexts.reshape(-1, size)
+    ends = _layout(circuit, moduli, size)
+    if data.size != ends[-1]:
+        raise ValueError(f"garbled table of {size} instances: expected {ends[-1]} bytes, got {data.size}")
+    ands = read_only(data[SEED_BYTES : ends[0]].view(np.uint64))
+    ciphertexts = np.empty((len(moduli), circuit.output_bits, size), np.uint32)
+    for index, modulus in enumerate(moduli):
+        values = _unpack(data[ends[index] : ends[index + 1]], circuit.output_bits * size, modulus)
+        if values.size and int(values.max()) >= modulus:
+            raise ValueError(f"garbled table: an output ciphertext of {values.max()}; expected below {modulus}")
+        ciphertexts[index] = values.reshape(-1, size)
+    return data[:SEED_BYTES], ands.reshape(circuit.and_count, 2, size, 2), ciphertexts
 
 
 def _packed_bytes(count: int, modulus: int) -> int:

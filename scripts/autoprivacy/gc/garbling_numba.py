@@ -13,6 +13,7 @@ from numba import njit
 
 from autoprivacy.gc.circuit import AND, LEFT_INVERTED, RIGHT_INVERTED, Circuit
 from autoprivacy.gc.half_gates_llvm import KEY_WORDS, evaluate_and, expand_key, garble_and, hash_word
+from autoprivacy.gc.projection import Projection
 
 # Instances walked through the whole circuit at once: their wires, 2 KiB each, stay in the second-level cache.
 BLOCK = 128
@@ -60,7 +61,9 @@ def _load_inputs(wires: Any, garbler: Any, evaluator: Any, first: Any, size: Any
 
 
 @njit(cache=True, nogil=True)
-def _garble_outputs(outputs: Any, wires: Any, keys: Any, delta: Any, modulus: Any, ciphertexts: Any, mask: Any) -> None:
+def _garble_outputs(
+    outputs: Any, weights: Any, wires: Any, keys: Any, delta: Any, modulus: Any, ciphertexts: Any, mask: Any
+) -> None:
     hashes = np.empty((2, BLOCK), np.uint64)
     mask[:] = NONE
     for bit in range(len(outputs)):
@@ -71,7 +74,7 @@ def _garble_outputs(outputs: Any, wires: Any, keys: Any, delta: Any, modulus: An
             low, high = zero[2 * i] ^ flip_low, zero[2 * i + 1] ^ flip_high
             hashes[0, i] = hash_word(key, low, high)
             hashes[1, i] = hash_word(key, low ^ delta[0], high ^ delta[1])
-        _project(hashes, zero, flip_low, ONE << np.uint64(bit), modulus, ciphertexts[bit], mask)
+        _project(hashes, zero, flip_low, weights[bit], modulus, ciphertexts[bit], mask)
 
 
 @njit(cache=True, nogil=True)
@@ -116,19 +119,22 @@ def _garble(
     garbler: Any,
     evaluator: Any,
     chunk_start: Any,
-    modulus: Any,
+    moduli: Any,
+    weights: Any,
     ands: Any,
     ciphertexts: Any,
-    mask: Any,
+    masks: Any,
 ) -> None:
     expanded = _expand_keys(keys)
-    for first in range(0, len(mask), BLOCK):
-        size = min(BLOCK, len(mask) - first)
+    count = masks.shape[1]
+    for first in range(0, count, BLOCK):
+        size = min(BLOCK, count - first)
         _load_inputs(wires, garbler, evaluator, chunk_start + first, size)
         _garble_gates(gates, wires, expanded, delta, ands, first, size)
-        of_block = slice(first, first + size)
-        of_outputs = expanded[len(ands) :]
-        _garble_outputs(outputs, wires, of_outputs, delta, modulus, ciphertexts[:, of_block], mask[of_block])
+        for j in range(len(moduli)):
+            own = expanded[len(ands) + j * len(outputs) :]
+            lacks, mask = ciphertexts[j, :, first : first + size], masks[j, first : first + size]
+            _garble_outputs(outputs, weights[j], wires, own, delta, moduli[j], lacks, mask)
 
 
 @njit(cache=True, nogil=True)
@@ -168,18 +174,21 @@ def _evaluate(
     garbler: Any,
     evaluator: Any,
     chunk_start: Any,
-    modulus: Any,
+    moduli: Any,
     ands: Any,
     ciphertexts: Any,
-    result: Any,
+    results: Any,
 ) -> None:
     expanded = _expand_keys(keys)
-    for first in range(0, len(result), BLOCK):
-        size = min(BLOCK, len(result) - first)
+    count = results.shape[1]
+    for first in range(0, count, BLOCK):
+        size = min(BLOCK, count - first)
         _load_inputs(wires, garbler, evaluator, chunk_start + first, size)
         _evaluate_gates(gates, wires, expanded, ands, first, size)
-        of_block = slice(first, first + size)
-        _evaluate_outputs(outputs, wires, expanded[len(ands) :], modulus, ciphertexts[:, of_block], result[of_block])
+        for j in range(len(moduli)):
+            own = expanded[len(ands) + j * len(outputs) :]
+            lacks, result = ciphertexts[j, :, first : first + size], results[j, first : first + size]
+            _evaluate_outputs(outputs, wires, own, moduli[j], lacks, result)
 
 
 class Workspace:
@@ -198,14 +207,14 @@ def garble(
     garbler_zero: np.ndarray,
     evaluator_zero: np.ndarray,
     start: int,
-    modulus: int,
+    projection: Projection,
     ands: np.ndarray,
     ciphertexts: np.ndarray,
-    mask: np.ndarray,
+    masks: np.ndarray,
 ) -> None:
     """Garble one chunk; arguments as in `garbling_numpy.garble`."""
-    arguments = (_words(keys), delta, garbler_zero, evaluator_zero, start, np.uint64(modulus), ands, ciphertexts, mask)
-    _garble(circuit.gates, circuit.outputs, workspace.wires, *arguments)
+    wires = (workspace.wires, _words(keys), delta, garbler_zero, evaluator_zero, start)
+    _garble(circuit.gates, circuit.outputs, *wires, projection.moduli, projection.weights, ands, ciphertexts, masks)
 
 
 def evaluate(
@@ -215,14 +224,14 @@ def evaluate(
     garbler_labels: np.ndarray,
     evaluator_labels: np.ndarray,
     start: int,
-    modulus: int,
+    projection: Projection,
     ands: np.ndarray,
     ciphertexts: np.ndarray,
     outputs: np.ndarray,
 ) -> None:
     """Evaluate one chunk; arguments as in `garbling_numpy.evaluate`."""
-    arguments = (_words(keys), garbler_labels, evaluator_labels, start, np.uint64(modulus), ands, ciphertexts, outputs)
-    _evaluate(circuit.gates, circuit.outputs, workspace.wires, *arguments)
+    wires = (workspace.wires, _words(keys), garbler_labels, evaluator_labels, start)
+    _evaluate(circuit.gates, circuit.outputs, *wires, projection.moduli, ands, ciphertexts, outputs)
 
 
 def _words(keys: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from autoprivacy.gc.circuit import LEFT_INVERTED, RIGHT_INVERTED, XOR, Circuit
 from autoprivacy.gc.labels import LABEL_BITS
+from autoprivacy.gc.projection import Projection
 
 ONE = np.uint64(1)
 HALF = np.uint64(32)
@@ -67,22 +68,23 @@ def garble(
     garbler_zero: np.ndarray,
     evaluator_zero: np.ndarray,
     start: int,
-    modulus: int,
+    projection: Projection,
     ands: np.ndarray,
     ciphertexts: np.ndarray,
-    mask: np.ndarray,
+    masks: np.ndarray,
 ) -> None:
     """Garble one chunk.
 
     Args:
         workspace: made for this circuit and the chunk's size.
-        keys: uint8 [AND gates + outputs, 16].
+        keys: uint8 [AND gates + moduli * outputs, 16].
         delta: the offset, uint64 [2].
         garbler_zero, evaluator_zero: labels of value 0 of all instances, uint64 [bits, count, 2].
         start: the chunk's first instance.
+        projection: the moduli and weights of the outputs.
         ands: receives the two ciphertexts of the AND gates, uint64 [AND gates, 2, size, 2].
-        ciphertexts: receives the outputs', uint32 [outputs, size].
-        mask: receives the sum of the outputs' masks, uint64 [size], not reduced modulo p.
+        ciphertexts: receives the outputs', uint32 [moduli, outputs, size].
+        masks: receives the sums of the outputs' masks, uint64 [moduli, size], not reduced.
     """
     hash_labels = _Hash(workspace, delta)
     offset = np.tile(delta, workspace.size)
@@ -103,11 +105,13 @@ def garble(
             )
             gate += 1
         wires[out] = buffers[out]
-    mask[:] = 0
-    for i, (slot, inverted) in enumerate(circuit.outputs.tolist()):
-        zero = np.bitwise_xor(wires[slot], offset, out=spare[0]) if inverted else wires[slot]
-        hashes = hash_labels(keys[gate + i], [zero])
-        _garble_output(hashes, zero[::2] & ONE, i, modulus, ciphertexts[i], mask)
+    masks[:] = 0
+    for j, modulus in enumerate(projection.moduli):
+        for i, (slot, inverted) in enumerate(circuit.outputs.tolist()):
+            zero = np.bitwise_xor(wires[slot], offset, out=spare[0]) if inverted else wires[slot]
+            hashes = hash_labels(keys[gate], [zero])
+            gate += 1
+            _garble_output(hashes, zero[::2] & ONE, projection.weights[j, i], modulus, ciphertexts[j, i], masks[j])
 
 
 def _garble_and(
@@ -136,10 +140,9 @@ def _garble_and(
 
 
 def _garble_output(
-    hashes: np.ndarray, colour: np.ndarray, bit: int, modulus: int, ciphertext: np.ndarray, mask: np.ndarray
+    hashes: np.ndarray, colour: np.ndarray, weight: np.uint64, p: np.uint64, ciphertext: np.ndarray, mask: np.ndarray
 ) -> None:
     """One output bit's ciphertext and its part of the mask; `colour` is that of the label of value 0."""
-    p, weight = np.uint64(modulus), np.uint64(1 << bit)
     of_zero, of_one = (_scale(words[::2], p) for words in hashes)
     # What the hash of the label of value 1 lacks. The other one's lack is its negative; colour 0 is to lack nothing.
     lack = _reduce(_reduce(of_zero + (p - of_one), p) + weight, p)
@@ -154,12 +157,12 @@ def evaluate(
     garbler_labels: np.ndarray,
     evaluator_labels: np.ndarray,
     start: int,
-    modulus: int,
+    projection: Projection,
     ands: np.ndarray,
     ciphertexts: np.ndarray,
     outputs: np.ndarray,
 ) -> None:
-    """Evaluate one chunk; `outputs` receives y + mask, uint64 [size], not reduced modulo p. Others as in `garble`."""
+    """Evaluate one chunk; `outputs` receives y + mask, uint64 [moduli, size], not reduced. Others as in `garble`."""
     hash_labels = _Hash(workspace, None)
     spare, buffers = workspace.spare[0], workspace.wires
     wires = _input_wires(circuit, (garbler_labels, evaluator_labels), start, workspace.size)
@@ -173,10 +176,12 @@ def evaluate(
             gate += 1
         wires[out] = buffers[out]
     outputs[:] = 0
-    for i, (slot, _) in enumerate(circuit.outputs.tolist()):
-        label = wires[slot]
-        outputs += _scale(hash_labels(keys[gate + i], [label])[0, ::2], np.uint64(modulus))
-        outputs += (label[::2] & ONE) * ciphertexts[i]
+    for j, modulus in enumerate(projection.moduli):
+        for i, (slot, _) in enumerate(circuit.outputs.tolist()):
+            label = wires[slot]
+            outputs[j] += _scale(hash_labels(keys[gate], [label])[0, ::2], modulus)
+            outputs[j] += (label[::2] & ONE) * ciphertexts[j, i]
+            gate += 1
 
 
 def _evaluate_and(

@@ -17,7 +17,6 @@ import numpy as np
 
 from autoprivacy.data import load
 from autoprivacy.errors import UserError
-from autoprivacy.gc.activation import evaluator_input
 from autoprivacy.gc.garbling import evaluate
 from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.oblivious_transfer import BaseSender, ExtensionReceiver, choice_bits
@@ -27,8 +26,8 @@ from autoprivacy.he.rotation import GaloisKeyMaker
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, connect, parsing
 from autoprivacy.protocol.ledger import Ledger
-from autoprivacy.protocol.session import Agreement
-from autoprivacy.protocol.shares import local_operation
+from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
+from autoprivacy.protocol.shares import ModularShares, local_shares
 from autoprivacy.quantization.integer_network import Node, to_signed
 from autoprivacy.secure_random import SecureRandom
 
@@ -38,13 +37,13 @@ class ClientBundle:
     """What the offline phase leaves with the client for one image; used once.
 
     Attributes:
-        shares: its share of every node's value, int64 [C, H, W] modulo p.
+        shares: its shares of every node's value.
         labels: per activation the wire labels of its input share, uint64 [bits, ReLUs, 2].
         tables: per activation the garbled tables, chunk by chunk.
     """
 
     number: int
-    shares: dict[str, np.ndarray]
+    shares: dict[str, ModularShares]
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     tables: dict[str, list[bytearray]] = field(default_factory=dict)
 
@@ -111,8 +110,7 @@ class Client:
                 elif node.operation == "activation":
                     self._extend(node, bundle)
                 elif node.name not in bundle.shares:
-                    inputs = [bundle.shares[name] for name in node.inputs]
-                    bundle.shares[node.name] = local_operation(node, inputs, self.agreement.modulus)
+                    bundle.shares[node.name] = local_shares(node, bundle.shares, self.agreement.moduli(node))
             for node in self.agreement.activation_nodes():
                 with self.ledger.part(self.agreement.layer_of(node), "waiting"):
                     bundle.tables[node.name] = self._receive_tables(node)
@@ -123,34 +121,37 @@ class Client:
         agreement, shares, unsent = self.agreement, bundle.shares, []
         for node in agreement.architecture.nodes:
             if node.operation in ("input", "activation"):
-                shares[node.name] = self._random.below(agreement.modulus, node.shape).astype(np.int64)
+                draw = self._random.below
+                shares[node.name] = {p: draw(p, node.shape).astype(np.int64) for p in agreement.moduli(node)}
             elif any(name not in shares for name in node.inputs):
                 if node.operation == "linear":
                     unsent.append(node)
             elif node.operation == "linear":
                 self._send_encrypted(node, bundle)
             else:
-                shares[node.name] = local_operation(node, [shares[i] for i in node.inputs], agreement.modulus)
+                shares[node.name] = local_shares(node, shares, agreement.moduli(node))
         return unsent
 
     def _send_encrypted(self, node: Node, bundle: ClientBundle) -> None:
         with self.ledger.part(node.name, "he"):
-            mask = bundle.shares[node.inputs[0]].astype(np.uint64)
+            mask = bundle.shares[node.inputs[0]][self.agreement.modulus(node.name)].astype(np.uint64)
             self.channel.send(Message.ENCRYPTED_MASKS, self._linear[node.name].encrypt(mask))
 
     def _receive_encrypted(self, node: Node, bundle: ClientBundle) -> None:
         with self.ledger.part(node.name, "waiting"):
             reply = self.channel.receive_payload(Message.ENCRYPTED_SHARES)
         with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_SHARES):
-            bundle.shares[node.name] = self._linear[node.name].decrypt(bytes(reply)).astype(np.int64)
+            share = self._linear[node.name].decrypt(bytes(reply)).astype(np.int64)
+            bundle.shares[node.name] = {self.agreement.modulus(node.name): share}
 
     def _extend(self, node: Node, bundle: ClientBundle) -> None:
         """Oblivious transfers of the labels of this side's share of an activation's input."""
         agreement = self.agreement
         with self.ledger.part(agreement.layer_of(node), "ot"):
-            share = bundle.shares[node.inputs[0]].reshape(-1).astype(np.uint64)
-            bits = agreement.circuit(node).evaluator_bits
-            choices = choice_bits(evaluator_input(share, agreement.modulus), bits)
+            share = bundle.shares[node.inputs[0]][agreement.read_modulus(node)].reshape(-1).astype(np.uint64)
+            activation = agreement.activation(node)
+            bits = activation.share_bits
+            choices = choice_bits(activation.evaluator_input(share), bits)
             labels, message = self._extension.extend(choices)
             self.channel.send(Message.OT_EXTENSION, message)
             bundle.labels[node.name] = labels.reshape(bits, share.size, 2)
@@ -165,29 +166,29 @@ class Client:
         agreement, channel = self.agreement, self.channel
         nodes = agreement.architecture.nodes
         with self.ledger.phase("online", bundle.number):
-            masked = (image - bundle.shares[nodes[0].name]) % agreement.modulus
-            number = bundle.number.to_bytes(8, "little")
-            channel.send(Message.INFER, number, agreement.pack_share(masked))
+            masked = {p: (image - mask) % p for p, mask in bundle.shares[nodes[0].name].items()}
+            channel.send(Message.INFER, bundle.number.to_bytes(8, "little"), pack_shares(masked))
             for node in agreement.activation_nodes():
                 self._evaluate(node, bundle)
             with self.ledger.part(agreement.layer_of(nodes[-1]), "waiting"):
                 payload = channel.receive_payload(Message.OUTPUT_SHARE)
-            server_share = agreement.unpack_share(payload, nodes[-1].shape)
-            return to_signed(server_share + bundle.shares.pop(nodes[-1].name), agreement.modulus).reshape(-1)
+            modulus = agreement.output_modulus
+            server_share = unpack_shares(payload, (modulus,), nodes[-1].shape)[modulus]
+            return to_signed(server_share + bundle.shares.pop(nodes[-1].name)[modulus], modulus).reshape(-1)
 
     def _evaluate(self, node: Node, bundle: ClientBundle) -> None:
         agreement, layer = self.agreement, self.agreement.layer_of(node)
-        circuit, count = agreement.circuit(node), int(np.prod(node.shape))
+        circuit, count, moduli = agreement.activation(node).circuit, int(np.prod(node.shape)), agreement.moduli(node)
         with self.ledger.part(layer, "waiting"):
             length = circuit.garbler_bits * count * LABEL_BYTES
             payload = self.channel.receive_payload(Message.GARBLER_LABELS, length)
         with self.ledger.part(layer, "garbling"):
             garbler_labels = np.frombuffer(payload, np.uint64).reshape(circuit.garbler_bits, count, 2)
             tables, labels = bundle.tables.pop(node.name), bundle.labels.pop(node.name)
-            outputs = evaluate(circuit, count, tables, garbler_labels, labels, agreement.modulus)
-            mask = bundle.shares.pop(node.name).reshape(-1)
-            reply = (outputs.astype(np.int64) - mask) % agreement.modulus
-            self.channel.send(Message.MASKED_ACTIVATION, agreement.pack_share(reply))
+            outputs = evaluate(circuit, count, tables, garbler_labels, labels, moduli).astype(np.int64)
+            masks = bundle.shares.pop(node.name)
+            reply = {p: (row - masks[p].reshape(-1)) % p for p, row in zip(moduli, outputs, strict=True)}
+            self.channel.send(Message.MASKED_ACTIVATION, pack_shares(reply))
 
     def close(self) -> None:
         """End the session."""

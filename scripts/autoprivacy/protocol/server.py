@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.gc.activation import garbler_input
 from autoprivacy.gc.garbling import garble_chunks
 from autoprivacy.gc.labels import encode, offset_bits, random_delta, zero_labels
 from autoprivacy.gc.oblivious_transfer import BaseReceiver, ExtensionSender
@@ -27,8 +26,8 @@ from autoprivacy.he.rotation import Rotator
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, listen, parsing, serve_forever
 from autoprivacy.protocol.ledger import Ledger
-from autoprivacy.protocol.session import Agreement
-from autoprivacy.protocol.shares import apply_layer, local_operation
+from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
+from autoprivacy.protocol.shares import ModularShares, apply_layer, local_shares
 from autoprivacy.quantization.integer_network import IntegerNetwork, Node
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 from autoprivacy.storage import write_json
@@ -41,7 +40,7 @@ class ServerBundle:
     Attributes:
         masks: per linear layer the mask s, int64 [C, H, W] modulo p.
         garbler_zero: per activation the zero labels of its input share, uint64 [bits, ReLUs, 2].
-        output_masks: per activation the mask rho of its output, uint64 [ReLUs] modulo p.
+        output_masks: per activation the mask rho of its output by modulus, uint64 [moduli, ReLUs].
     """
 
     masks: dict[str, np.ndarray] = field(default_factory=dict)
@@ -131,7 +130,7 @@ class Session:
                 with self.ledger.part(node.name, "waiting"):
                     message = self.channel.receive_payload(Message.ENCRYPTED_MASKS)
                 with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_MASKS):
-                    mask = self._random.below(self.agreement.modulus, node.shape)
+                    mask = self._random.below(self.agreement.modulus(node.name), node.shape)
                     linear = self.model.linear[node.name]
                     cipher, rotate = self._ciphers[linear.parameters], self._rotations[linear.parameters]
                     reply = linear.evaluate(cipher, bytes(message), mask, rotate)
@@ -143,7 +142,8 @@ class Session:
 
     def _garble(self, node: Node, bundle: ServerBundle) -> None:
         """Labels for the client's input bits by oblivious transfer, then the garbled tables chunk by chunk."""
-        layer, circuit, count = self.agreement.layer_of(node), self.agreement.circuit(node), int(np.prod(node.shape))
+        layer, moduli, count = self.agreement.layer_of(node), self.agreement.moduli(node), int(np.prod(node.shape))
+        circuit = self.agreement.activation(node).circuit
         with self.ledger.part(layer, "waiting"):
             message = self.channel.receive_payload(Message.OT_EXTENSION)
         with self.ledger.part(layer, "ot"), parsing(Message.OT_EXTENSION):
@@ -151,12 +151,11 @@ class Session:
             zero = zero.reshape(circuit.evaluator_bits, count, 2)
         with self.ledger.part(layer, "garbling"):
             garbler_zero = zero_labels(self._random.random_bytes(KEY_BYTES).tobytes(), circuit.garbler_bits, count)
-            output_mask = np.empty(count, np.uint64)
-            modulus = self.agreement.modulus
-            for chunk in garble_chunks(circuit, count, self._delta, garbler_zero, zero, modulus, self._random):
-                output_mask[chunk.instances] = chunk.output_mask
+            output_masks = np.empty((len(moduli), count), np.uint64)
+            for chunk in garble_chunks(circuit, count, self._delta, garbler_zero, zero, moduli, self._random):
+                output_masks[:, chunk.instances] = chunk.output_masks
                 self.channel.send(Message.GARBLED_TABLES, chunk.table.data)
-            bundle.garbler_zero[node.name], bundle.output_masks[node.name] = garbler_zero, output_mask
+            bundle.garbler_zero[node.name], bundle.output_masks[node.name] = garbler_zero, output_masks
 
     def _infer(self, payload: bytearray) -> None:
         """The online phase. The bundle is gone before the first message that uses it is sent."""
@@ -166,35 +165,35 @@ class Session:
         if bundle is None:
             raise ProtocolError(f"bundle {number} was used before or never prepared; prepare a new one")
         with self.ledger.phase("online", number):
-            shares: dict[str, np.ndarray] = {}
+            shares: dict[str, ModularShares] = {}
             for node in agreement.architecture.nodes:
                 if node.operation == "input":
-                    shares[node.name] = agreement.unpack_share(memoryview(payload)[8:], node.shape)
+                    shares[node.name] = unpack_shares(memoryview(payload)[8:], agreement.moduli(node), node.shape)
                 elif node.operation == "linear":
                     with self.ledger.part(node.name, "linear"):
-                        applied = apply_layer(
-                            self.model.network.layers[node.name], shares[node.inputs[0]], agreement.modulus
-                        )
-                        shares[node.name] = (applied + bundle.masks.pop(node.name)) % agreement.modulus
+                        p = agreement.modulus(node.name)
+                        applied = apply_layer(self.model.network.layers[node.name], shares[node.inputs[0]][p], p)
+                        shares[node.name] = {p: (applied + bundle.masks.pop(node.name)) % p}
                 elif node.operation == "activation":
                     shares[node.name] = self._activate(node, shares[node.inputs[0]], bundle)
                 else:
-                    inputs = [shares[name] for name in node.inputs]
-                    shares[node.name] = local_operation(node, inputs, agreement.modulus)
-            self.channel.send(Message.OUTPUT_SHARE, agreement.pack_share(shares[node.name]))
+                    shares[node.name] = local_shares(node, shares, agreement.moduli(node))
+            output = agreement.output_modulus
+            self.channel.send(Message.OUTPUT_SHARE, pack_shares({output: shares[node.name][output]}))
 
-    def _activate(self, node: Node, share: np.ndarray, bundle: ServerBundle) -> np.ndarray:
-        """Send the labels of this side's share; the client's answer gives this side's share of the output."""
+    def _activate(self, node: Node, shares: ModularShares, bundle: ServerBundle) -> ModularShares:
+        """Send the labels of this side's share; the client's answer gives this side's shares of the output."""
         agreement, layer = self.agreement, self.agreement.layer_of(node)
         with self.ledger.part(layer, "garbling"):
-            bits = garbler_input(share.reshape(-1).astype(np.uint64), agreement.modulus, node.shift)
+            share = shares[agreement.read_modulus(node)].reshape(-1).astype(np.uint64)
+            bits = agreement.activation(node).garbler_input(share)
             labels = encode(bundle.garbler_zero.pop(node.name), self._delta, bits)
             self.channel.send(Message.GARBLER_LABELS, labels.data)
         with self.ledger.part(layer, "waiting"):
             payload = self.channel.receive_payload(Message.MASKED_ACTIVATION)
-        masked = agreement.unpack_share(payload, node.shape)
-        rho = bundle.output_masks.pop(node.name).astype(np.int64).reshape(node.shape)
-        return (masked - rho) % agreement.modulus
+        masked = unpack_shares(payload, agreement.moduli(node), node.shape)
+        rhos = bundle.output_masks.pop(node.name).astype(np.int64).reshape(-1, *node.shape)
+        return {p: (share - rho) % p for (p, share), rho in zip(masked.items(), rhos, strict=True)}
 
 
 def serve(model: Model, channel: Channel) -> Session | None:

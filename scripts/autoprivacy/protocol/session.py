@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.gc.activation import activation_circuit
-from autoprivacy.gc.circuit import Circuit
+from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.gc.garbling import table_bytes
 from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.he.packing import packing_named
@@ -20,7 +20,9 @@ from autoprivacy.he.parameters import ParameterSet, ReplyBits
 from autoprivacy.he.reply_bits import default_reply_bits
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import ProtocolError
+from autoprivacy.protocol.shares import ModularShares
 from autoprivacy.quantization.integer_network import Architecture, Node, Shape
+from autoprivacy.quantization.residues import Residues
 
 
 @dataclass(frozen=True)
@@ -31,23 +33,25 @@ class Agreement:
     policy: Policy
 
     def __post_init__(self) -> None:
-        self.policy.check_layers([layer.name for layer in self.architecture.layers])
         packing_named(self.policy.packing)  # refuses one that is unknown
         for node in self.activation_nodes():
             try:
-                self.circuit(node)
+                self.activation(node)
             except UserError as error:
                 raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: {node.name}: {error}") from None
 
     @cached_property
-    def modulus(self) -> int:
-        """The plaintext modulus p of the network's shares."""
-        return self.policy.plaintext_modulus
+    def residues(self) -> Residues:
+        """The plaintext moduli of every node's shares, and the share bits that activations ignore."""
+        return self.policy.residues(self.architecture)
 
-    @cached_property
-    def share_bits(self) -> int:
-        """Bits of a share."""
-        return (self.modulus - 1).bit_length()
+    def moduli(self, node: Node) -> tuple[int, ...]:
+        """The plaintext moduli in which a node's value is shared, each with shares of its own."""
+        return self.residues.moduli[node.name]
+
+    def modulus(self, layer: str) -> int:
+        """The plaintext modulus p of a linear layer."""
+        return self.policy.layer(layer).parameters.plaintext_modulus
 
     @cached_property
     def parameter_sets(self) -> tuple[ParameterSet, ...]:
@@ -71,13 +75,23 @@ class Agreement:
         plans = (self.plan(layer.name) for layer in self.policy.layers if layer.parameters == parameters)
         return tuple(sorted({element for plan in plans for element in plan.galois_elements}))
 
-    def circuit(self, node: Node) -> Circuit:
-        """The circuit of an activation."""
-        return activation_circuit(self.modulus, node.shift, node.minimum, node.maximum)
+    def activation(self, node: Node) -> Activation:
+        """What is computed under garbling: an activation of shares modulo the p of `read_modulus`."""
+        ignored = self.residues.ignored_bits[node.name]
+        return Activation(self.read_modulus(node), node.shift, node.minimum, node.maximum, ignored)
+
+    def read_modulus(self, node: Node) -> int:
+        """The modulus of the shares that an activation reads."""
+        return self.residues.read[node.inputs[0]]
+
+    @cached_property
+    def output_modulus(self) -> int:
+        """The modulus of the network's output."""
+        return self.residues.read[self.architecture.nodes[-1].name]
 
     def table_lengths(self, node: Node) -> list[int]:
         """Bytes of every chunk of an activation's garbled tables."""
-        return table_bytes(self.circuit(node), self.modulus, int(np.prod(node.shape)))
+        return table_bytes(self.activation(node).circuit, self.moduli(node), int(np.prod(node.shape)))
 
     def linear_nodes(self) -> list[Node]:
         """The graph's linear layers in order."""
@@ -97,21 +111,6 @@ class Agreement:
                 break
         return name
 
-    def pack_share(self, share: np.ndarray) -> bytes:
-        """A share's residues at their bit length."""
-        return pack_bits(share.reshape(-1).astype(np.uint64), self.share_bits)
-
-    def unpack_share(self, payload: bytes | bytearray | memoryview, shape: Shape) -> np.ndarray:
-        """The inverse of `pack_share`, int64; ProtocolError for a wrong length or a residue >= p."""
-        count = int(np.prod(shape))
-        expected = packed_bytes(count, self.share_bits)
-        if len(payload) != expected:
-            raise ProtocolError(f"a share of {count} residues has {expected} bytes, got {len(payload)}")
-        values = unpack_bits(bytes(payload), self.share_bits, count).astype(np.int64)
-        if values.size and int(values.max()) >= self.modulus:
-            raise ProtocolError(f"a share holds {int(values.max())}, allowed below {self.modulus}")
-        return values.reshape(shape)
-
     def to_bytes(self) -> bytes:
         """What the server tells the client."""
         return json.dumps({"architecture": self.architecture.as_json(), "policy": self.policy.as_json()}).encode()
@@ -124,3 +123,25 @@ class Agreement:
             return cls(Architecture.from_json(value["architecture"]), Policy.from_json(value["policy"], "the server"))
         except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise ProtocolError(f"the server's announcement is damaged ({type(error).__name__}: {error})") from None
+
+
+def pack_shares(shares: ModularShares) -> bytes:
+    """Shares' residues at their bit length, modulus after modulus."""
+    return b"".join(
+        pack_bits(share.reshape(-1).astype(np.uint64), modulus_bits(modulus)) for modulus, share in shares.items()
+    )
+
+
+def unpack_shares(payload: bytes | bytearray | memoryview, moduli: Sequence[int], shape: Shape) -> ModularShares:
+    """The inverse of `pack_shares`, int64; ProtocolError for a wrong length or a residue >= p."""
+    count = int(np.prod(shape))
+    lengths = [packed_bytes(count, modulus_bits(modulus)) for modulus in moduli]
+    if len(payload) != sum(lengths):
+        raise ProtocolError(f"shares of {count} residues have {sum(lengths)} bytes, got {len(payload)}")
+    shares, view = {}, memoryview(payload)
+    for modulus, length in zip(moduli, lengths, strict=True):
+        values = unpack_bits(bytes(view[:length]), modulus_bits(modulus), count).astype(np.int64)
+        if values.size and int(values.max()) >= modulus:
+            raise ProtocolError(f"a share holds {int(values.max())}, allowed below {modulus}")
+        shares[modulus], view = values.reshape(shape), view[length:]
+    return shares

@@ -3,9 +3,18 @@ layers in the clear."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from autoprivacy.quantization.integer_network import LinearLayer, Node
+
+ModularShares = dict[int, np.ndarray]  # one party's shares of a value by modulus, int64 [C, H, W] in [0, p)
+
+
+def local_shares(node: Node, shares: Mapping[str, ModularShares], moduli: Sequence[int]) -> ModularShares:
+    """Shares of a node's output modulo each of its moduli, from those of its inputs."""
+    return {p: local_operation(node, [shares[name][p] for name in node.inputs], p) for p in moduli}
 
 
 def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.ndarray:

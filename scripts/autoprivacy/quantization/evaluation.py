@@ -26,9 +26,10 @@ from autoprivacy.quantization.integer_network import (
     Interval,
     LinearLayer,
     Node,
+    rounding_constant,
     sign_threshold,
 )
-from autoprivacy.quantization.reference import rounding_constant
+from autoprivacy.quantization.residues import Residues, truncated_activation
 from autoprivacy.training import device
 
 Perturbation = Callable[[str, Tensor], Tensor]
@@ -141,7 +142,9 @@ class Evaluator:
 
     Args:
         network: the integer network.
-        modulus: p; None for integers without a modulus.
+        modulus: p, or what a policy says of every node; None for integers without a modulus.
+        shares: draws the client's shares, for the activations that ignore share bits to round as their circuits do; for
+            simulation only. None lets all activations round to the nearest.
 
     Attributes:
         wraps: per node that is read as a signed number (the linear layers, or the additions and poolings behind them),
@@ -152,13 +155,16 @@ class Evaluator:
         UserError: a value can exceed what float64 holds exactly.
     """
 
-    def __init__(self, network: IntegerNetwork, modulus: int | None) -> None:
+    def __init__(
+        self, network: IntegerNetwork, modulus: int | Residues | None, shares: torch.Generator | None = None
+    ) -> None:
         self.network = network
-        self.modulus = modulus
+        architecture = network.architecture
+        self._residues = Residues.uniform(architecture, modulus) if isinstance(modulus, int) else modulus
+        self._shares = shares
         self.device = device()
         self.wraps: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        architecture = network.architecture
         self._nodes = architecture.nodes
         self._read = read_nodes(architecture)
         self._ranges = value_ranges(network)
@@ -273,12 +279,24 @@ class Evaluator:
     def _activation(self, node: Node, x: Tensor) -> Tensor:
         """Round down and clip what has the activation's own form already, or is brought to it."""
         source = node.inputs[0]
+        if self._shares is not None and self._residues is not None and self._residues.ignored_bits[node.name]:
+            return self._truncated(node, x, self._residues, self._shares)
         form, wanted = self._forms[source], Form(node.shift, rounding_constant(node.shift))
         if form != wanted:
             x = (x * (wanted.unit / form.unit)).add_((wanted.offset - form.offset) * wanted.unit)
         elif source not in self._overwritable:
             x = x.clone()
         return self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
+
+    def _truncated(self, node: Node, x: Tensor, residues: Residues, shares: torch.Generator) -> Tensor:
+        """An activation that ignores share bits, under fresh shares of the client."""
+        source = node.inputs[0]
+        modulus, ignored = residues.read[source], residues.ignored_bits[node.name]
+        constant = rounding_constant(node.shift, ignored)
+        read = self._signed(source, self._integers(source, x) + constant, INTEGER).to(torch.int64) - constant
+        share = torch.randint(modulus, read.shape, generator=shares).to(read.device)
+        activated: Tensor = truncated_activation(read, share, node, modulus, ignored)
+        return activated
 
     def _sum(self, node: Node, inputs: list[Tensor], kind: torch.dtype) -> Tensor:
         """The sum in the form of an input that nothing else reads where there is one."""
@@ -293,16 +311,17 @@ class Evaluator:
     def _signed(self, name: str, values: Tensor, form: Form) -> Tensor:
         """Values in `form`, its offset included, reduced to signed residues modulo p; counts those that change."""
         self.counts[name] += values.numel()
-        if self.modulus is None:
+        if self._residues is None:
             return values
-        highest = sign_threshold(self.modulus) - 1
-        lowest = highest + 1 - self.modulus
+        modulus = self._residues.read[name]
+        highest = sign_threshold(modulus) - 1
+        lowest = highest + 1 - modulus
         low, high = torch.aminmax(values)
         if low >= lowest * form.unit and high <= highest * form.unit:
             return values
         # the remainder of floats is exact; float64 because p may be larger than float32 counts
         exact = values.double() / form.unit
-        signed = torch.remainder(exact - lowest, self.modulus) + lowest
+        signed = torch.remainder(exact - lowest, modulus) + lowest
         self.wraps[name] += int((signed != exact).sum())
         return signed.mul_(form.unit)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from autoprivacy.quantization.integer_network import Architecture, Node
-from autoprivacy.quantization.reference import rounding_constant
+from autoprivacy.quantization.integer_network import Architecture, Node, rounding_constant
 
 
 @dataclass(frozen=True)

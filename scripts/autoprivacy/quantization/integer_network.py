@@ -41,6 +41,18 @@ def sign_threshold(modulus: int) -> int:
     return 1 << ((modulus - 1).bit_length() - 1)
 
 
+def rounding_constant(shift: int, ignored_bits: int = 0) -> int:
+    """What an activation adds before it shifts right by f bits.
+
+    2^(f-1), so that it rounds to the nearest; 0 for f = 0. Where t low bits of both shares are ignored,
+    (2^f - 2^t) / 2 + 2^t - 1: half a step of what is left to be rounded off, and the mean of what the lost bits add up
+    to.
+    """
+    if not ignored_bits:
+        return (1 << shift) >> 1
+    return ((1 << shift) + (1 << ignored_bits)) // 2 - 1
+
+
 @dataclass(frozen=True)
 class LayerShape:
     """The public part of a linear layer. A fully connected layer is a 1x1 convolution of [features, 1, 1].

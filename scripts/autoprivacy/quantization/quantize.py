@@ -27,8 +27,8 @@ from autoprivacy.quantization.integer_network import (
     Architecture,
     IntegerNetwork,
     LayerShape,
+    rounding_constant,
 )
-from autoprivacy.quantization.reference import rounding_constant
 from autoprivacy.quantization.scales import RESCALED, Calibration, ScaleChooser
 from autoprivacy.training import batches, normalise
 

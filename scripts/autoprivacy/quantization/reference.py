@@ -5,39 +5,63 @@ Everything else that evaluates an integer network (evaluation.py, the secure pro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node, to_signed
+from autoprivacy.quantization.integer_network import (
+    IntegerNetwork,
+    LinearLayer,
+    Node,
+    rounding_constant,
+    to_signed,
+)
+from autoprivacy.quantization.residues import Residues, truncated_activation
 
 
-def reference_forward(network: IntegerNetwork, image: np.ndarray, modulus: int | None) -> np.ndarray:
+def reference_forward(
+    network: IntegerNetwork,
+    image: np.ndarray,
+    modulus: int | Residues | None,
+    client_shares: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
     """The outputs of one image, signed modulo p.
 
     Args:
         network: the integer network.
         image: int64 [C, H, W], as Architecture.quantize_images gives it.
-        modulus: p, below 2^40; None for integers without a modulus.
+        modulus: p, below 2^40, or what a policy says of every node; None for integers without a modulus.
+        client_shares: the client's share of what each activation reads that ignores share bits, by the activation's
+            name, int64 of its shape; None lets activations round to the nearest.
 
     Returns:
         int64 [outputs].
     """
+    architecture = network.architecture
+    residues = Residues.uniform(architecture, modulus) if isinstance(modulus, int) else modulus
+    read: Mapping[str, int] = residues.read if residues else {}
     values: dict[str, np.ndarray] = {}
-    for node in network.architecture.nodes:
-        inputs = [values[name] for name in node.inputs]
-        values[node.name] = _reduced(_value(network, node, inputs, image, modulus), modulus)
-    return _signed(values[network.architecture.nodes[-1].name], modulus).reshape(-1)
+    for node in architecture.nodes:
+        if residues and client_shares and residues.ignored_bits.get(node.name):
+            own = (node, read[node.inputs[0]], residues.ignored_bits[node.name])
+            value = truncated_activation(values[node.inputs[0]], client_shares[node.name], *own)
+        else:
+            value = _value(network, node, [values[name] for name in node.inputs], image, read)
+        moduli = residues.moduli[node.name] if residues else ()
+        values[node.name] = _reduced(value, moduli[0] if len(moduli) == 1 else None)
+    return _signed(values[architecture.nodes[-1].name], read.get(architecture.nodes[-1].name)).reshape(-1)
 
 
 def _value(
-    network: IntegerNetwork, node: Node, inputs: list[np.ndarray], image: np.ndarray, modulus: int | None
+    network: IntegerNetwork, node: Node, inputs: list[np.ndarray], image: np.ndarray, read: Mapping[str, int]
 ) -> np.ndarray:
     if node.operation == "input":
         return image.astype(np.int64)
     x = inputs[0]
     if node.operation == "linear":
-        return _linear(network.layers[node.name], x, modulus)
+        return _linear(network.layers[node.name], x, read.get(node.name))
     if node.operation == "activation":
-        shifted = _signed(_reduced(x + rounding_constant(node.shift), modulus), modulus) >> node.shift
+        shifted = _signed(x + rounding_constant(node.shift), read.get(node.inputs[0])) >> node.shift
         return np.clip(shifted, node.minimum, node.maximum)
     if node.operation == "sum_pool":
         return _windows_sum(node, x)
@@ -52,11 +76,6 @@ def _value(
     if node.operation == "pad_channels":
         return np.pad(x, ((node.before, node.after), (0, 0), (0, 0)))
     raise ValueError(f"node {node.name}: unknown operation {node.operation}")
-
-
-def rounding_constant(shift: int) -> int:
-    """What an activation adds before it shifts right: 2^(f-1), so that it rounds to the nearest; 0 for f = 0."""
-    return (1 << shift) >> 1
 
 
 def _linear(layer: LinearLayer, x: np.ndarray, modulus: int | None) -> np.ndarray:

@@ -145,6 +145,16 @@ def error_values(generator: np.random.Generator, tau: float, count: int) -> np.n
     return np.where(uniform < 0, -magnitude, magnitude).astype(np.float64)
 
 
+def simulated_shares(half: Half, seed: int) -> torch.Generator:
+    """What the evaluator draws the client's shares with, where a policy's activations ignore share bits.
+
+    The shares' low bits decide how such an activation rounds (`truncated_activation`). Simulation only; the halves draw
+    from different streams, and neither is one of a layer's errors.
+    """
+    key = np.random.SeedSequence([seed, HALVES.index(half)], spawn_key=(1,)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(key[0] >> np.uint64(1)))
+
+
 def simulates(policy: Policy) -> bool:
     """Whether `perturbation` knows the errors of the policy's packing."""
     return policy.packing == "coefficient"

@@ -20,7 +20,7 @@ from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.search.ddpg import Agent
 from autoprivacy.search.environment import LayerwiseEnvironment
-from autoprivacy.search.errors import perturbation
+from autoprivacy.search.errors import perturbation, simulated_shares
 from autoprivacy.search.finetuning import FinetuneSettings, finetune, network_digest
 from autoprivacy.storage import atomic_write
 
@@ -108,7 +108,8 @@ class FinetunedReward:
         """The reward of a policy, from -1 to 0."""
         errors = perturbation(policy, "finetune", self.seed)
         network = finetune(self.network, self.splits.finetune, errors, self.settings, self.seed)
-        evaluator = Evaluator(network, policy.plaintext_modulus)
+        residues = policy.residues(network.architecture)
+        evaluator = Evaluator(network, residues, simulated_shares("evaluate", self.seed))
         accuracy = evaluator.accuracy(self.splits.evaluate, perturb=perturbation(policy, "evaluate", self.seed))
         return accuracy / 100 - 1
 

@@ -1,0 +1,134 @@
+"""Which moduli the values of a network are kept under where its layers have moduli of their own, and what activations
+do to values whose shares lose their low bits before they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autoprivacy.errors import UserError
+from autoprivacy.quantization.integer_network import Architecture, Node, rounding_constant, sign_threshold
+
+
+@dataclass(frozen=True)
+class Residues:
+    """What a policy means for the nodes of a graph.
+
+    A linear layer reads and gives residues modulo its own p, and local operations keep the modulus of what they read.
+    The image and the outputs of activations are known as integers, so they exist modulo every p that a layer behind
+    them reads them in.
+
+    Attributes:
+        moduli: per node those that its value is needed in, ascending.
+        read: per node the one that an activation (or the user) reads its value in: the p of the layers it comes from,
+            and the largest p of all layers where it comes from activations alone.
+        ignored_bits: per activation how many low share bits it ignores: the fewest that a layer which feeds it says,
+            none where no layer does.
+    """
+
+    moduli: dict[str, tuple[int, ...]]
+    read: dict[str, int]
+    ignored_bits: dict[str, int]
+
+    @classmethod
+    def of(
+        cls, architecture: Architecture, layer_moduli: Mapping[str, int], layer_ignored_bits: Mapping[str, int]
+    ) -> Residues:
+        """From every layer's modulus and ignored share bits.
+
+        Raises:
+            UserError: layers whose moduli differ meet in an addition, or one reads another's accumulators.
+        """
+        feeders, readers = _feeders(architecture), _readers(architecture)
+        for name, layers in feeders.items():
+            tied = {layer: layer_moduli[layer] for layer in sorted(layers | readers[name])} if layers else {}
+            if len(set(tied.values())) > 1:
+                named = ", ".join(f"{layer} modulo {p}" for layer, p in tied.items())
+                raise UserError(
+                    f"node {name}: layers {named} meet without an activation between; give them one plaintext modulus"
+                )
+        largest = max(layer_moduli.values())
+        read = {name: max((layer_moduli[layer] for layer in feeders[name]), default=largest) for name in feeders}
+        wanted = _wanted(architecture, layer_moduli, read)
+        ignored = {
+            node.name: min((layer_ignored_bits[layer] for layer in feeders[node.inputs[0]]), default=0)
+            for node in architecture.nodes
+            if node.operation == "activation"
+        }
+        return cls({name: tuple(sorted(moduli)) for name, moduli in wanted.items()}, read, ignored)
+
+    @classmethod
+    def uniform(cls, architecture: Architecture, modulus: int) -> Residues:
+        """One modulus for all values, no share bits ignored."""
+        names = [node.name for node in architecture.nodes]
+        activations = [node.name for node in architecture.nodes if node.operation == "activation"]
+        return cls(dict.fromkeys(names, (modulus,)), dict.fromkeys(names, modulus), dict.fromkeys(activations, 0))
+
+
+def _feeders(architecture: Architecture) -> dict[str, set[str]]:
+    """Per node the linear layers whose accumulators reach it through local operations, itself if it is one."""
+    feeders: dict[str, set[str]] = {}
+    for node in architecture.nodes:
+        if node.operation == "linear":
+            feeders[node.name] = {node.name}
+        elif node.operation == "activation":
+            feeders[node.name] = set()
+        else:
+            feeders[node.name] = set().union(*(feeders[name] for name in node.inputs))
+    return feeders
+
+
+def _readers(architecture: Architecture) -> dict[str, set[str]]:
+    """Per node the linear layers that read it, through local operations too."""
+    readers: dict[str, set[str]] = {node.name: set() for node in architecture.nodes}
+    for node in reversed(architecture.nodes):
+        for name in node.inputs:
+            if node.operation == "linear":
+                readers[name].add(node.name)
+            elif node.operation != "activation":
+                readers[name] |= readers[node.name]
+    return readers
+
+
+def _wanted(
+    architecture: Architecture, layer_moduli: Mapping[str, int], read: Mapping[str, int]
+) -> dict[str, set[int]]:
+    """The moduli in which every node's value is read behind it; its own where nothing reads it."""
+    wanted: dict[str, set[int]] = {node.name: set() for node in architecture.nodes}
+    wanted[architecture.nodes[-1].name].add(read[architecture.nodes[-1].name])
+    for node in reversed(architecture.nodes):
+        wanted[node.name] = wanted[node.name] or {read[node.name]}
+        for name in node.inputs:
+            if node.operation == "linear":
+                wanted[name].add(layer_moduli[node.name])
+            elif node.operation == "activation":
+                wanted[name].add(read[name])
+            else:
+                wanted[name] |= wanted[node.name]
+    return wanted
+
+
+def truncated_activation(value: Any, share: Any, node: Node, modulus: int, ignored_bits: int) -> Any:
+    """An activation whose two parties drop the low bits of their shares; `gc.activation.Activation` says why.
+
+    Args:
+        value: x, the integers or residues that it reads: an int64 array or tensor.
+        share: c, the client's share of x: uniform residues modulo p of the same form.
+        node: the activation.
+        modulus: p of k bits.
+        ignored_bits: t, at least 1.
+
+    Returns:
+        clip((z - e) >> f, minimum, maximum), of the same form. Here z = x + constant mod p; for p = 2^k, e = lo(c); for
+        other p, e = lo(d) + [d < z] with d = c - 1 mod p. Where z - e has its top bit set it stands for z - e less p,
+        or p - 1, a multiple of 2^t.
+    """
+    odd = modulus % 2
+    z = (value + rounding_constant(node.shift, ignored_bits)) % modulus
+    d = (share - odd) % modulus
+    less = z - d % (1 << ignored_bits)
+    if odd:
+        less = less - (d < z) * 1
+    signed = less - (less >= sign_threshold(modulus)) * (modulus - odd)
+    return (signed >> node.shift).clip(node.minimum, node.maximum)
