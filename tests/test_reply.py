@@ -64,12 +64,11 @@ def test_switching_is_rounding_to_within_the_bound(primes: tuple[int, ...], back
         values += [0, q - 1, *halves, *(half + 1 for half in halves)]
         values += [q * step >> bits for step in range(256 - len(values))]
         switched = packer.switch(residues_of(values, ring), bits).tolist()
-        bound = q * (1 << 63) + q * int(FRACTION_ERROR * 2**64) * (
-            1 << bits
-        )  # 1/2 + the fraction's error, times 2^64 q
+        bound = q * (1 << 63) + q * len(primes) * (1 << bits)  # 1/2 and a unit per prime, times 2^64 q
         for value, result in zip(values, switched, strict=True):
             distance = ((value << bits) - result * q + (q << bits - 1)) % (q << bits) - (q << bits - 1)
             assert 0 <= result < 1 << bits and abs(distance) << 64 <= bound
+    assert len(primes) / 2.0**64 <= FRACTION_ERROR
 
 
 def test_backends_switch_to_the_same_bits() -> None:
@@ -120,13 +119,11 @@ def test_reading_is_exact(bits: ReplyBits, p: int, backend: str) -> None:
 def test_the_exact_product_holds_the_most_bits_at_every_degree() -> None:
     for degree, secret in itertools.product(DEGREES, (-1, 1)):
         form = ReplyForm(degree, 1, ReplyBits(1, MAXIMUM_REPLY_BITS), np.array([degree - 1]))
-        first, second = np.zeros(1, np.int64), np.full((1, degree), (1 << MAXIMUM_REPLY_BITS) - 1)
         reader = ReplyReader(np.full(degree, secret), 1021, "numba")
-        # the last coefficient is the sum of all n products: -n secret modulo 2^bits
+        # the last coefficient is the sum of all n products of 2^bits - 1: -n secret modulo 2^bits
         phase = -degree * secret % (1 << MAXIMUM_REPLY_BITS)
         expected = (2 * 1021 * phase + (1 << MAXIMUM_REPLY_BITS)) // (2 << MAXIMUM_REPLY_BITS) % 1021
-        message = b"\xff" * (form.size - 1) + first.tobytes()[:1]
-        assert second.shape == (1, degree) and reader.read(message, form).tolist() == [expected]
+        assert reader.read(b"\xff" * (form.size - 1) + b"\0", form).tolist() == [expected]
 
 
 def test_malformed_replies_are_refused() -> None:

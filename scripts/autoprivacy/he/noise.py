@@ -102,8 +102,8 @@ class ReplyNoise:
 def switching_noise(polynomial_degree: int, bits: ReplyBits) -> float:
     """Standard deviation of what rounding a reply to fewer bits adds, in units of q.
 
-    c0 is off by one rounding, c1 by one that decryption multiplies with the secret. Both are sums of uniform errors,
-    which exceed any multiple of their standard deviation less often than a Gaussian does.
+    c0 is off by one rounding, c1 by one that decryption multiplies with the secret. These are sums of uniform errors:
+    beyond two standard deviations, where decryption errors are, a Gaussian of that width is the more frequent.
     """
     secret = math.sqrt(SECRET_VARIANCE * polynomial_degree)
     return math.hypot(rounding_noise(bits.c0), secret * rounding_noise(bits.c1))
