@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from autoprivacy.he.selection import darl, layer_policy
 from autoprivacy.policy import EXACT_TARGET, Policy
 from autoprivacy.protocol.channel import Channel, ProtocolError
 from autoprivacy.protocol.client import Client
+from autoprivacy.protocol.measurement import Contender, record
 from autoprivacy.protocol.server import Model, serve
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.quantization.evaluation import Evaluator
@@ -185,6 +187,25 @@ def _first_block() -> tuple[Architecture, dict[str, LinearLayer], float]:
     shapes = (NETWORK.architecture.layers[0], shape)
     architecture = replace(NETWORK.architecture, nodes=(*nodes, *more), layers=shapes)
     return architecture, {"stem": NETWORK.layers["stem"], "out": layer}, 1.0
+
+
+def test_a_measurement_counts_outputs_that_differ() -> None:
+    """Under t = f differing outputs are told, not failed; an exact policy has none and needs more bytes."""
+    network = IntegerNetwork(*_first_block())
+    records = []
+    for ignored in (0, full_ignored(network)):
+        policy = policy_of(P_POWER, ignored, network)
+        expected = Evaluator(network, policy.residues(network.architecture)).forward(IMAGES[:3]).numpy()
+        with session(policy, network) as client:
+            outputs = np.array([client.infer(client.prepare(), image) for image in IMAGES[:3]])
+        contender, phases = Contender(Path("network.npz"), Path("policy.json"), expected), client.ledger.phases
+        records.append(record(policy, phases, phases, outputs, contender, np.zeros(3, int), 0))
+    exact, ignoring = records
+    assert exact["exact"] and not ignoring["exact"]
+    assert [image["differing_outputs"] for image in exact["images"]] == [0, 0, 0]
+    assert sum(image["differing_outputs"] for image in ignoring["images"]) > 0
+    for phase in ("m_pre", "m_on"):
+        assert ignoring["summary"][phase]["median"] < exact["summary"][phase]["median"]
 
 
 def test_the_evaluator_simulates_only_when_asked_and_by_its_generator() -> None:
