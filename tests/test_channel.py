@@ -158,7 +158,7 @@ def test_a_round_trip_is_charged_half_on_each_way(ends):
     assert one_way >= 0.15 and time.monotonic() - start >= 0.3
 
 
-def test_pacing_keeps_to_a_virtual_clock():
+def test_pacing_keeps_to_a_virtual_clock(ends):
     """The link begins on a piece when it was queued, or else when it has done with the piece before."""
 
     class Clock:
@@ -169,12 +169,12 @@ def test_pacing_keeps_to_a_virtual_clock():
             self.now += seconds + 0.25  # sleeps last longer than asked for
 
     clock = Clock()
-    left, _ = socket.socketpair()
-    channel = Channel(socket_like(left), 5, Link(8e3, 0.0))
-    channel._closing = clock
+    channel = Channel(socket_like(ends[0]), 5, Link(8e3, 0.0))
+    closing, channel._closing = channel._closing, clock
     with unittest.mock.patch("autoprivacy.protocol.channel.time.monotonic", lambda: clock.now):
         for queued_at in (100.0, 100.0, 103.0):
             channel._send_piece(queued_at, memoryview(bytes(1000)))
+    channel._closing = closing
     # done at 101, 102 and 104, whatever the sleeps made of it
     assert clock.waits == [1.0, 0.75, 1.75]
 

@@ -8,21 +8,23 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from autoprivacy.protocol.channel import Channel
 
 Phase = Literal["set-up", "offline", "online", "closing"]
 # he: encryption to decryption. linear: the server's layers in the clear. shares: drawing, packing and adding shares.
-# session: what both must agree on, plans and circuits. waiting: for the peer, which includes receiving.
+# session: what both must agree on, plans, requests, and the way from one part to the next. waiting: for the peer, which
+# includes receiving.
 Kind = Literal["he", "garbling", "ot", "linear", "shares", "session", "waiting"]
 EVERY_LAYER = "all"  # the layer of work that belongs to no single one
+Amounts: TypeAlias = tuple[float, float, int, int]
 _FIELDS = ("seconds", "cpu_seconds", "bytes_sent", "bytes_received")
 _KIBIBYTE = 1024
 
 
 class Ledger:
-    """Records phases one after another; within a phase, parts that do not overlap.
+    """Records phases one after another; within a phase, parts that do not overlap and leave nothing out.
 
     CPU seconds are the whole process's, so they mean something where a process has one session.
     """
@@ -31,9 +33,10 @@ class Ledger:
         self._channel = channel
         self._parts: dict[tuple[str, str], list[float]] = {}
         self._settled: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        self._mark: Amounts = (0.0, 0.0, 0, 0)
         self.phases: list[dict[str, Any]] = []
 
-    def _now(self) -> tuple[float, float, int, int]:
+    def _now(self) -> Amounts:
         channel = self._channel
         return time.perf_counter(), time.process_time(), channel.bytes_sent, channel.bytes_received
 
@@ -45,16 +48,14 @@ class Ledger:
         """
         self._parts = {}
         sent, received = self._settled
-        seconds, cpu_seconds, sent_now, received_now = self._now()
-        self._add(EVERY_LAYER, "session", (0.0, 0.0, sent_now - sent.total(), received_now - received.total()))
+        before = self._mark = (*self._now()[:2], sent.total(), received.total())
         yield
+        self._charge(EVERY_LAYER, "session")
         self._settled = Counter(self._channel.sent), Counter(self._channel.received)
-        before = (seconds, cpu_seconds, sent.total(), received.total())
-        total = [b - a for a, b in zip(before, self._now(), strict=True)]
+        total = [b - a for a, b in zip(before, self._mark, strict=True)]
         parts = [
             {"layer": layer, "kind": kind, **dict(zip(_FIELDS, values, strict=True))}
             for (layer, kind), values in self._parts.items()
-            if any(values)
         ]
         messages = {
             "sent": dict(self._settled[0] - sent),
@@ -66,14 +67,16 @@ class Ledger:
     @contextmanager
     def part(self, layer: str, kind: Kind) -> Iterator[None]:
         """Work of one kind for one layer; several parts of one kind add up."""
-        before = self._now()
+        self._charge(EVERY_LAYER, "session")
         yield
-        self._add(layer, kind, tuple(b - a for a, b in zip(before, self._now(), strict=True)))
+        self._charge(layer, kind)
 
-    def _add(self, layer: str, kind: Kind, amounts: tuple[float, ...]) -> None:
+    def _charge(self, layer: str, kind: Kind) -> None:
+        """Count everything since the last charge as this."""
+        before, self._mark = self._mark, self._now()
         values = self._parts.setdefault((layer, kind), [0.0] * len(_FIELDS))
-        for index, amount in enumerate(amounts):
-            values[index] += amount
+        for index, (a, b) in enumerate(zip(before, self._mark, strict=True)):
+            values[index] += b - a
 
     def report(self, since: int = 0) -> dict[str, Any]:
         """The phases from number `since` on and this process's peak memory, JSON-able."""
