@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_profile import LINK, PROFILE
-from scipy import stats
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import public_key_bytes
@@ -264,35 +263,6 @@ def test_the_client_refuses_insecure_parameters_on_its_own():
 def test_a_policy_of_other_layers_is_refused():
     with pytest.raises(UserError, match="the network has"):
         Agreement(NETWORK.architecture, replace(POLICY, layers=POLICY.layers[:2]))
-
-
-def payload_blocks(stream):
-    """The aligned 16-byte blocks of every payload in a recorded stream of frames."""
-    blocks = set()
-    while stream:
-        _, _, length = HEADER.unpack_from(stream)
-        payload, stream = stream[HEADER.size : HEADER.size + length], stream[HEADER.size + length :]
-        blocks |= {bytes(payload[i : i + 16]) for i in range(0, length - 15, 16)}
-    return blocks
-
-
-def test_two_runs_on_one_image_have_no_block_in_common():
-    runs = []
-    for _ in range(2):
-        with session() as (client, ends):
-            client.infer(client.prepare(), IMAGES[0])
-        runs.append([payload_blocks(end.sent) for end in ends])
-    announcement = {bytes(WELCOME[i : i + 16]) for i in range(0, len(WELCOME) - 15, 16)}
-    for first, second in zip(*runs, strict=True):
-        assert len(first) > 1000
-        assert first & second <= announcement
-
-
-def test_masked_values_are_uniform():
-    """What the server receives of the image, whatever the image: x - r over many bundles."""
-    with session(pool=20) as (client, _):
-        masked = [(IMAGES[0] - bundle.shares["image"]) % P_PRIME for bundle in (client.prepare() for _ in range(20))]
-    assert stats.kstest(np.concatenate(masked).ravel() / P_PRIME, "uniform").pvalue > 1e-4
 
 
 def test_every_byte_and_second_is_accounted_for():

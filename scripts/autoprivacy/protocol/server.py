@@ -117,11 +117,10 @@ class Session:
         """Answer the client's requests until it says goodbye."""
         while True:
             kind, payload = self.channel.receive(Message.PREPARE, Message.INFER, Message.GOODBYE)
+            _check_request(kind, len(payload))
             if kind == Message.GOODBYE:
                 with self.ledger.phase("closing"):
                     return
-            if len(payload) < NUMBER_BYTES or (kind == Message.PREPARE and len(payload) > NUMBER_BYTES):
-                raise ProtocolError(f"{kind.name}: {len(payload)} bytes, expected a bundle's number of {NUMBER_BYTES}")
             number = int.from_bytes(payload[:NUMBER_BYTES], "little")
             if kind == Message.PREPARE:
                 self._prepare(number)
@@ -205,6 +204,13 @@ class Session:
             masked = agreement.unpack_share(payload, node.shape)
             rho = bundle.output_masks.pop(node.name).astype(np.int64).reshape(node.shape)
             return (masked - rho) % agreement.modulus
+
+
+def _check_request(kind: Message, length: int) -> None:
+    """ProtocolError for a request of the wrong length; INFER's share is checked where it is unpacked."""
+    expected = 0 if kind == Message.GOODBYE else NUMBER_BYTES
+    if length < expected or (length > expected and kind != Message.INFER):
+        raise ProtocolError(f"{kind.name}: {length} bytes, expected {expected}")
 
 
 def serve(model: Model, channel: Channel, pool: int = ServiceSettings.pool) -> Session | None:

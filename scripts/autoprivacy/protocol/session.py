@@ -101,7 +101,10 @@ class Agreement:
         expected = packed_bytes(count, self.share_bits)
         if len(payload) != expected:
             raise ProtocolError(f"a share of {count} residues has {expected} bytes, got {len(payload)}")
-        values = unpack_bits(bytes(payload), self.share_bits, count).astype(np.int64)
+        try:
+            values = unpack_bits(bytes(payload), self.share_bits, count).astype(np.int64)
+        except ValueError as error:  # bits behind the last residue
+            raise ProtocolError(f"a share of {error}") from None
         if values.size and int(values.max()) >= self.modulus:
             raise ProtocolError(f"a share holds {int(values.max())}, allowed below {self.modulus}")
         return values.reshape(shape)
