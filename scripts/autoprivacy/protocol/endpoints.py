@@ -102,7 +102,7 @@ def serve_clients(listener: socket.socket, settings: ServiceSettings, session: C
         if slots.acquire(blocking=False):
             threading.Thread(target=serve_one, args=(connection,), daemon=True).start()
         else:
-            refuse(connection, f"the server serves {settings.clients} clients already; try again later")
+            refuse(connection, f"the server has its {settings.clients} clients already; try again later")
 
 
 def refuse(connection: socket.socket, reason: str) -> None:
