@@ -56,6 +56,7 @@ wildcard_constraints:
     dataset="[a-z0-9-]+",
     scheme="delphi|darl|autoprivacy",
     packing="coefficient|slot",
+    setting="|".join(config["network_settings"]),
 
 
 def library(*scripts):
@@ -134,5 +135,5 @@ def policy_file(network, scheme, packing):
     return f"{RESULTS}/policies/{network}/{scheme}-{packing}.json"
 
 
-def measurement_file(network, scheme, packing):
-    return f"{RESULTS}/measurements/{network}/{scheme}-{packing}.json"
+def measurement_file(network, scheme, packing, setting):
+    return f"{RESULTS}/measurements/{network}/{scheme}-{packing}-{setting}.json"

@@ -1,6 +1,6 @@
 # Private inference between a client and a server process, all schemes of a network interleaved image by image.
 # in: policies/<network>/*.json, the deployed integer networks, datasets/<dataset>.npz
-# out: measurements/<network>/<scheme>-<packing>.json
+# out: measurements/<network>/<scheme>-<packing>-<network setting>.json
 
 
 rule measure:
@@ -11,9 +11,9 @@ rule measure:
             deployed_network(w.network, scheme) for scheme, _ in CONTENDERS
         ],
     output:
-        [measurement_file("{network}", *pair) for pair in CONTENDERS],
+        [measurement_file("{network}", *pair, "{setting}") for pair in CONTENDERS],
     log:
-        f"{RESULTS}/logs/measure-{{network}}.log",
+        f"{RESULTS}/logs/measure-{{network}}-{{setting}}.log",
     conda:
         "../environment.yml"
     # all cores: the two parties have one each, and nothing else runs beside a measurement
@@ -28,6 +28,11 @@ rule measure:
             "autoprivacy/protocol/server.py",
         ),
         contenders=CONTENDERS,
-        measure=config["measure"],
+        measure={
+            key: value
+            for key, value in config["measure"].items()
+            if key != "network_settings"
+        },
+        setting=lambda w: config["network_settings"][w.setting],
     script:
         "../scripts/measure.py"

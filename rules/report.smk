@@ -8,8 +8,9 @@ SEARCHED = NETWORKS if "autoprivacy" in SCHEMES else []
 rule tables:
     input:
         measurements=[
-            measurement_file(network, *pair)
+            measurement_file(network, *pair, setting)
             for network in NETWORKS
+            for setting in config["measure"]["network_settings"]
             for pair in CONTENDERS
         ],
         policies=[

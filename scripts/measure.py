@@ -8,7 +8,7 @@ import numpy as np
 from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
-from autoprivacy.protocol.measurement import Contender, MeasureSettings, measure
+from autoprivacy.protocol.measurement import Contender, MeasureSettings, NetworkSetting, Throughput, measure
 from autoprivacy.provenance import provenance
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
@@ -17,7 +17,12 @@ from autoprivacy.storage import write_json
 
 def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
-    settings = MeasureSettings(**params.measure)
+    setting = {key: value for key, value in params.setting.items() if key != "source"}
+    many = params.measure["throughput"]
+    settings = MeasureSettings(
+        **{**params.measure, "throughput": many and Throughput(**many)},
+        network=NetworkSetting(snakemake.wildcards.setting, **setting),
+    )
     test = load(files.dataset).test.take(slice(0, settings.images))
     contenders = []
     for policy_file, network_file in zip(files.policies, files.networks, strict=True):
@@ -29,7 +34,7 @@ def main(snakemake: Any) -> None:
         contenders.append(Contender(Path(network_file), Path(policy_file), outputs))
     records = measure(contenders, Path(files.dataset), test.labels, settings)
     for path, record in zip(snakemake.output, records, strict=True):
-        write_json(path, {**record, "provenance": provenance(params.measure)})
+        write_json(path, {**record, "provenance": provenance({**params.measure, "network_setting": params.setting})})
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

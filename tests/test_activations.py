@@ -24,7 +24,7 @@ from autoprivacy.he.selection import darl, layer_policy
 from autoprivacy.policy import EXACT_TARGET, Policy
 from autoprivacy.protocol.channel import Channel, ProtocolError
 from autoprivacy.protocol.client import Client
-from autoprivacy.protocol.measurement import Contender, record
+from autoprivacy.protocol.measurement import Contender, MeasureSettings, record
 from autoprivacy.protocol.server import Model, serve
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.quantization.evaluation import Evaluator
@@ -199,7 +199,7 @@ def test_a_measurement_counts_outputs_that_differ() -> None:
         with session(policy, network) as client:
             outputs = np.array([client.infer(client.prepare(), image) for image in IMAGES[:3]])
         contender, phases = Contender(Path("network.npz"), Path("policy.json"), expected), client.ledger.phases
-        records.append(record(policy, phases, phases, outputs, contender, np.zeros(3, int), 0))
+        records.append(record(policy, phases, phases, outputs, contender, np.zeros(3, int), MeasureSettings(3, 0)))
     exact, ignoring = records
     assert exact["exact"] and not ignoring["exact"]
     assert [image["differing_outputs"] for image in exact["images"]] == [0, 0, 0]

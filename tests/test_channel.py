@@ -2,10 +2,13 @@
 
 import socket
 import threading
+import time
+import unittest.mock
 
 import pytest
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.latency import Link
 from autoprivacy.protocol.channel import (
     HEADER,
     MAXIMUM_PAYLOAD,
@@ -13,9 +16,8 @@ from autoprivacy.protocol.channel import (
     Channel,
     Message,
     ProtocolError,
-    connect,
-    parse_address,
 )
+from autoprivacy.protocol.endpoints import connect, parse_address
 
 
 @pytest.fixture
@@ -64,11 +66,12 @@ def receive_after(ends, raw, *expected, timeout=5.0):
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (HEADER.pack(PROTOCOL_VERSION + 1, 5, 0), "version 3, this side 2"),
+        (HEADER.pack(PROTOCOL_VERSION + 1, 5, 0), f"version {PROTOCOL_VERSION + 1}, this side {PROTOCOL_VERSION}"),
         (HEADER.pack(PROTOCOL_VERSION, 5, MAXIMUM_PAYLOAD + 1), "bytes was announced, allowed"),
         (HEADER.pack(PROTOCOL_VERSION, 200, 0), "expected PREPARE, got type 200"),
         (HEADER.pack(PROTOCOL_VERSION, Message.GOODBYE, 1) + b"x", "expected PREPARE, got GOODBYE of 1 bytes"),
         (HEADER.pack(PROTOCOL_VERSION, Message.FAILURE, 3) + b"why", "the peer ended the session: why"),
+        (HEADER.pack(PROTOCOL_VERSION, Message.FAILURE, 6) + b"a\n\x1b[2J", r"the peer ended the session: a  \[2J$"),
         (None, "the peer closed the connection"),
     ],
 )
@@ -125,3 +128,86 @@ def test_no_server_there():
         port = listener.getsockname()[1]
     with pytest.raises(UserError, match="no server answers"):
         connect(f"127.0.0.1:{port}", 2)
+
+
+def test_a_link_takes_its_time_in_both_directions(ends):
+    """Frames of 40,000 bytes at 2 Mbit/s take 0.16 s each, one after the other, and half of 0.2 s more."""
+    link = Link(2e6, 0.2)
+    left, right = (Channel(socket_like(end), 20, link) for end in ends)
+    payload = bytes(40_000)
+    computed = 3 * 8 * (len(payload) + HEADER.size) / 2e6 + 0.1
+    start = time.monotonic()
+    for _ in range(3):
+        left.send(Message.ENCRYPTED_MASKS, payload)
+        right.send(Message.ENCRYPTED_SHARES, payload)
+    for _ in range(3):
+        assert right.receive_payload(Message.ENCRYPTED_MASKS) == left.receive_payload(Message.ENCRYPTED_SHARES)
+    elapsed = time.monotonic() - start
+    # not below what a link takes; above, a busy machine's delays alone
+    assert computed <= elapsed < computed + 5
+
+
+def test_a_round_trip_is_charged_half_on_each_way(ends):
+    left, right = (Channel(socket_like(end), 20, Link(1e9, 0.3)) for end in ends)
+    start = time.monotonic()
+    left.send(Message.PREPARE)
+    right.receive(Message.PREPARE)
+    one_way = time.monotonic() - start
+    right.send(Message.GOODBYE)
+    left.receive(Message.GOODBYE)
+    assert one_way >= 0.15 and time.monotonic() - start >= 0.3
+
+
+def test_pacing_keeps_to_a_virtual_clock(ends):
+    """The link begins on a piece when it was queued, or else when it has done with the piece before."""
+
+    class Clock:
+        now, waits = 100.0, []
+
+        def wait(self, seconds):
+            self.waits.append(round(seconds, 6))
+            self.now += seconds + 0.25  # sleeps last longer than asked for
+
+    clock = Clock()
+    channel = Channel(socket_like(ends[0]), 5, Link(8e3, 0.0))
+    closing, channel._closing = channel._closing, clock
+    with unittest.mock.patch("autoprivacy.protocol.channel.time.monotonic", lambda: clock.now):
+        for queued_at in (100.0, 100.0, 103.0):
+            channel._send_piece(queued_at, memoryview(bytes(1000)))
+    channel._closing = closing
+    # done at 101, 102 and 104, whatever the sleeps made of it
+    assert clock.waits == [1.0, 0.75, 1.75]
+
+
+def test_what_the_peer_does_not_take_makes_the_sender_wait_and_then_fail(ends, monkeypatch):
+    monkeypatch.setattr("autoprivacy.protocol.channel.MAXIMUM_QUEUED", 1 << 20)
+    channel = Channel(socket_like(ends[0]), 0.3)
+    with pytest.raises(ProtocolError, match=r"sending PREPARE: the peer has taken nothing for 0.3 s"):
+        for _ in range(10):
+            channel.send(Message.PREPARE, bytes(1 << 20))
+    channel.fail("too slow")  # and returns although nobody listens
+
+
+def test_unread_messages_stay_in_the_socket_beyond_the_limit(ends):
+    sender, reader = Channel(socket_like(ends[0]), 5), Channel(socket_like(ends[1]), 5, maximum_unread=1 << 16)
+    for _ in range(40):
+        sender.send(Message.PREPARE, bytes(1 << 16))
+    time.sleep(0.3)  # what is taken, is taken by now
+    assert reader._incoming.qsize() <= 3
+    for _ in range(40):
+        assert len(reader.receive_payload(Message.PREPARE)) == 1 << 16
+
+
+def test_a_slow_peer_is_not_a_silent_one(ends):
+    """Bytes that keep coming keep the session alive, however long the message takes."""
+    channel = Channel(socket_like(ends[0]), 1.0)
+
+    def trickle():
+        for byte in HEADER.pack(PROTOCOL_VERSION, Message.PREPARE, 0):
+            time.sleep(0.15)
+            ends[1].sendall(bytes([byte]))
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    assert channel.receive(Message.PREPARE) == (Message.PREPARE, bytearray())
+    thread.join()

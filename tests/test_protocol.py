@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_profile import LINK, PROFILE
-from scipy import stats
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import public_key_bytes
@@ -21,10 +20,11 @@ from autoprivacy.he.rotation import GaloisKeyMaker, galois_key_bytes
 from autoprivacy.he.security import InsecureParameters
 from autoprivacy.he.selection import darl, delphi, layerwise
 from autoprivacy.policy import EXACT_TARGET, Policy
+from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool
 from autoprivacy.protocol.channel import HEADER, Channel, Message, ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
-from autoprivacy.protocol.session import Agreement
+from autoprivacy.protocol.session import Agreement, pack_shares
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
 from autoprivacy.quantization.reference import reference_forward
 
@@ -86,10 +86,10 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def session(policy=POLICY, network=NETWORK, expected=None):
+def session(policy=POLICY, network=NETWORK, expected=None, pool=16):
     """A client connected to a server thread; yields the client and the recorders of both ends."""
     left, right = (Recorder(end) for end in socket.socketpair())
-    thread = threading.Thread(target=lambda: serve(Model(network, policy), Channel(right, 20)))
+    thread = threading.Thread(target=lambda: serve(Model(network, policy), Channel(right, 20), pool))
     thread.start()
     channel = Channel(left, 20)
     try:
@@ -234,13 +234,65 @@ def test_a_bundle_is_used_once():
         bundle = client.prepare()
         copies = replace(bundle, shares=dict(bundle.shares), labels=dict(bundle.labels), tables=dict(bundle.tables))
         client.infer(bundle, IMAGES[0])
-        with pytest.raises(ProtocolError, match="bundle 0 was used before"):
+        sent = client.channel.bytes_sent
+        with pytest.raises(ProtocolError, match=f"bundle {bundle.number} was used before"):
             client.infer(copies, IMAGES[1])
+        assert client.channel.bytes_sent == sent
+
+
+def ask_for(client, number):
+    """An online phase's first message, from a client that keeps no rules; what the server answers."""
+    share = pack_shares({client.agreement.output_modulus: np.zeros((3, 8, 8), np.int64)})
+    client.channel.send(Message.INFER, number.to_bytes(NUMBER_BYTES, "little"), share)
+    return client.channel.receive(Message.GARBLER_LABELS)
+
+
+def test_the_server_refuses_a_bundle_that_was_used_and_one_of_before_a_restart():
+    with session() as (client, _):
+        bundle = client.prepare()
+        client.infer(bundle, IMAGES[0])
+        with pytest.raises(ProtocolError, match=f"bundle {bundle.number} was used before; prepare a new one"):
+            ask_for(client, bundle.number)
+    with session() as (client, _):  # a server that lost its memory
+        client.prepare()
+        with pytest.raises(ProtocolError, match=f"bundle {bundle.number} was never prepared in this session"):
+            ask_for(client, bundle.number)
+
+
+def test_a_bundle_is_gone_before_its_first_message_is_sent(monkeypatch):
+    held = []
+    take, send = Pool.take, Channel.send
+    monkeypatch.setattr(Pool, "take", lambda pool, number: held.append(len(pool._ready)) or take(pool, number))
+
+    def sending(channel, message, *parts):
+        if message in (Message.INFER, Message.GARBLER_LABELS):
+            held.append(message.name)
+        send(channel, message, *parts)
+
+    monkeypatch.setattr(Channel, "send", sending)
+    with session() as (client, _):
+        client.infer(client.prepare(), IMAGES[0])
+        assert len(client._unused._ready) == 0
+    assert held == [1, "INFER", 1, "GARBLER_LABELS", "GARBLER_LABELS"]  # each party had one, then took it, then sent
+
+
+def test_a_client_holds_as_many_bundles_as_the_pool_allows_and_none_twice(monkeypatch):
+    with session(pool=2) as (client, _):
+        for _ in range(2):
+            client.prepare()
+        with pytest.raises(ProtocolError, match="the pool holds 2 bundles already; use one before"):
+            client.prepare()
+    with session() as (client, _):
+        bundle = client.prepare()
+        client.channel.send(Message.PREPARE, bundle.number.to_bytes(NUMBER_BYTES, "little"))
+        with pytest.raises(ProtocolError, match=f"bundle {bundle.number} exists already in this session"):
+            client.channel.receive(Message.ENCRYPTED_SHARES)
 
 
 def test_another_policy_than_the_expected_is_refused():
     other = darl(NETWORK, "residual", P_POWER, Flooding("statistical"), PROFILE, LINK)
-    with pytest.raises(ProtocolError, match="not the expected"), session(expected=other):
+    difference = f"layers.0.parameters.plaintext_modulus: {P_POWER} expected, {P_PRIME} told"
+    with pytest.raises(ProtocolError, match=f"policy is not the expected one: {difference}"), session(expected=other):
         pass
     with session(expected=POLICY) as (client, _):
         assert client.agreement.policy.essence() == POLICY.essence()
@@ -260,46 +312,19 @@ def test_a_policy_of_other_layers_is_refused():
         Agreement(NETWORK.architecture, replace(POLICY, layers=POLICY.layers[:2]))
 
 
-def payload_blocks(stream):
-    """The aligned 16-byte blocks of every payload in a recorded stream of frames."""
-    blocks = set()
-    while stream:
-        _, _, length = HEADER.unpack_from(stream)
-        payload, stream = stream[HEADER.size : HEADER.size + length], stream[HEADER.size + length :]
-        blocks |= {bytes(payload[i : i + 16]) for i in range(0, length - 15, 16)}
-    return blocks
-
-
-def test_two_runs_on_one_image_have_no_block_in_common():
-    runs = []
-    for _ in range(2):
-        with session() as (client, ends):
-            client.infer(client.prepare(), IMAGES[0])
-        runs.append([payload_blocks(end.sent) for end in ends])
-    announcement = {bytes(WELCOME[i : i + 16]) for i in range(0, len(WELCOME) - 15, 16)}
-    for first, second in zip(*runs, strict=True):
-        assert len(first) > 1000
-        assert first & second <= announcement
-
-
-def test_masked_values_are_uniform():
-    """What the server receives of the image, whatever the image: x - r over many bundles."""
-    with session() as (client, _):
-        bundles = (client.prepare() for _ in range(20))
-        masked = [(IMAGES[0] - bundle.shares["image"][P_PRIME]) % P_PRIME for bundle in bundles]
-    assert stats.kstest(np.concatenate(masked).ravel() / P_PRIME, "uniform").pvalue > 1e-4
-
-
 def test_every_byte_and_second_is_accounted_for():
     with session() as (client, ends):
         client.infer(client.prepare(), IMAGES[0])
         phases = client.ledger.phases
-    assert [phase["phase"] for phase in phases] == ["set-up", "offline", "online"]
-    goodbye = 10
-    assert sum(phase["bytes_sent"] for phase in phases) == len(ends[0].sent) - goodbye
+    assert [phase["phase"] for phase in phases] == ["set-up", "offline", "online", "closing"]
+    assert sum(phase["bytes_sent"] for phase in phases) == len(ends[0].sent)
     assert sum(phase["bytes_received"] for phase in phases) == len(ends[1].sent)
     for phase in phases:
         assert 0 < sum(part["seconds"] for part in phase["parts"]) <= phase["seconds"]
+        for direction in ("sent", "received"):
+            total = phase[f"bytes_{direction}"]
+            assert sum(part[f"bytes_{direction}"] for part in phase["parts"]) == total
+            assert sum(phase["messages"][direction].values()) == total
 
 
 @pytest.mark.parametrize("message", [Message.ENCRYPTED_MASKS, Message.OT_EXTENSION])

@@ -45,6 +45,13 @@ def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     networks, datasets = config["networks"], [*NAMES, *config["datasets"]]
     for name in config["run"]["networks"]:
         _check_name(("run", "networks"), name, networks, "a key of networks", files)
+    settings = config["network_settings"]
+    for name in config["measure"]["network_settings"]:
+        _check_name(("measure", "network_settings"), name, settings, "a key of network_settings", files)
+    for name, setting in settings.items():
+        if setting["round_trip_seconds"] and setting["bits_per_second"] is None:
+            allowed = "a throughput, where round_trip_seconds is above 0"
+            raise UserError(_message(("network_settings", name, "bits_per_second"), "null", allowed, files))
     for name in config["datasets"]:
         if name in NAMES:
             raise UserError(_message(("datasets", name), "a built-in data set's name", "any other name", files))

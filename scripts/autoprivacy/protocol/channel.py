@@ -2,7 +2,7 @@
 
 Frame: version (1 byte), message type (1), length of the payload (8, little-endian), payload. A thread
 sends and a thread receives, so a party computes while its messages travel and two full socket buffers cannot block
-each other.
+each other. A channel can behave as a slower link would (`Link`): what it sends is paced, what it receives is late.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ import queue
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import TypeAlias
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.latency import Link
 
 PROTOCOL_VERSION = 2
 HEADER = struct.Struct("<BBQ")
 MAXIMUM_PAYLOAD = 1 << 30  # bytes; no message of a supported network comes near
+MAXIMUM_QUEUED = 1 << 26  # bytes that wait to be sent before `send` waits too
+PIECE = 1 << 18  # bytes handed to the socket at a time, so that a long message shows progress
+FAREWELL_SECONDS = 1.0  # how long a side that closes waits for the other to take its last words
+SHOWN_CHARACTERS = 300  # of the peer's reason; more would be no message to a person
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -32,7 +39,7 @@ class Message(IntEnum):
     PUBLIC_KEY = 2  # client: one per distinct (n, primes)
     BASE_OT = 3  # client: first message of the base oblivious transfers
     BASE_OT_REPLY = 4  # server
-    PREPARE = 5  # client: asks for a bundle (offline phase)
+    PREPARE = 5  # client: asks for a bundle (offline phase), which it gives a number
     ENCRYPTED_MASKS = 6  # client: Enc(r) of one linear layer
     ENCRYPTED_SHARES = 7  # server: Enc(M r - s)
     OT_EXTENSION = 8  # client: the choice bits of one activation, masked
@@ -51,7 +58,15 @@ class ProtocolError(UserError):
 
 
 def _ended_by_peer(payload: bytearray) -> ProtocolError:
-    return ProtocolError(f"the peer ended the session: {payload.decode(errors='replace')[:300]}")
+    # The peer's words reach a terminal or a log: one line, nothing that a terminal obeys.
+    words = "".join(letter if letter.isprintable() else " " for letter in payload.decode(errors="replace"))
+    return ProtocolError(f"the peer ended the session: {words[:SHOWN_CHARACTERS]}")
+
+
+def failure_frame(reason: str) -> bytes:
+    """The frame that tells the peer why the session ends."""
+    words = reason.encode()
+    return HEADER.pack(PROTOCOL_VERSION, Message.FAILURE, len(words)) + words
 
 
 @contextlib.contextmanager
@@ -68,63 +83,126 @@ class Channel:
 
     Args:
         connection: a connected stream socket; the channel closes it.
-        timeout: seconds without any progress after which the peer counts as gone.
+        timeout: seconds without a byte in either direction after which the peer counts as gone.
+        link: what the connection is to behave like: each end paces what it sends and holds back what it receives for
+            half the round trip, so both must be given the same. None leaves it as fast as it is.
+        maximum_unread: bytes of received messages that wait to be read before no more is taken from the socket; on
+            one end at most, or two ends that wait for each other to read would wait for ever.
     """
 
-    def __init__(self, connection: socket.socket, timeout: float) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        timeout: float,
+        link: Link | None = None,
+        maximum_unread: int | None = None,
+    ) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(None)
         self._connection = connection
         self._timeout = timeout
-        self._outgoing: queue.SimpleQueue[tuple[Buffer, ...] | None] = queue.SimpleQueue()
-        self._incoming: queue.SimpleQueue[tuple[int, bytearray] | ProtocolError] = queue.SimpleQueue()
+        self._link = link
+        self._maximum_unread = maximum_unread
+        self._outgoing: queue.SimpleQueue[tuple[float, list[memoryview]] | None] = queue.SimpleQueue()
+        self._incoming: queue.SimpleQueue[tuple[float, int, bytearray] | ProtocolError] = queue.SimpleQueue()
         self._failure: ProtocolError | None = None
-        self.bytes_sent = 0
-        self.bytes_received = 0
-        self._threads = [threading.Thread(target=f, daemon=True) for f in (self._send_loop, self._receive_loop)]
-        for thread in self._threads:
-            thread.start()
+        self._room = threading.Condition()  # guards _queued and _unread
+        self._queued = self._unread = 0
+        self._closing = threading.Event()
+        self._free = 0.0  # when the link has carried all that was sent
+        self._progress = time.monotonic()
+        self.sent: Counter[str] = Counter()  # bytes by name of the message, headers included
+        self.received: Counter[str] = Counter()
+        self._sender = threading.Thread(target=self._send_loop, daemon=True)
+        self._receiver = threading.Thread(target=self._receive_loop, daemon=True)
+        self._sender.start()
+        self._receiver.start()
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of all messages given to `send`."""
+        return self.sent.total()
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of all messages that `receive` returned or refused."""
+        return self.received.total()
 
     def send(self, message: Message, *parts: Buffer) -> None:
-        """Queue one frame; `parts` (contiguous) are joined and must not change afterwards."""
-        if self._failure is not None:
-            raise self._reason_of_the_peer() or self._failure
-        views = tuple(memoryview(part).cast("B") for part in parts)
+        """Queue one frame; `parts` (contiguous) are joined and must not change afterwards.
+
+        Waits while much is queued already; ProtocolError where the peer takes nothing for the time-out.
+        """
+        views = [memoryview(part).cast("B") for part in parts]
         length = sum(len(view) for view in views)
         if length > MAXIMUM_PAYLOAD:
             raise ProtocolError(f"sending {message.name}: {length} bytes, allowed {MAXIMUM_PAYLOAD}")
-        self._outgoing.put((HEADER.pack(PROTOCOL_VERSION, message, length), *views))
-        self.bytes_sent += HEADER.size + length
+        self._wait_for_room(message)
+        header = memoryview(HEADER.pack(PROTOCOL_VERSION, message, length))
+        with self._room:
+            self._queued += HEADER.size + length
+        self._outgoing.put((time.monotonic(), [header, *views]))
+        self.sent[message.name] += HEADER.size + length
+
+    def _wait_for_room(self, message: Message) -> None:
+        start = time.monotonic()
+        while self._failure is None:
+            with self._room:
+                if self._queued <= MAXIMUM_QUEUED:
+                    return
+                left = self._patience(start)
+                if left <= 0:
+                    seconds = f"{self._timeout:g} s"
+                    raise ProtocolError(f"sending {message.name}: the peer has taken nothing for {seconds}")
+                self._room.wait(left)
+        raise self._reason_of_the_peer() or self._failure
+
+    def _patience(self, start: float) -> float:
+        """Seconds until the peer counts as gone for one who has waited since `start`."""
+        return max(start, self._progress) + self._timeout - time.monotonic()
 
     def receive(self, *expected: Message) -> tuple[Message, bytearray]:
         """The next frame, which must be one of `expected`; ProtocolError otherwise, at a time-out, or a lost peer."""
         names = " or ".join(message.name for message in expected)
-        try:
-            item = self._incoming.get(timeout=self._timeout)
-        except queue.Empty:
-            raise ProtocolError(f"waiting for {names}: nothing from the peer for {self._timeout:g} s") from None
-        if isinstance(item, ProtocolError):
-            raise ProtocolError(f"waiting for {names}: {item}")
-        kind, payload = item
-        self.bytes_received += HEADER.size + len(payload)
+        due, kind, payload = self._next(names)
+        time.sleep(max(0.0, due - time.monotonic()))
+        with self._room:
+            self._unread -= len(payload)
+            self._room.notify_all()
+        known = kind in Message._value2member_map_
+        name = Message(kind).name if known else f"type {kind}"
+        self.received[name] += HEADER.size + len(payload)
         if kind == Message.FAILURE:
             raise _ended_by_peer(payload)
         if kind not in expected:
-            got = Message(kind).name if kind in Message._value2member_map_ else f"type {kind}"
-            raise ProtocolError(f"expected {names}, got {got} of {len(payload)} bytes")
+            raise ProtocolError(f"expected {names}, got {name} of {len(payload)} bytes")
         return Message(kind), payload
+
+    def _next(self, names: str) -> tuple[float, int, bytearray]:
+        start = time.monotonic()
+        while (left := self._patience(start)) > 0:
+            try:
+                item = self._incoming.get(timeout=left)
+            except queue.Empty:
+                continue  # unless a byte has moved in the meantime, the last turn
+            if isinstance(item, ProtocolError):
+                self._incoming.put(item)  # whoever asks again is told again
+                raise ProtocolError(f"waiting for {names}: {item}")
+            return item
+        raise ProtocolError(f"waiting for {names}: nothing from the peer for {self._timeout:g} s")
 
     def _reason_of_the_peer(self) -> ProtocolError | None:
         """Why the peer closed the connection, if it said so among the messages that still came."""
         while True:
             try:
-                item = self._incoming.get(timeout=1.0)
+                item = self._incoming.get(timeout=FAREWELL_SECONDS)
             except queue.Empty:
                 return None
             if isinstance(item, ProtocolError):
+                self._incoming.put(item)
                 return None
-            if item[0] == Message.FAILURE:
-                return _ended_by_peer(item[1])
+            if item[1] == Message.FAILURE:
+                return _ended_by_peer(item[2])
 
     def receive_payload(self, expected: Message, length: int | None = None) -> bytearray:
         """The payload of the next frame; ProtocolError unless it has the type and, where given, the length expected."""
@@ -134,28 +212,58 @@ class Channel:
         return payload
 
     def fail(self, reason: str) -> None:
-        """Tell the peer why the session ends, as far as it still listens, and close."""
-        self._outgoing.put((HEADER.pack(PROTOCOL_VERSION, Message.FAILURE, len(reason.encode())), reason.encode()))
-        self.close()
+        """Tell the peer why the session ends, as far as it still listens, and close; what was queued is dropped."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._outgoing.get_nowait()
+        self._outgoing.put((time.monotonic(), [memoryview(failure_frame(reason))]))
+        self._shut(FAREWELL_SECONDS)
 
     def close(self) -> None:
         """Send what is queued and close the connection."""
+        self._shut(self._timeout)
+
+    def _shut(self, seconds: float) -> None:
         self._outgoing.put(None)
-        self._threads[0].join(timeout=self._timeout)
+        self._sender.join(timeout=seconds)
+        self._closing.set()
+        with self._room:
+            self._room.notify_all()
         with contextlib.suppress(OSError):  # the peer was faster
+            # Closing with unread bytes would make the system throw away what the peer has not read either.
+            self._connection.shutdown(socket.SHUT_WR)
+        self._receiver.join(timeout=FAREWELL_SECONDS)
+        with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
     def _send_loop(self) -> None:
-        while (parts := self._outgoing.get()) is not None:
+        while (frame := self._outgoing.get()) is not None:
+            queued_at, parts = frame
             try:
                 for part in parts:
-                    self._connection.sendall(part)
+                    for start in range(0, len(part), PIECE):
+                        self._send_piece(queued_at, part[start : start + PIECE])
             except OSError as error:
                 self._failure = ProtocolError(f"the connection broke while sending ({error})")
+                with self._room:
+                    self._room.notify_all()
                 return
 
+    def _send_piece(self, queued_at: float, piece: memoryview) -> None:
+        if self._link is not None:
+            # A virtual clock: the link starts on a piece when it was queued or when it has done with the one before,
+            # so that a sleep that lasts too long costs no throughput.
+            self._free = max(self._free, queued_at) + self._link.seconds(len(piece))
+            self._closing.wait(max(0.0, self._free - time.monotonic()))
+        self._connection.sendall(piece)
+        self._progress = time.monotonic()
+        with self._room:
+            self._queued -= len(piece)
+            self._room.notify_all()
+
     def _receive_loop(self) -> None:
+        delay = self._link.round_trip_seconds / 2 if self._link is not None else 0.0
         try:
             while True:
                 version, kind, length = HEADER.unpack(self._read_exactly(HEADER.size))
@@ -163,11 +271,22 @@ class Channel:
                     raise ProtocolError(f"the peer speaks protocol version {version}, this side {PROTOCOL_VERSION}")
                 if length > MAXIMUM_PAYLOAD:
                     raise ProtocolError(f"a message of {length} bytes was announced, allowed {MAXIMUM_PAYLOAD}")
-                self._incoming.put((kind, self._read_exactly(length)))
+                payload = self._read_exactly(length)
+                self._incoming.put((time.monotonic() + delay, kind, payload))
+                self._wait_until_read(length)
         except ProtocolError as error:
             self._incoming.put(error)
         except OSError as error:
             self._incoming.put(ProtocolError(f"the connection broke ({error})"))
+        except MemoryError:
+            self._incoming.put(ProtocolError(f"no memory for a message of {length} bytes"))
+
+    def _wait_until_read(self, length: int) -> None:
+        with self._room:
+            self._unread += length
+            if self._maximum_unread is not None:
+                limit = self._maximum_unread
+                self._room.wait_for(lambda: self._unread <= limit or self._closing.is_set())
 
     def _read_exactly(self, length: int) -> bytearray:
         content = bytearray(length)
@@ -177,35 +296,5 @@ class Channel:
             if count == 0:
                 raise ProtocolError(f"the peer closed the connection ({got} of {length} bytes had come)")
             got += count
+            self._progress = time.monotonic()
         return content
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """`host:port`; UserError otherwise."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise UserError(f'address "{text}": expected host:port with a port up to 65535')
-    return host, int(port)
-
-
-def connect(address: str, timeout: float) -> Channel:
-    """Connect to a server; UserError when it cannot be reached."""
-    try:
-        return Channel(socket.create_connection(parse_address(address), timeout=timeout), timeout)
-    except OSError as error:
-        raise UserError(f"{address}: no server answers ({error}); start it first") from None
-
-
-def listen(address: str) -> socket.socket:
-    """A listening socket; port 0 lets the system choose."""
-    try:
-        return socket.create_server(parse_address(address))
-    except OSError as error:
-        raise UserError(f"{address}: cannot listen there ({error}); choose another port") from None
-
-
-def serve_forever(listener: socket.socket, timeout: float, session: Callable[[Channel], None]) -> None:
-    """Serve one client after another; a client's failure ends its session and no more."""
-    while True:
-        connection, _ = listener.accept()
-        session(Channel(connection, timeout))

@@ -2,16 +2,20 @@
 
     python -m autoprivacy.protocol.client --connect host:port --dataset prepared.npz
 
-reads the numbers of test images on standard input, one a line, and answers each with one line of JSON.
+reads the numbers of test images on standard input, one a line, and answers each with one line of JSON. With `--pool N`
+it prepares N bundles ahead and fills them up again while no image waits; an image then takes the online phase alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import queue
 import sys
-from dataclasses import dataclass, field
-from typing import Any
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -22,30 +26,17 @@ from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.oblivious_transfer import BaseSender, ExtensionReceiver, choice_bits
 from autoprivacy.he.cipher import ClientCipher
 from autoprivacy.he.linear import ClientLinear
+from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.rotation import GaloisKeyMaker
 from autoprivacy.policy import Policy
-from autoprivacy.protocol.channel import Channel, Message, ProtocolError, connect, parsing
-from autoprivacy.protocol.ledger import Ledger
+from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
+from autoprivacy.protocol.channel import Channel, Message, ProtocolError, parsing
+from autoprivacy.protocol.endpoints import ServiceSettings, add_link_options, connect, link_of
+from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
-from autoprivacy.protocol.shares import ModularShares, local_shares
-from autoprivacy.quantization.integer_network import Node, to_signed
+from autoprivacy.protocol.shares import local_shares
+from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
 from autoprivacy.secure_random import SecureRandom
-
-
-@dataclass
-class ClientBundle:
-    """What the offline phase leaves with the client for one image; used once.
-
-    Attributes:
-        shares: its shares of every node's value.
-        labels: per activation the wire labels of its input share, uint64 [bits, ReLUs, 2].
-        tables: per activation the garbled tables, chunk by chunk.
-    """
-
-    number: int
-    shares: dict[str, ModularShares]
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    tables: dict[str, list[bytearray]] = field(default_factory=dict)
 
 
 class Client:
@@ -53,31 +44,37 @@ class Client:
 
     Args:
         channel: the connection.
-        policy: what this side expects; None accepts the server's policy (its security is checked in any case).
+        policy, architecture: what this side expects; None accepts the server's (the security of its parameters is
+            checked in any case).
     """
 
-    def __init__(self, channel: Channel, policy: Policy | None = None) -> None:
+    def __init__(
+        self, channel: Channel, policy: Policy | None = None, architecture: Architecture | None = None
+    ) -> None:
         self.channel = channel
         self.ledger = Ledger(channel)
         self._random = SecureRandom()
-        self._bundles = 0
+        self._unused: Pool[ClientBundle] = Pool(sys.maxsize)  # the server has the limit
         with self.ledger.phase("set-up"):
-            self.agreement = Agreement.from_bytes(channel.receive_payload(Message.WELCOME))
-            if policy is not None and policy.essence() != self.agreement.policy.essence():
-                raise ProtocolError(
-                    f"the server's policy {self.agreement.policy.scheme} is not the expected {policy.scheme} "
-                    f"(or its parameters differ); give both sides the same policy file"
-                )
+            with self.ledger.part(EVERY_LAYER, "waiting"):
+                welcome = channel.receive_payload(Message.WELCOME)
+            with self.ledger.part(EVERY_LAYER, "session"):
+                self.agreement = Agreement.from_bytes(welcome)
+                self.agreement.check_expected(policy, architecture)
             self._set_up()
 
     def _set_up(self) -> None:
         agreement, ledger = self.agreement, self.ledger
-        with ledger.part("all", "he"):
-            ciphers = {parameters: ClientCipher(parameters) for parameters in agreement.parameter_sets}
-            for parameters, cipher in ciphers.items():
+        ciphers: dict[ParameterSet, ClientCipher] = {}
+        for parameters in agreement.parameter_sets:
+            with ledger.part(EVERY_LAYER, "session"):
+                elements = agreement.galois_elements(parameters)
+            with ledger.part(EVERY_LAYER, "he"):
+                cipher = ciphers[parameters] = ClientCipher(parameters)
                 self.channel.send(Message.PUBLIC_KEY, cipher.public_key())
-                if elements := agreement.galois_elements(parameters):
+                if elements:
                     self.channel.send(Message.GALOIS_KEYS, GaloisKeyMaker(cipher).keys(elements))
+        with ledger.part(EVERY_LAYER, "session"):
             self._linear = {
                 layer.name: ClientLinear(
                     agreement.architecture.layer(layer.name),
@@ -87,20 +84,21 @@ class Client:
                 )
                 for layer in agreement.policy.layers
             }
-        with ledger.part("all", "ot"):
+        with ledger.part(EVERY_LAYER, "ot"):
             base = BaseSender()
             self.channel.send(Message.BASE_OT, base.message())
-        with ledger.part("all", "waiting"):
+        with ledger.part(EVERY_LAYER, "waiting"):
             reply = self.channel.receive_payload(Message.BASE_OT_REPLY)
-        with ledger.part("all", "ot"), parsing(Message.BASE_OT_REPLY):
+        with ledger.part(EVERY_LAYER, "ot"), parsing(Message.BASE_OT_REPLY):
             self._extension = ExtensionReceiver(base.finish(bytes(reply)))
 
     def prepare(self) -> ClientBundle:
         """The offline phase for one image: shares of every layer, labels and garbled tables."""
-        number, self._bundles = self._bundles, self._bundles + 1
-        with self.ledger.phase("offline", number):
-            self.channel.send(Message.PREPARE)
-            bundle = ClientBundle(number, {})
+        number = int.from_bytes(self._random.random_bytes(NUMBER_BYTES).tobytes(), "little")
+        bundle = ClientBundle(number, self._unused.open(number))
+        with self.ledger.phase("offline", bundle.index):
+            with self.ledger.part(EVERY_LAYER, "session"):
+                self.channel.send(Message.PREPARE, number.to_bytes(NUMBER_BYTES, "little"))
             unsent = self._draw_masks(bundle)
             for node in self.agreement.architecture.nodes:
                 if node.operation == "linear":
@@ -110,10 +108,11 @@ class Client:
                 elif node.operation == "activation":
                     self._extend(node, bundle)
                 elif node.name not in bundle.shares:
-                    bundle.shares[node.name] = local_shares(node, bundle.shares, self.agreement.moduli(node))
+                    self._share(node, bundle)
             for node in self.agreement.activation_nodes():
                 with self.ledger.part(self.agreement.layer_of(node), "waiting"):
                     bundle.tables[node.name] = self._receive_tables(node)
+        self._unused.put(bundle)
         return bundle
 
     def _draw_masks(self, bundle: ClientBundle) -> list[Node]:
@@ -121,16 +120,22 @@ class Client:
         agreement, shares, unsent = self.agreement, bundle.shares, []
         for node in agreement.architecture.nodes:
             if node.operation in ("input", "activation"):
-                draw = self._random.below
-                shares[node.name] = {p: draw(p, node.shape).astype(np.int64) for p in agreement.moduli(node)}
+                with self.ledger.part(agreement.layer_of(node), "shares"):
+                    draw = self._random.below
+                    shares[node.name] = {p: draw(p, node.shape).astype(np.int64) for p in agreement.moduli(node)}
             elif any(name not in shares for name in node.inputs):
                 if node.operation == "linear":
                     unsent.append(node)
             elif node.operation == "linear":
                 self._send_encrypted(node, bundle)
             else:
-                shares[node.name] = local_shares(node, shares, agreement.moduli(node))
+                self._share(node, bundle)
         return unsent
+
+    def _share(self, node: Node, bundle: ClientBundle) -> None:
+        """This side's share of what each party computes on its own."""
+        with self.ledger.part(self.agreement.layer_of(node), "shares"):
+            bundle.shares[node.name] = local_shares(node, bundle.shares, self.agreement.moduli(node))
 
     def _send_encrypted(self, node: Node, bundle: ClientBundle) -> None:
         with self.ledger.part(node.name, "he"):
@@ -162,19 +167,29 @@ class Client:
         return [self.channel.receive_payload(Message.GARBLED_TABLES, length) for length in lengths]
 
     def infer(self, bundle: ClientBundle, image: np.ndarray) -> np.ndarray:
-        """The online phase: the network's integer outputs, signed, for a quantized image int64 [C, H, W]."""
+        """The online phase: the network's integer outputs, signed, for a quantized image int64 [C, H, W].
+
+        Raises:
+            ProtocolError: the bundle was used before or is another session's; nothing has been sent then.
+        """
         agreement, channel = self.agreement, self.channel
         nodes = agreement.architecture.nodes
-        with self.ledger.phase("online", bundle.number):
-            masked = {p: (image - mask) % p for p, mask in bundle.shares[nodes[0].name].items()}
-            channel.send(Message.INFER, bundle.number.to_bytes(8, "little"), pack_shares(masked))
+        self._unused.take(bundle.number)
+        with self.ledger.phase("online", bundle.index):
+            with self.ledger.part(agreement.layer_of(nodes[0]), "shares"):
+                masked = {p: (image - mask) % p for p, mask in bundle.shares.pop(nodes[0].name).items()}
+                number = bundle.number.to_bytes(NUMBER_BYTES, "little")
+                channel.send(Message.INFER, number, pack_shares(masked))
             for node in agreement.activation_nodes():
                 self._evaluate(node, bundle)
-            with self.ledger.part(agreement.layer_of(nodes[-1]), "waiting"):
+            layer = agreement.layer_of(nodes[-1])
+            with self.ledger.part(layer, "waiting"):
                 payload = channel.receive_payload(Message.OUTPUT_SHARE)
-            modulus = agreement.output_modulus
-            server_share = unpack_shares(payload, (modulus,), nodes[-1].shape)[modulus]
-            return to_signed(server_share + bundle.shares.pop(nodes[-1].name)[modulus], modulus).reshape(-1)
+            with self.ledger.part(layer, "shares"):
+                modulus = agreement.output_modulus
+                server_share = unpack_shares(payload, (modulus,), nodes[-1].shape)[modulus]
+                outputs = to_signed(server_share + bundle.shares.pop(nodes[-1].name)[modulus], modulus)
+        return outputs.reshape(-1)
 
     def _evaluate(self, node: Node, bundle: ClientBundle) -> None:
         agreement, layer = self.agreement, self.agreement.layer_of(node)
@@ -182,46 +197,125 @@ class Client:
         with self.ledger.part(layer, "waiting"):
             length = circuit.garbler_bits * count * LABEL_BYTES
             payload = self.channel.receive_payload(Message.GARBLER_LABELS, length)
-        with self.ledger.part(layer, "garbling"):
+        with self.ledger.part(layer, "garbling"), parsing(Message.GARBLED_TABLES):
             garbler_labels = np.frombuffer(payload, np.uint64).reshape(circuit.garbler_bits, count, 2)
             tables, labels = bundle.tables.pop(node.name), bundle.labels.pop(node.name)
             outputs = evaluate(circuit, count, tables, garbler_labels, labels, moduli).astype(np.int64)
+        with self.ledger.part(layer, "shares"):
             masks = bundle.shares.pop(node.name)
             reply = {p: (row - masks[p].reshape(-1)) % p for p, row in zip(moduli, outputs, strict=True)}
             self.channel.send(Message.MASKED_ACTIVATION, pack_shares(reply))
 
     def close(self) -> None:
         """End the session."""
-        self.channel.send(Message.GOODBYE)
+        with self.ledger.phase("closing"), self.ledger.part(EVERY_LAYER, "session"):
+            self.channel.send(Message.GOODBYE)
         self.channel.close()
 
 
-def _answer(client: Client, images: np.ndarray, line: str) -> dict[str, Any]:
-    if not line.strip().isdigit() or int(line) >= len(images):
-        raise UserError(f'image "{line.strip()}": expected a number from 0 to {len(images) - 1}')
-    image = client.agreement.architecture.quantize_images(images[int(line)][None])[0]
-    outputs = client.infer(client.prepare(), image)
-    return {"image": int(line), "outputs": outputs.tolist(), "phases": client.ledger.phases[-2:]}
+class _Answering:
+    """Answers image numbers, from bundles prepared ahead as far as there are any."""
+
+    def __init__(self, client: Client, images: np.ndarray, pool: int) -> None:
+        self._client, self._images, self._capacity = client, images, pool
+        self._ready: list[ClientBundle] = []
+        self._told = 0  # phases
+
+    def fill(self) -> bool:
+        """Prepare one bundle more; False where the pool is full."""
+        if len(self._ready) >= self._capacity:
+            return False
+        self._ready.append(self._client.prepare())
+        return True
+
+    def tell(self, **more: Any) -> None:
+        """Print a line of JSON: `more`, and what the ledger has had since the last line."""
+        report = self._client.ledger.report(self._told)
+        self._told += len(report["phases"])
+        print(json.dumps({**more, **report}), flush=True)
+
+    def answer(self, line: str) -> None:
+        """One private inference; UserError for a line that is no image's number."""
+        if not line.strip().isdigit() or int(line) >= len(self._images):
+            raise UserError(f'image "{line.strip()}": expected a number from 0 to {len(self._images) - 1}')
+        start = time.perf_counter()
+        prepared_ahead = bool(self._ready)
+        bundle = self._ready.pop(0) if prepared_ahead else self._client.prepare()
+        image = self._client.agreement.architecture.quantize_images(self._images[int(line)][None])[0]
+        outputs = self._client.infer(bundle, image).tolist()
+        seconds = time.perf_counter() - start
+        self.tell(image=int(line), outputs=outputs, prepared_ahead=prepared_ahead, seconds=seconds)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the client program; 0 when every image was answered."""
+def _lines(stream: IO[str]) -> queue.SimpleQueue[str | None]:
+    """The lines of a stream as they come, then None."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+def _answer_all(client: Client, images: np.ndarray, pool: int) -> None:
+    """Fill the pool, then answer every line of standard input; while none waits, fill it up again."""
+    answering = _Answering(client, images, pool)
+    while answering.fill():
+        pass
+    answering.tell()
+    lines = _lines(sys.stdin)
+    while True:
+        if lines.empty() and answering.fill():
+            continue
+        line = lines.get()
+        if line is None:
+            break
+        answering.answer(line)
+    client.close()
+    answering.tell()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Private inference: the client.")
     parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="the server's address")
     parser.add_argument("--dataset", required=True, help="prepared data set; images are numbered in its test split")
     parser.add_argument("--policy", help="policy file that the server's must equal")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds of silence that end the session")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--announcement", help="file of `server --announce`: policy and architecture that must be told")
+    parser.add_argument("--pool", type=int, default=0, help="bundles to prepare ahead and to keep ready")
+    parser.add_argument(
+        "--timeout", type=float, default=ServiceSettings.timeout, help="seconds of silence that end the session"
+    )
+    add_link_options(parser)
+    return parser
+
+
+def _expected(options: argparse.Namespace) -> tuple[Policy | None, Architecture | None]:
+    if options.announcement is None:
+        return (Policy.load(options.policy) if options.policy else None), None
+    try:
+        announced = Agreement.from_bytes(Path(options.announcement).read_bytes())
+    except OSError as error:
+        raise UserError(f"{options.announcement}: cannot be read ({error.strerror})") from None
+    return (Policy.load(options.policy) if options.policy else announced.policy), announced.architecture
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the client program; 0 when every image was answered."""
+    options = _parser().parse_args(arguments)
+    channel = None
     try:
         images = load(options.dataset).test.images
-        policy = Policy.load(options.policy) if options.policy else None
-        client = Client(connect(options.connect, options.timeout), policy)
-        print(json.dumps({"phases": client.ledger.phases}), flush=True)
-        for line in sys.stdin:
-            print(json.dumps(_answer(client, images, line)), flush=True)
-        client.close()
+        expected = _expected(options)
+        channel = connect(options.connect, options.timeout, link_of(options))
+        _answer_all(Client(channel, *expected), images, options.pool)
     except UserError as error:
         print(f"client: {error}", file=sys.stderr)
+        if channel is not None:
+            # Words about this side's input are none of the server's business.
+            channel.fail(str(error) if isinstance(error, ProtocolError) else "the client stopped")
         return 1
     return 0
 

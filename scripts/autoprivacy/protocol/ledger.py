@@ -1,49 +1,96 @@
-"""Where a party's time and bytes go: seconds, CPU seconds and traffic by phase, layer and kind of work."""
+"""Where a party's time and bytes go: seconds, CPU seconds and traffic by phase, layer, kind of work and message."""
 
 from __future__ import annotations
 
+import resource
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from autoprivacy.protocol.channel import Channel
 
-Phase = Literal["set-up", "offline", "online"]
-Kind = Literal["he", "garbling", "ot", "linear", "waiting"]
+Phase = Literal["set-up", "offline", "online", "closing"]
+# he: encryption to decryption. linear: the server's layers in the clear. shares: drawing, packing and adding shares.
+# session: what both must agree on, plans, requests, and the way from one part to the next. waiting: for the peer, which
+# includes receiving.
+Kind = Literal["he", "garbling", "ot", "linear", "shares", "session", "waiting"]
+EVERY_LAYER = "all"  # the layer of work that belongs to no single one
+Amounts: TypeAlias = tuple[float, float, int, int]
 _FIELDS = ("seconds", "cpu_seconds", "bytes_sent", "bytes_received")
+_KIBIBYTE = 1024
 
 
 class Ledger:
-    """Records phases one after another; within a phase, parts that do not overlap."""
+    """Records phases one after another; within a phase, parts that do not overlap and leave nothing out.
+
+    CPU seconds are the whole process's, so they mean something where a process has one session.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._parts: dict[tuple[str, str], list[float]] = {}
+        self._settled: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        self._mark: Amounts = (0.0, 0.0, 0, 0)
         self.phases: list[dict[str, Any]] = []
 
-    def _now(self) -> tuple[float, float, int, int]:
+    def _now(self) -> Amounts:
         channel = self._channel
         return time.perf_counter(), time.process_time(), channel.bytes_sent, channel.bytes_received
 
     @contextmanager
     def phase(self, name: Phase, bundle: int | None = None) -> Iterator[None]:
-        """Everything inside belongs to this phase (of this bundle); recorded only if it ends without an error."""
+        """Everything inside belongs to this phase (of this bundle); recorded only if it ends without an error.
+
+        So does a request that came before and opened it: every byte of a session belongs to one phase.
+        """
         self._parts = {}
-        before = self._now()
+        sent, received = self._settled
+        before = self._mark = (*self._now()[:2], sent.total(), received.total())
         yield
-        total = [b - a for a, b in zip(before, self._now(), strict=True)]
+        self._charge(EVERY_LAYER, "session")
+        self._settled = Counter(self._channel.sent), Counter(self._channel.received)
+        total = [b - a for a, b in zip(before, self._mark, strict=True)]
         parts = [
             {"layer": layer, "kind": kind, **dict(zip(_FIELDS, values, strict=True))}
             for (layer, kind), values in self._parts.items()
         ]
-        self.phases.append({"phase": name, "bundle": bundle, **dict(zip(_FIELDS, total, strict=True)), "parts": parts})
+        messages = {
+            "sent": dict(self._settled[0] - sent),
+            "received": dict(self._settled[1] - received),
+        }
+        fields = dict(zip(_FIELDS, total, strict=True))
+        self.phases.append({"phase": name, "bundle": bundle, **fields, "messages": messages, "parts": parts})
 
     @contextmanager
     def part(self, layer: str, kind: Kind) -> Iterator[None]:
         """Work of one kind for one layer; several parts of one kind add up."""
-        before = self._now()
+        self._charge(EVERY_LAYER, "session")
         yield
+        self._charge(layer, kind)
+
+    def _charge(self, layer: str, kind: Kind) -> None:
+        """Count everything since the last charge as this."""
+        before, self._mark = self._mark, self._now()
         values = self._parts.setdefault((layer, kind), [0.0] * len(_FIELDS))
-        for index, (a, b) in enumerate(zip(before, self._now(), strict=True)):
+        for index, (a, b) in enumerate(zip(before, self._mark, strict=True)):
             values[index] += b - a
+
+    def report(self, since: int = 0) -> dict[str, Any]:
+        """The phases from number `since` on and this process's peak memory, JSON-able."""
+        return {"phases": self.phases[since:], "peak_memory_bytes": peak_memory_bytes()}
+
+
+def peak_memory_bytes() -> int:
+    """The most physical memory that this process has had.
+
+    The kernel's VmHWM, which begins with the program; getrusage's value survives exec and so begins with the parent's
+    memory. Without /proc it is getrusage's.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * _KIBIBYTE
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBIBYTE

@@ -2,15 +2,17 @@
 
     python -m autoprivacy.protocol.server --network integer.npz --policy policy.json --listen host:port
 
-prints the address it listens on and serves one client after another.
+prints the address it listens on and serves its clients, each in a thread with keys and bundles of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import socket
 import sys
-from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -24,28 +26,22 @@ from autoprivacy.he.packing.plan import Rotate
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.rotation import Rotator
 from autoprivacy.policy import Policy
-from autoprivacy.protocol.channel import Channel, Message, ProtocolError, listen, parsing, serve_forever
-from autoprivacy.protocol.ledger import Ledger
+from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, ServerBundle
+from autoprivacy.protocol.channel import Channel, Message, ProtocolError, parsing
+from autoprivacy.protocol.endpoints import (
+    ServiceSettings,
+    accept,
+    add_link_options,
+    link_of,
+    listen,
+    serve_clients,
+)
+from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.protocol.shares import ModularShares, apply_layer, local_shares
 from autoprivacy.quantization.integer_network import IntegerNetwork, Node
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 from autoprivacy.storage import write_json
-
-
-@dataclass
-class ServerBundle:
-    """What the offline phase leaves with the server for one image; used once.
-
-    Attributes:
-        masks: per linear layer the mask s, int64 [C, H, W] modulo p.
-        garbler_zero: per activation the zero labels of its input share, uint64 [bits, ReLUs, 2].
-        output_masks: per activation the mask rho of its output by modulus, uint64 [moduli, ReLUs].
-    """
-
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
-    garbler_zero: dict[str, np.ndarray] = field(default_factory=dict)
-    output_masks: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Model:
@@ -68,28 +64,34 @@ class Model:
 
 
 class Session:
-    """One client's session: set-up at once, then whatever phases the client asks for."""
+    """One client's session: set-up at once, then whatever phases the client asks for.
 
-    def __init__(self, model: Model, channel: Channel) -> None:
+    Args:
+        model: shared with all other sessions, which change nothing in it.
+        channel: the connection.
+        pool: bundles that the client may hold at a time.
+    """
+
+    def __init__(self, model: Model, channel: Channel, pool: int = ServiceSettings.pool) -> None:
         self.model = model
         self.agreement = model.agreement
         self.channel = channel
         self.ledger = Ledger(channel)
         self._random = SecureRandom()
-        self._bundles: dict[int, ServerBundle] = {}
-        self._prepared = 0
+        self._pool: Pool[ServerBundle] = Pool(pool)
         with self.ledger.phase("set-up"):
             self._set_up()
 
     def _set_up(self) -> None:
-        self.channel.send(Message.WELCOME, self.agreement.to_bytes())
+        with self.ledger.part(EVERY_LAYER, "session"):
+            self.channel.send(Message.WELCOME, self.agreement.to_bytes())
         self._ciphers: dict[ParameterSet, ServerCipher] = {}
         self._rotations: dict[ParameterSet, Rotate] = {}
         for parameters in self.agreement.parameter_sets:
             self._receive_keys(parameters)
-        with self.ledger.part("all", "waiting"):
+        with self.ledger.part(EVERY_LAYER, "waiting"):
             message = self.channel.receive_payload(Message.BASE_OT)
-        with self.ledger.part("all", "ot"):
+        with self.ledger.part(EVERY_LAYER, "ot"):
             self._delta = random_delta(self._random)
             base = BaseReceiver(offset_bits(self._delta))
             with parsing(Message.BASE_OT):
@@ -97,48 +99,55 @@ class Session:
             self._extension = ExtensionSender(self._delta, base.seeds)
 
     def _receive_keys(self, parameters: ParameterSet) -> None:
-        with self.ledger.part("all", "waiting"):
+        with self.ledger.part(EVERY_LAYER, "waiting"):
             key = self.channel.receive_payload(Message.PUBLIC_KEY)
-        with self.ledger.part("all", "he"), parsing(Message.PUBLIC_KEY):
+        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.PUBLIC_KEY):
             self._ciphers[parameters] = ServerCipher(parameters, bytes(key))
-        elements = self.agreement.galois_elements(parameters)
+        with self.ledger.part(EVERY_LAYER, "session"):
+            elements = self.agreement.galois_elements(parameters)
         if not elements:
             self._rotations[parameters] = no_rotation
             return
-        with self.ledger.part("all", "waiting"):
+        with self.ledger.part(EVERY_LAYER, "waiting"):
             keys = self.channel.receive_payload(Message.GALOIS_KEYS)
-        with self.ledger.part("all", "he"), parsing(Message.GALOIS_KEYS):
+        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.GALOIS_KEYS):
             self._rotations[parameters] = Rotator(parameters, elements, bytes(keys)).rotate
 
     def run(self) -> None:
         """Answer the client's requests until it says goodbye."""
         while True:
             kind, payload = self.channel.receive(Message.PREPARE, Message.INFER, Message.GOODBYE)
+            _check_request(kind, len(payload))
             if kind == Message.GOODBYE:
-                return
+                with self.ledger.phase("closing"):
+                    return
+            number = int.from_bytes(payload[:NUMBER_BYTES], "little")
             if kind == Message.PREPARE:
-                self._bundles[self._prepared] = self._prepare(self._prepared)
-                self._prepared += 1
+                self._prepare(number)
             else:
-                self._infer(payload)
+                self._infer(self._pool.take(number), memoryview(payload)[NUMBER_BYTES:])
 
-    def _prepare(self, number: int) -> ServerBundle:
-        """The offline phase of one bundle."""
-        bundle = ServerBundle()
-        with self.ledger.phase("offline", number):
+    def _prepare(self, number: int) -> None:
+        """The offline phase for one image."""
+        bundle = ServerBundle(number, self._pool.open(number))
+        with self.ledger.phase("offline", bundle.index):
             for node in self.agreement.linear_nodes():
-                with self.ledger.part(node.name, "waiting"):
-                    message = self.channel.receive_payload(Message.ENCRYPTED_MASKS)
-                with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_MASKS):
-                    mask = self._random.below(self.agreement.modulus(node.name), node.shape)
-                    linear = self.model.linear[node.name]
-                    cipher, rotate = self._ciphers[linear.parameters], self._rotations[linear.parameters]
-                    reply = linear.evaluate(cipher, bytes(message), mask, rotate)
-                    self.channel.send(Message.ENCRYPTED_SHARES, reply)
-                    bundle.masks[node.name] = mask.astype(np.int64)
+                self._evaluate(node, bundle)
             for node in self.agreement.activation_nodes():
                 self._garble(node, bundle)
-        return bundle
+        self._pool.put(bundle)
+
+    def _evaluate(self, node: Node, bundle: ServerBundle) -> None:
+        """Enc(M r - s) for the client's Enc(r)."""
+        with self.ledger.part(node.name, "waiting"):
+            message = self.channel.receive_payload(Message.ENCRYPTED_MASKS)
+        with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_MASKS):
+            mask = self._random.below(self.agreement.modulus(node.name), node.shape)
+            linear = self.model.linear[node.name]
+            cipher, rotate = self._ciphers[linear.parameters], self._rotations[linear.parameters]
+            reply = linear.evaluate(cipher, bytes(message), mask, rotate)
+            self.channel.send(Message.ENCRYPTED_SHARES, reply)
+            bundle.masks[node.name] = mask.astype(np.int64)
 
     def _garble(self, node: Node, bundle: ServerBundle) -> None:
         """Labels for the client's input bits by oblivious transfer, then the garbled tables chunk by chunk."""
@@ -157,19 +166,13 @@ class Session:
                 self.channel.send(Message.GARBLED_TABLES, chunk.table.data)
             bundle.garbler_zero[node.name], bundle.output_masks[node.name] = garbler_zero, output_masks
 
-    def _infer(self, payload: bytearray) -> None:
-        """The online phase. The bundle is gone before the first message that uses it is sent."""
+    def _infer(self, bundle: ServerBundle, masked_image: memoryview) -> None:
+        """The online phase. The pool has forgotten the bundle, so that nothing can use it again."""
         agreement = self.agreement
-        number = int.from_bytes(payload[:8], "little")
-        bundle = self._bundles.pop(number, None)
-        if bundle is None:
-            raise ProtocolError(f"bundle {number} was used before or never prepared; prepare a new one")
-        with self.ledger.phase("online", number):
+        with self.ledger.phase("online", bundle.index):
             shares: dict[str, ModularShares] = {}
             for node in agreement.architecture.nodes:
-                if node.operation == "input":
-                    shares[node.name] = unpack_shares(memoryview(payload)[8:], agreement.moduli(node), node.shape)
-                elif node.operation == "linear":
+                if node.operation == "linear":
                     with self.ledger.part(node.name, "linear"):
                         p = agreement.modulus(node.name)
                         applied = apply_layer(self.model.network.layers[node.name], shares[node.inputs[0]][p], p)
@@ -177,9 +180,16 @@ class Session:
                 elif node.operation == "activation":
                     shares[node.name] = self._activate(node, shares[node.inputs[0]], bundle)
                 else:
-                    shares[node.name] = local_shares(node, shares, agreement.moduli(node))
-            output = agreement.output_modulus
-            self.channel.send(Message.OUTPUT_SHARE, pack_shares({output: shares[node.name][output]}))
+                    with self.ledger.part(agreement.layer_of(node), "shares"):
+                        moduli = agreement.moduli(node)
+                        shares[node.name] = (
+                            unpack_shares(masked_image, moduli, node.shape)
+                            if node.operation == "input"
+                            else local_shares(node, shares, moduli)
+                        )
+            with self.ledger.part(agreement.layer_of(node), "shares"):
+                output = agreement.output_modulus
+                self.channel.send(Message.OUTPUT_SHARE, pack_shares({output: shares[node.name][output]}))
 
     def _activate(self, node: Node, shares: ModularShares, bundle: ServerBundle) -> ModularShares:
         """Send the labels of this side's share; the client's answer gives this side's shares of the output."""
@@ -191,47 +201,77 @@ class Session:
             self.channel.send(Message.GARBLER_LABELS, labels.data)
         with self.ledger.part(layer, "waiting"):
             payload = self.channel.receive_payload(Message.MASKED_ACTIVATION)
-        masked = unpack_shares(payload, agreement.moduli(node), node.shape)
-        rhos = bundle.output_masks.pop(node.name).astype(np.int64).reshape(-1, *node.shape)
-        return {p: (share - rho) % p for (p, share), rho in zip(masked.items(), rhos, strict=True)}
+        with self.ledger.part(layer, "shares"):
+            masked = unpack_shares(payload, agreement.moduli(node), node.shape)
+            rhos = bundle.output_masks.pop(node.name).astype(np.int64).reshape(-1, *node.shape)
+            return {p: (share - rho) % p for (p, share), rho in zip(masked.items(), rhos, strict=True)}
 
 
-def serve(model: Model, channel: Channel) -> Session | None:
+def _check_request(kind: Message, length: int) -> None:
+    """ProtocolError for a request of the wrong length; INFER's share is checked where it is unpacked."""
+    expected = 0 if kind == Message.GOODBYE else NUMBER_BYTES
+    if length < expected or (length > expected and kind != Message.INFER):
+        raise ProtocolError(f"{kind.name}: {length} bytes, expected {expected}")
+
+
+def serve(model: Model, channel: Channel, pool: int = ServiceSettings.pool) -> Session | None:
     """One client from hello to goodbye. A failure is told to the client and logged, and ends no other session."""
     session = None
     try:
-        session = Session(model, channel)
+        session = Session(model, channel, pool)
         session.run()
         channel.close()
     except UserError as error:
         logging.warning("session ended: %s", error)
         channel.fail(str(error))
+    except Exception:  # a fault of this program, which is to cost one client its session and no more
+        logging.exception("session ended by a fault of the server")
+        channel.fail("a fault of the server, whose log has more")
     return session
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the server program."""
+def _parser() -> argparse.ArgumentParser:
+    default = ServiceSettings()
     parser = argparse.ArgumentParser(description="Private inference: the server.")
     parser.add_argument("--network", required=True, help="the integer network, npz")
     parser.add_argument("--policy", required=True, help="the policy file")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0: any free one")
+    parser.add_argument("--announce", metavar="FILE", help="write what clients are told (JSON) to this file, then stop")
     parser.add_argument("--report", help="write where the first session's time went to this file, then stop")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds of silence that end a session")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="server: %(message)s")
+    parser.add_argument("--timeout", type=float, default=default.timeout, help="seconds of silence that end a session")
+    parser.add_argument("--clients", type=int, default=default.clients, help="served at a time; others are refused")
+    parser.add_argument("--pool", type=int, default=default.pool, help="bundles that a client may hold ready")
+    add_link_options(parser)
+    return parser
 
-    def answer(channel: Channel) -> None:
-        session = serve(model, channel)
+
+def _serve_one(model: Model, listener: socket.socket, settings: ServiceSettings, report: str) -> None:
+    session = serve(model, accept(listener, settings), settings.pool)
+    write_json(report, session.ledger.report() if session else {"phases": []})
+
+
+def _run(options: argparse.Namespace) -> None:
+    settings = ServiceSettings(options.clients, options.pool, options.timeout, link_of(options))
+    network, policy = IntegerNetwork.load(options.network), Policy.load(options.policy)
+    if options.announce:
+        Path(options.announce).write_bytes(Agreement(network.architecture, policy).to_bytes())
+        return
+    model = Model(network, policy)
+    with listen(options.listen) as listener:
+        host, port = listener.getsockname()[:2]
+        print(f"{host}:{port}", flush=True)
         if options.report:
-            write_json(options.report, {"phases": session.ledger.phases if session else []})
-            raise SystemExit(0)
+            _serve_one(model, listener, settings, options.report)
+        else:
+            serve_clients(listener, settings, partial(serve, model, pool=settings.pool))
 
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the server program."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="server: %(message)s")
     try:
-        model = Model(IntegerNetwork.load(options.network), Policy.load(options.policy))
-        with listen(options.listen) as listener:
-            host, port = listener.getsockname()[:2]
-            print(f"{host}:{port}", flush=True)
-            serve_forever(listener, options.timeout, answer)
+        _run(options)
     except UserError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1

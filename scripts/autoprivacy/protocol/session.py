@@ -121,8 +121,37 @@ class Agreement:
         try:
             value: dict[str, Any] = json.loads(payload)
             return cls(Architecture.from_json(value["architecture"]), Policy.from_json(value["policy"], "the server"))
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
+        except UserError:
+            raise
+        except Exception as error:  # JSON of any form may have come, and it may fail anywhere in the checks
             raise ProtocolError(f"the server's announcement is damaged ({type(error).__name__}: {error})") from None
+
+    def check_expected(self, policy: Policy | None, architecture: Architecture | None) -> None:
+        """ProtocolError, naming the first entry that differs, unless the server told what this side expects."""
+        if policy is not None:
+            _check_same("policy", policy.essence(), self.policy.essence())
+        if architecture is not None:
+            _check_same("architecture", architecture.as_json(), self.architecture.as_json())
+
+
+def _check_same(what: str, expected: dict[str, Any], told: dict[str, Any]) -> None:
+    difference = first_difference(json.loads(json.dumps(expected)), json.loads(json.dumps(told)))
+    if difference is not None:
+        raise ProtocolError(
+            f"the server's {what} is not the expected one: {difference}; give both sides the same {what}"
+        )
+
+
+def first_difference(expected: Any, told: Any, where: str = "") -> str | None:
+    """Where two JSON values differ first, with both values; None where they are equal."""
+    if isinstance(expected, dict) and isinstance(told, dict):
+        pairs = [(key, expected.get(key), told.get(key)) for key in {**expected, **told}]
+    elif isinstance(expected, list) and isinstance(told, list) and len(expected) == len(told):
+        pairs = [(str(index), *pair) for index, pair in enumerate(zip(expected, told, strict=True))]
+    else:
+        return None if expected == told else f"{where}: {json.dumps(expected)} expected, {json.dumps(told)} told"
+    differences = (first_difference(a, b, f"{where}.{key}" if where else key) for key, a, b in pairs)
+    return next((difference for difference in differences if difference is not None), None)
 
 
 def pack_shares(shares: ModularShares) -> bytes:
@@ -140,7 +169,10 @@ def unpack_shares(payload: bytes | bytearray | memoryview, moduli: Sequence[int]
         raise ProtocolError(f"shares of {count} residues have {sum(lengths)} bytes, got {len(payload)}")
     shares, view = {}, memoryview(payload)
     for modulus, length in zip(moduli, lengths, strict=True):
-        values = unpack_bits(bytes(view[:length]), modulus_bits(modulus), count).astype(np.int64)
+        try:
+            values = unpack_bits(bytes(view[:length]), modulus_bits(modulus), count).astype(np.int64)
+        except ValueError as error:  # bits behind the last residue
+            raise ProtocolError(f"a share of {error}") from None
         if values.size and int(values.max()) >= modulus:
             raise ProtocolError(f"a share holds {int(values.max())}, allowed below {modulus}")
         shares[modulus], view = values.reshape(shape), view[length:]

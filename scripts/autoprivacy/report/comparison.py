@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autoprivacy.report.results import BASELINE
+from autoprivacy.report.tables import contenders
 from autoprivacy.report.text import change, megabytes, points, significant
 
 NOT_KNOWN = "\N{EN DASH}"
@@ -27,12 +28,15 @@ def comparison_cells(rows: Sequence[Row], paper: Mapping[str, Any]) -> tuple[lis
     header = ["network", "scheme"]
     for quantity in ("t_pre (s)", "t_on (s)", "t_total (s)", "m_total (MB)", "accuracy (%)"):
         header += [quantity, "paper"]
-    return [*header, f"t_total against {BASELINE}", "paper"], [_comparison_row(row, rows, paper) for row in rows]
+    return [*header, f"t_total against {BASELINE}", "paper"], [
+        [row["network"], name, *_comparison_values(row, rows, paper)]
+        for row, name in zip(rows, contenders(rows), strict=True)
+    ]
 
 
-def _comparison_row(row: Row, rows: Sequence[Row], paper: Mapping[str, Any]) -> list[str]:
+def _comparison_values(row: Row, rows: Sequence[Row], paper: Mapping[str, Any]) -> list[str]:
     printed = paper_row(paper, row["network"], row["scheme"])
-    cells = [row["network"], row["scheme"]]
+    cells: list[str] = []
     for time in ("t_pre_seconds", "t_on_seconds", "t_total_seconds"):
         cells += [significant(row[time]), f"{printed[time]:g}" if printed else NOT_KNOWN]
     traffic = megabytes(printed["m_total_gigabytes"] * BYTES_PER_GIGABYTE) if printed else NOT_KNOWN
@@ -63,19 +67,19 @@ def baseline(row: Row, rows: Sequence[Row]) -> Row | None:
 def comparison_sentences(rows: Sequence[Row], paper: Mapping[str, Any]) -> list[str]:
     """What the measured numbers say of each scheme against the baseline, and what the paper says of the same."""
     sentences = []
-    for row in rows:
+    for row, name in zip(rows, contenders(rows), strict=True):
         base = baseline(row, rows)
         if base is not None and row["scheme"] != BASELINE:
-            parts = [_measured(row, base), _caution(row, base), _printed(row, paper)]
+            parts = [_measured(row, name, base), _caution(row, base), _printed(row, paper)]
             sentences.append(" ".join(part for part in parts if part))
     return sentences
 
 
-def _measured(row: Row, base: Row) -> str:
+def _measured(row: Row, name: str, base: Row) -> str:
     time, base_time = row["t_total_seconds"], base["t_total_seconds"]
     traffic, base_traffic = row["m_total_bytes"], base["m_total_bytes"]
     return (
-        f"{row['network']}: {row['scheme']} takes {significant(time)} s per image where {BASELINE} takes "
+        f"{row['network']}: {name} takes {significant(time)} s per image where {BASELINE} takes "
         f"{significant(base_time)} s ({change(time, base_time)}) and sends {megabytes(traffic)} MB where {BASELINE} "
         f"sends {megabytes(base_traffic)} MB ({change(traffic, base_traffic)}); its accuracy differs by "
         f"{points(row['accuracy_percent'] - base['accuracy_percent'])} percentage points."

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from autoprivacy.errors import UserError
 from autoprivacy.report.results import SCHEMES, ResultFile, scheme
-from autoprivacy.report.tables import OTHER, contenders, cpu_seconds_by_kind
+from autoprivacy.report.tables import contenders, cpu_seconds_by_kind
 from autoprivacy.report.text import significant
 from autoprivacy.storage import atomic_write
 
@@ -49,7 +49,8 @@ KINDS = {
     "ot": ("oblivious transfer", "#009E73"),
     "linear": ("linear layers in clear", "#CC79A7"),
     "waiting": ("waiting and receiving", "#666666"),
-    OTHER: ("other", "#BBBBBB"),
+    "shares": ("shares", "#56B4E9"),
+    "session": ("session", "#BBBBBB"),
 }
 _PHASES = ("offline", "online")
 _MARKER_FILLS = {"slot": "#BBBBBB"}  # of packings whose markers are not hollow: a scheme keeps colour and shape
@@ -130,7 +131,10 @@ def _label_layers(degree: Axes, modulus: Axes, layers: Sequence[str]) -> None:
 
 def breakdown_figure(measurements: Sequence[ResultFile]) -> Figure:
     """CPU seconds of both parties per image by kind of work, offline and online (the shape of Figure 1(a))."""
-    files = [{"scheme": file.scheme, "packing": file.get("packing")} for file in measurements]
+    files = [
+        {"scheme": file.scheme, "packing": file.get("packing"), "network_setting": file.get("network_setting")}
+        for file in measurements
+    ]
     names = [f"{file.network}, {name}" for file, name in zip(measurements, contenders(files), strict=True)]
     with mpl.rc_context(STYLE):
         figure, axes = _panels(1, 2, 1.6 + 0.45 * len(names), sharey=True)

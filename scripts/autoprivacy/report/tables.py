@@ -13,7 +13,6 @@ from autoprivacy.report.text import megabytes, significant, spread
 TIMES = ("t_pre", "t_on", "t_total")
 QUARTILES = ("lower_quartile", "upper_quartile")
 PREDICTIONS = ("z", "tau", "decryption_error_rate", "latency_seconds", "bytes_up", "bytes_down")
-OTHER = "other"  # CPU seconds of a phase outside the parts that the ledger names
 
 TABLE2_TEXT_COLUMNS = 5  # of table 2 for people: network, scheme, packing, flooding, setting
 
@@ -107,6 +106,7 @@ def agreement_rows(measurements: Sequence[ResultFile]) -> list[dict[str, Any]]:
                 "network": measurement.network,
                 "scheme": measurement.scheme,
                 "packing": measurement.get("packing"),
+                "network_setting": measurement.get("network_setting"),
                 **_agreement(measurement),
                 "outputs_differing": round(sum(of("differing_outputs"))),
                 "largest_difference": round(max(of("largest_difference"))),
@@ -145,9 +145,9 @@ def _parameters_row(policy: ResultFile, index: int) -> dict[str, Any]:
 
 
 def contenders(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What to call each row: its scheme, and its packing where the rows have several."""
-    several = len({row["packing"] for row in rows}) > 1
-    return [f"{row['scheme']}, {row['packing']}" if several else str(row["scheme"]) for row in rows]
+    """What to call each row: its scheme, and its packing and network setting where the rows have several."""
+    telling = [key for key in ("packing", "network_setting") if len({row.get(key) for row in rows}) > 1]
+    return [", ".join([str(row["scheme"]), *(str(row[key]) for key in telling)]) for row in rows]
 
 
 def _optional(policy: ResultFile, layer: str, predicted: Mapping[str, Any], key: str) -> float | None:
@@ -156,7 +156,7 @@ def _optional(policy: ResultFile, layer: str, predicted: Mapping[str, Any], key:
 
 
 def cpu_seconds_by_kind(measurement: ResultFile, phase: str) -> dict[str, float]:
-    """CPU seconds of both parties per image in a phase, by the ledger's kinds of work, and what lies outside them.
+    """CPU seconds of both parties per image in a phase, by the ledger's kinds of work, which leave next to nothing out.
 
     Means over the images, because means of parts add up to the mean of the whole; CPU seconds, because the parties'
     wall times overlap.
@@ -166,13 +166,9 @@ def cpu_seconds_by_kind(measurement: ResultFile, phase: str) -> dict[str, float]
     for index in range(count):
         for party in PARTIES:
             where = ("images", index, phase, party)
-            named = 0.0
             for number, part in enumerate(measurement.get(*where, "parts")):
                 value = measurement.number(*where, "parts", number, "cpu_seconds")
                 seconds[part["kind"]] = seconds.get(part["kind"], 0.0) + value / count
-                named += value
-            rest = max(0.0, measurement.number(*where, "cpu_seconds") - named)  # rounding may leave -1e-18
-            seconds[OTHER] = seconds.get(OTHER, 0.0) + rest / count
     return seconds
 
 
