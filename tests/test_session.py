@@ -9,7 +9,8 @@ from made_up_profile import LINK, PROFILE
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters import Flooding
-from autoprivacy.he.selection import darl
+from autoprivacy.he.schemes import darl
+from autoprivacy.he.selection import Selection
 from autoprivacy.protocol.server import Model
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
@@ -38,7 +39,7 @@ RELU = Node("relu", "activation", ("conv",), (1, 4, 4), shift=3)
 )
 def test_an_activation_without_a_circuit_is_refused_by_both_parties(change, message):
     network = network_with(RELU)
-    policy = darl(network, "small", P, Flooding("statistical"), PROFILE, LINK)
+    policy = darl(network, "small", P, Selection(PROFILE, LINK, Flooding("statistical")))
     told = Agreement(network.architecture, policy).to_bytes()
     other = network_with(replace(RELU, **change))
     with pytest.raises(UserError, match=message):
