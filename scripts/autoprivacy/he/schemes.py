@@ -7,7 +7,7 @@ for).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from autoprivacy.errors import UserError
@@ -75,7 +75,7 @@ def delphi_worst_case(network: IntegerNetwork, name: str, p: int, selection: Sel
     def growth(plan: Plan, layer: str) -> NoiseBound:
         return plan.noise_bound(network.layers[layer].weight)
 
-    def sized(degree: int, maximum_prime_bits: int, norm: float, rotations: float) -> ParameterSet | None:
+    def sized(degree: int, maximum_prime_bits: int, rotations: float, norm: float) -> ParameterSet | None:
         return worst_case_set(NoiseBound(norm, rotations), degree, p, selection.flooding, maximum_prime_bits)
 
     best = _cheapest_set(network, name, p, selection, growth, sized)
@@ -94,7 +94,7 @@ def darl(network: IntegerNetwork, name: str, p: int, selection: Selection) -> Po
     def growth(plan: Plan, layer: str) -> LayerNoise:
         return plan.noise(network.layers[layer].weight)
 
-    def sized(degree: int, maximum_prime_bits: int, norm: float, rotations: float) -> ParameterSet | None:
+    def sized(degree: int, maximum_prime_bits: int, rotations: float, norm: float) -> ParameterSet | None:
         noise = LayerNoise(norm, rotations, degree if packing_named(selection.packing).in_slots else 1)
         return secure_set(noise, degree, EXACT_TARGET, p, selection.flooding, maximum_prime_bits)
 
@@ -114,7 +114,7 @@ def _cheapest_set(
 
     Args:
         growth: what a tiling does to the noise of the layer of that name.
-        sized: the smallest secure set at n, from primes of at most so many bits, for such a norm and such rotations.
+        sized: the smallest secure set at n, from primes of at most so many bits, for such rotations and such a norm.
     """
     candidates: list[Candidate] = []
     for degree in selection.degrees(p):
@@ -137,7 +137,7 @@ def _candidates(
     """Sets that serve every layer, each with the layers' cheapest tilings of at most the norm it was sized for.
 
     A tiling with more output channels in a ciphertext costs fewer ciphertexts and brings more noise, so q and tilings
-    are chosen together: one set per bound on the norm, once without rotations and once with.
+    are chosen together: for bounds on the norm, once without rotations and once with.
     """
     rotations = {growth.rotations for layer in growths.values() for growth in layer.values()}
     for most in {0.0, max(rotations, default=0.0)}:
@@ -149,18 +149,31 @@ def _candidates(
             continue
         smallest = max(min(growth.norm for growth in layer.values()) for layer in kept.values())
         norms = {growth.norm for layer in kept.values() for growth in layer.values() if growth.norm >= smallest}
-        for bound in sorted(norms):
-            parameters = sized(bound, most)
-            if parameters is None:
-                break  # larger norms need still more
-            plans = {
-                layer: [
-                    plan for plan, growth in own.items() if growth.norm <= bound and selection.covers(plan, parameters)
-                ]
+        for bound, parameters in _bounds(sorted(norms), partial(sized, most)):
+            admissible = {
+                layer: [p for p, growth in own.items() if growth.norm <= bound and selection.covers(p, parameters)]
                 for layer, own in kept.items()
             }
-            if all(plans.values()):
-                yield parameters, {layer: selection.cheapest_plan(own, parameters) for layer, own in plans.items()}
+            if all(admissible.values()):
+                plans = {layer: selection.cheapest_plan(own, parameters) for layer, own in admissible.items()}
+                tight = sized(most, max(kept[layer][plan].norm for layer, plan in plans.items()))
+                fits = tight is not None and all(selection.covers(plan, tight) for plan in plans.values())
+                yield tight if tight is not None and fits else parameters, plans
+
+
+def _bounds(
+    norms: Sequence[float], sized: Callable[[float], ParameterSet | None]
+) -> Iterator[tuple[float, ParameterSet]]:
+    """Of the norms whose sets cost the same, the largest, which admits most tilings; each with its set."""
+    largest: dict[tuple[int, ...], tuple[float, ParameterSet]] = {}
+    for norm in norms:
+        parameters = sized(norm)
+        if parameters is None:
+            break  # larger norms need still more
+        # seconds and bytes go by n, which is the same here, and by the primes' bits
+        bits = tuple(prime.bit_length() for prime in parameters.deployed_primes)
+        largest[bits] = (norm, parameters)
+    yield from largest.values()
 
 
 def layerwise(
