@@ -9,6 +9,7 @@ include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/networks.smk"
 include: "rules/selection.smk"
+include: "rules/parameters.smk"
 include: "rules/measure.smk"
 include: "rules/report.smk"
 

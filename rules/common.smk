@@ -54,7 +54,7 @@ onstart:
 wildcard_constraints:
     network="|".join(config["networks"]),
     dataset="[a-z0-9-]+",
-    scheme="delphi|darl|autoprivacy",
+    scheme="delphi|delphi-worst-case|darl|autoprivacy",
     packing="coefficient|slot",
     setting="|".join(config["network_settings"]),
 

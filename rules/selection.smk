@@ -31,7 +31,7 @@ rule select:
     log:
         f"{RESULTS}/logs/select-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
-        scheme="delphi|darl",
+        scheme="delphi|delphi-worst-case|darl",
     conda:
         "../environment.yml"
     resources:

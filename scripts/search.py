@@ -3,10 +3,9 @@
 from typing import Any
 
 from autoprivacy.data import load
-from autoprivacy.he.latency import Link
-from autoprivacy.he.parameters import Flooding
+from autoprivacy.he.layer_selection import layer_policy
 from autoprivacy.he.profiling import OperationProfile
-from autoprivacy.he.selection import layer_policy
+from autoprivacy.he.selection import Selection
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
@@ -20,10 +19,8 @@ from autoprivacy.storage import write_rows
 
 def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
-    search, selection = params.search, params.selection
-    network, darl = IntegerNetwork.load(files.network), Policy.load(files.darl)
-    profile, link = OperationProfile.load(files.profile), Link(**selection["link"])
-    flooding = Flooding(selection["flooding"], selection["kappa"])
+    search, network, darl = params.search, IntegerNetwork.load(files.network), Policy.load(files.darl)
+    selection = Selection.from_config(params.selection, OperationProfile.load(files.profile), darl.packing)
     splits = exploration_splits(
         load(files.dataset).train,
         search["classes"],
@@ -36,7 +33,7 @@ def main(snakemake: Any) -> None:
     environment = LayerwiseEnvironment(
         network,
         darl,
-        lambda layer, target: layer_policy(layer, target, darl.plaintext_modulus, flooding, profile, link),
+        lambda layer, target: layer_policy(layer, target, darl.plaintext_modulus, selection),
         reward,
         Budget(**{search["budget"]["kind"]: search["budget"]["value"]}),
     )

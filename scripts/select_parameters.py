@@ -1,31 +1,30 @@
-"""Choose one network's parameters by rule: delphi (as published) or darl (2^-40, average case, calibrated p)."""
+"""Choose one network's parameters by rule: delphi (as published), delphi-worst-case or darl (one set each)."""
 
 from typing import Any
 
-from autoprivacy.he.latency import Link
-from autoprivacy.he.packing import packing_named
-from autoprivacy.he.parameters import Flooding
+from autoprivacy.he.plaintext import PlaintextRule
 from autoprivacy.he.profiling import OperationProfile
-from autoprivacy.he.selection import darl, delphi, plaintext_modulus
+from autoprivacy.he.schemes import darl, delphi, delphi_worst_case
+from autoprivacy.he.selection import Selection
 from autoprivacy.logs import run_script
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.quantization.quantize import required_range
+from autoprivacy.quantization.quantize import required_range, required_ranges
 from autoprivacy.storage import read_rows
 
 
 def main(snakemake: Any) -> None:
-    settings, files, name = snakemake.params.selection, snakemake.input, snakemake.wildcards.network
-    network, profile = IntegerNetwork.load(files.network), OperationProfile.load(files.profile)
-    flooding, link = Flooding(settings["flooding"], settings["kappa"]), Link(**settings["link"])
-    required = minimum, maximum = required_range(read_rows(files.layers))
-    packing = packing_named(snakemake.wildcards.packing)
-    if snakemake.wildcards.scheme == "delphi":
-        policy = delphi(network, name, required, flooding, profile, link, packing.name)
+    settings, files, wildcards = snakemake.params.selection, snakemake.input, snakemake.wildcards
+    network, name, rows = IntegerNetwork.load(files.network), wildcards.network, read_rows(files.layers)
+    selection = Selection.from_config(settings, OperationProfile.load(files.profile), wildcards.packing)
+    degrees = selection.profile.degrees
+    if wildcards.scheme == "delphi":
+        policy = delphi(network, name, required_range(rows), selection)
+    elif wildcards.scheme == "delphi-worst-case":
+        p = PlaintextRule().modulus(required_ranges(rows, "worst_case"), selection.packing, degrees)
+        policy = delphi_worst_case(network, name, p, selection)
     else:
-        # coefficient packing asks nothing of p; a prime == 1 mod 2^13 has the short circuit for its reduction
-        degree = max(profile.degrees) if packing.in_slots else 4096
-        p = plaintext_modulus(maximum, minimum, settings["plaintext_bits"], degree_for_batching=degree)
-        policy = darl(network, name, p, flooding, profile, link, packing=packing.name)
+        p = PlaintextRule(**settings["plaintext"]).modulus(required_ranges(rows), selection.packing, degrees)
+        policy = darl(network, name, p, selection)
     policy.save(snakemake.output[0])
 
 

@@ -19,8 +19,10 @@ from made_up_profile import LINK, PROFILE
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation
 from autoprivacy.gc.garbling import table_bytes
+from autoprivacy.he.layer_selection import layer_policy
 from autoprivacy.he.parameters import Flooding, Target
-from autoprivacy.he.selection import darl, layer_policy
+from autoprivacy.he.schemes import darl
+from autoprivacy.he.selection import Selection
 from autoprivacy.policy import EXACT_TARGET, Policy
 from autoprivacy.protocol.channel import Channel, ProtocolError
 from autoprivacy.protocol.client import Client
@@ -70,7 +72,9 @@ def policy_of(
     for name, layer in network.layers.items():
         p = moduli if isinstance(moduli, int) else moduli[name]
         bits = ignored if isinstance(ignored, int) else ignored.get(name, 0)
-        layers.append(layer_policy(layer, replace(target, ignored_share_bits=bits), p, FLOODING, PROFILE, LINK))
+        layers.append(
+            layer_policy(layer, replace(target, ignored_share_bits=bits), p, Selection(PROFILE, LINK, FLOODING))
+        )
     return Policy("small", "by hand", "coefficient", FLOODING, tuple(layers))
 
 
@@ -107,13 +111,13 @@ def test_the_network_has_what_it_is_for() -> None:
 
 @pytest.mark.parametrize("p", [P_PRIME, P_POWER, 1032191])
 def test_inverted_residuals_equal_the_integer_network_bit_for_bit(p: int) -> None:
-    with session(darl(NETWORK, "mobile", p, FLOODING, PROFILE, LINK)) as client:
+    with session(darl(NETWORK, "mobile", p, Selection(PROFILE, LINK, FLOODING))) as client:
         for image in IMAGES[:3]:
             assert np.array_equal(client.infer(client.prepare(), image), reference_forward(NETWORK, image, p))
 
 
 def test_inverted_residuals_in_slot_packing() -> None:
-    with session(darl(NETWORK, "mobile", P_PRIME, FLOODING, PROFILE, LINK, packing="slot")) as client:
+    with session(darl(NETWORK, "mobile", P_PRIME, Selection(PROFILE, LINK, FLOODING, "slot"))) as client:
         outputs = client.infer(client.prepare(), IMAGES[0])
     assert np.array_equal(outputs, reference_forward(NETWORK, IMAGES[0], P_PRIME))
 

@@ -16,6 +16,7 @@ DISTILLATION = dict(keys())["networks.<name>.training.distillation"]["properties
 
 NETWORK = {"model": "a/b.py:f", "dataset": "mine", "classes": 3, "training": {"epochs": 1}}
 RUN = {"networks": ["a"], "schemes": ["darl"]}
+RUN_7CNET = {**RUN, "networks": ["7cnet"]}
 
 
 def student(teacher):
@@ -64,7 +65,7 @@ def test_the_given_config_is_not_changed():
         ({"seed": "x"}, ["seed", "'x'", "integer", str(MAIN)]),
         ({"seed": -1}, ["seed", "-1", "at least 0"]),
         ({"run": {"networks": ["7cnt"], "schemes": ["darl"]}}, ["run.networks", '"7cnt"', "7cnet"]),
-        ({"run": {"networks": ["7cnet"], "schemes": ["delfi"]}}, ["run.schemes.0", "delfi", "delphi, darl"]),
+        ({"run": {"networks": ["7cnet"], "schemes": ["delfi"]}}, ["run.schemes.0", "delfi", "delphi, delphi-worst"]),
         ({"run": {"networks": ["7cnet"]}}, ["run.schemes", "nothing"]),
         ({"run": {"networks": ["7cnet", "7cnet"], "schemes": ["darl"]}}, ["run.networks", "no value twice"]),
         (
@@ -102,6 +103,11 @@ def test_the_given_config_is_not_changed():
         (
             {"networks": {"a": student("a"), "b": NETWORK, "c": student("b")}, "run": RUN},
             ["networks.a.training.distillation.teacher", '"a"', "same dataset and classes: b, c"],
+        ),
+        ({"selection": {"plaintext": {"bits": 40}}}, ["selection.plaintext.bits", "got 40", "at most 31"]),
+        (
+            {"selection": {"plaintext": {"power_of_two": True}}, "run": {**RUN_7CNET, "packings": ["slot"]}},
+            ["selection.plaintext.power_of_two", "got True", "false where run.packings has slot"],
         ),
         ({"study": "A B"}, ["study", "'A B'", "pattern"]),
         ({"search": {"budget": {"kind": "way", "valu": 1}}}, ["search.budget.valu", "unknown key", "kind, value"]),

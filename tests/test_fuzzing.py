@@ -19,7 +19,8 @@ from made_up_profile import LINK, PROFILE
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters import Flooding
-from autoprivacy.he.selection import darl, delphi
+from autoprivacy.he.schemes import darl, delphi
+from autoprivacy.he.selection import Selection
 from autoprivacy.protocol.channel import HEADER, MAXIMUM_PAYLOAD, PROTOCOL_VERSION, Channel, Message
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
@@ -51,8 +52,8 @@ def small_network():
 
 NETWORK = small_network()
 FLOODING = Flooding("statistical")
-MODEL = Model(NETWORK, darl(NETWORK, "small", P, FLOODING, PROFILE, LINK))
-SLOT_MODEL = Model(NETWORK, delphi(NETWORK, "small", (-60_000, 60_000), FLOODING, PROFILE, LINK, packing="slot"))
+MODEL = Model(NETWORK, darl(NETWORK, "small", P, Selection(PROFILE, LINK, FLOODING)))
+SLOT_MODEL = Model(NETWORK, delphi(NETWORK, "small", (-60_000, 60_000), Selection(PROFILE, LINK, FLOODING, "slot")))
 IMAGE = np.random.default_rng(6).integers(-128, 128, (2, 4, 4))
 
 

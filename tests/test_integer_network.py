@@ -281,7 +281,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 
 def test_weights_beyond_8_bits_are_refused():
     shape = LayerShape("fc", "fully_connected", (2, 1, 1), 1, (1, 1))
-    with pytest.raises(UserError, match="layer fc: a weight of 128; allowed -127 to 127"):
+    with pytest.raises(UserError, match="layer fc: a weight of 128 in size; allowed -127 to 127"):
         LinearLayer(shape, np.array([[[[1]], [[-128]]]]), np.zeros(1, int))
 
 

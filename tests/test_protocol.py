@@ -15,10 +15,13 @@ from made_up_profile import LINK, PROFILE
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import public_key_bytes
+from autoprivacy.he.packing import PACKINGS
 from autoprivacy.he.parameters import Flooding, Target
+from autoprivacy.he.plaintext import plaintext_modulus
 from autoprivacy.he.rotation import GaloisKeyMaker, galois_key_bytes
+from autoprivacy.he.schemes import darl, delphi, delphi_worst_case, layerwise
 from autoprivacy.he.security import InsecureParameters
-from autoprivacy.he.selection import darl, delphi, layerwise
+from autoprivacy.he.selection import Selection
 from autoprivacy.policy import EXACT_TARGET, Policy
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool
 from autoprivacy.protocol.channel import HEADER, Channel, Message, ProtocolError
@@ -30,6 +33,7 @@ from autoprivacy.quantization.reference import reference_forward
 
 ROOT = Path(__file__).parents[1]
 P_PRIME, P_POWER = 1032193, 1 << 20
+P_WORST = plaintext_modulus(1 << 24, -(1 << 24), degree_for_batching=1 << 14)  # holds all that any image can give
 
 
 def residual_network():
@@ -61,8 +65,9 @@ def residual_network():
 
 
 NETWORK = residual_network()
-POLICY = darl(NETWORK, "residual", P_PRIME, Flooding("statistical"), PROFILE, LINK)
-SLOT_POLICY = delphi(NETWORK, "residual", (-60_000, 60_000), Flooding("statistical"), PROFILE, LINK, packing="slot")
+FLOODED, FLOODED_SLOTS = (Selection(PROFILE, LINK, Flooding("statistical"), packing) for packing in PACKINGS)
+POLICY = darl(NETWORK, "residual", P_PRIME, FLOODED)
+SLOT_POLICY = delphi(NETWORK, "residual", (-60_000, 60_000), FLOODED_SLOTS)
 WELCOME = Agreement(NETWORK.architecture, POLICY).to_bytes()
 RNG = np.random.default_rng(8)
 IMAGES = RNG.integers(-128, 128, (3, 3, 8, 8))
@@ -106,21 +111,22 @@ def session(policy=POLICY, network=NETWORK, expected=None, pool=16):
 @pytest.mark.parametrize("p", [P_PRIME, P_POWER])
 @pytest.mark.parametrize("kind", ["statistical", "none"])
 def test_outputs_equal_the_integer_network_bit_for_bit(p, kind):
-    policy = darl(NETWORK, "residual", p, Flooding(kind), PROFILE, LINK)
+    policy = darl(NETWORK, "residual", p, Selection(PROFILE, LINK, Flooding(kind)))
     with session(policy) as (client, _):
         for image in IMAGES:
             assert np.array_equal(client.infer(client.prepare(), image), reference_forward(NETWORK, image, p))
 
 
 @pytest.mark.parametrize("kind", ["statistical", "none"])
-@pytest.mark.parametrize("scheme", ["delphi", "darl", "layerwise"])
+@pytest.mark.parametrize("scheme", ["delphi", "delphi-worst-case", "darl", "layerwise"])
 def test_slot_packing_gives_the_integer_network_too(scheme, kind):
-    flooding = Flooding(kind)
+    selection = Selection(PROFILE, LINK, Flooding(kind), "slot")
     targets = dict.fromkeys(NETWORK.layers, EXACT_TARGET)
     policy = {
-        "delphi": lambda: delphi(NETWORK, "r", (-60_000, 60_000), flooding, PROFILE, LINK, packing="slot"),
-        "darl": lambda: darl(NETWORK, "r", P_PRIME, flooding, PROFILE, LINK, packing="slot"),
-        "layerwise": lambda: layerwise(NETWORK, "r", P_PRIME, targets, flooding, PROFILE, LINK, packing="slot"),
+        "delphi": lambda: delphi(NETWORK, "r", (-60_000, 60_000), selection),
+        "delphi-worst-case": lambda: delphi_worst_case(NETWORK, "r", P_WORST, selection),
+        "darl": lambda: darl(NETWORK, "r", P_PRIME, selection),
+        "layerwise": lambda: layerwise(NETWORK, "r", P_PRIME, targets, selection),
     }[scheme]()
     with session(policy) as (client, _):
         outputs = client.infer(client.prepare(), IMAGES[0])
@@ -141,11 +147,11 @@ def payload_lengths(stream, kind):
 @pytest.mark.parametrize("packing", ["coefficient", "slot"])
 @pytest.mark.parametrize("scheme", ["delphi", "darl", "layerwise"])
 def test_ciphertexts_take_the_predicted_bytes(scheme, packing):
-    flooding, targets = Flooding("statistical"), dict.fromkeys(NETWORK.layers, Target(2.0**-7))
+    targets, selection = dict.fromkeys(NETWORK.layers, Target(2.0**-7)), replace(FLOODED, packing=packing)
     policy = {
-        "delphi": lambda: delphi(NETWORK, "r", (-60_000, 60_000), flooding, PROFILE, LINK, packing=packing),
-        "darl": lambda: darl(NETWORK, "r", P_PRIME, flooding, PROFILE, LINK, packing=packing),
-        "layerwise": lambda: layerwise(NETWORK, "r", P_PRIME, targets, flooding, PROFILE, LINK, packing=packing),
+        "delphi": lambda: delphi(NETWORK, "r", (-60_000, 60_000), selection),
+        "darl": lambda: darl(NETWORK, "r", P_PRIME, selection),
+        "layerwise": lambda: layerwise(NETWORK, "r", P_PRIME, targets, selection),
     }[scheme]()
     with session(policy) as (client, (up, down)):
         client.prepare()
@@ -172,6 +178,14 @@ def test_reply_bits_are_agreed_and_have_a_default():
     value["layers"][0]["reply_bits"] = {"c0": 30, "c1": 20}
     with pytest.raises(UserError, match="reply bits c0 = 30, c1 = 20"):
         Policy.from_json(value, "by hand")
+
+
+@pytest.mark.parametrize("kind", ["statistical", "none"])
+def test_the_worst_case_rule_gives_the_integer_network_in_coefficient_packing(kind):
+    policy = delphi_worst_case(NETWORK, "r", P_WORST, Selection(PROFILE, LINK, Flooding(kind)))
+    with session(policy) as (client, _):
+        outputs = client.infer(client.prepare(), IMAGES[0])
+    assert np.array_equal(outputs, reference_forward(NETWORK, IMAGES[0], P_WORST))
 
 
 def test_galois_keys_are_sent_where_layers_rotate_and_count_in_the_set_up():
@@ -220,7 +234,7 @@ def test_bundles_may_be_prepared_ahead_and_used_in_any_order():
 def test_tolerated_errors_change_outputs_a_little():
     """At a rate of one half every accumulator is off by about one: far from exact, and far from garbage."""
     names = [layer.name for layer in POLICY.layers]
-    policy = layerwise(NETWORK, "r", P_PRIME, dict.fromkeys(names, Target(0.5)), Flooding("statistical"), PROFILE, LINK)
+    policy = layerwise(NETWORK, "r", P_PRIME, dict.fromkeys(names, Target(0.5)), FLOODED)
     assert not policy.promises_exactness() and POLICY.promises_exactness()
     with session(policy) as (client, _):
         differences = np.concatenate(
@@ -290,7 +304,7 @@ def test_a_client_holds_as_many_bundles_as_the_pool_allows_and_none_twice(monkey
 
 
 def test_another_policy_than_the_expected_is_refused():
-    other = darl(NETWORK, "residual", P_POWER, Flooding("statistical"), PROFILE, LINK)
+    other = darl(NETWORK, "residual", P_POWER, FLOODED)
     difference = f"layers.0.parameters.plaintext_modulus: {P_POWER} expected, {P_PRIME} told"
     with pytest.raises(ProtocolError, match=f"policy is not the expected one: {difference}"), session(expected=other):
         pass

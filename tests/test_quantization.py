@@ -91,6 +91,15 @@ def test_rows_hold_the_state_features_and_the_measured_range(quantized):
         assert row["required_maximum"] < 1.2 * row["accumulator_maximum"] + rounding + 1
         half = 2 ** (row["plaintext_bits"] - 1)
         assert -half <= row["required_minimum"] and row["required_maximum"] < half
+        assert row["worst_case_minimum"] <= row["accumulator_minimum"]
+        assert row["worst_case_maximum"] >= row["accumulator_maximum"] + rounding
+        assert row["worst_case_bits"] == plaintext_bits(row["worst_case_minimum"], row["worst_case_maximum"])
+        if row["name"] in read_nodes(network.architecture):  # no residual: the layer's own weights decide
+            highest = shape.input_maximum if shape.input_maximum > 128 else 127  # the image is signed
+            lowest = 0 if shape.input_maximum > 128 else -128
+            up, down = (np.maximum(sign * layer.weight, 0).sum((1, 2, 3)) for sign in (1, -1))
+            expected = (up * highest - down * lowest + np.maximum(layer.bias, 0)).max() + rounding
+            assert row["worst_case_maximum"] == expected <= row["worst_case"] + rounding
         largest = max(-row["accumulator_minimum"], row["accumulator_maximum"])
         assert row["margin"] == 1.2 and row["accumulators"] >= 50 * shape.output_shape[0]
         assert row["wrap_rate_bound"] == pytest.approx(3 / row["accumulators"], rel=0.01)

@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from made_up_profile import LINK, PROFILE, made_up_profile
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.latency import Link, layer_cost, operation_counts
+from autoprivacy.he.layer_selection import layer_policy, predict, select_layer
 from autoprivacy.he.noise import (
     LayerNoise,
     decryption_error_rate,
@@ -26,18 +28,13 @@ from autoprivacy.he.packing import PACKINGS
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
 from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits, Target
+from autoprivacy.he.plaintext import plaintext_modulus
 from autoprivacy.he.primes import NARROW_PRIME_BITS, PRIME_SIZES, is_prime, ntt_primes, prime_size, primes_for
 from autoprivacy.he.profiling import OPERATIONS, ROTATION, OperationProfile, admissible_parameters, profile
 from autoprivacy.he.reply_bits import smallest_reply_bits
+from autoprivacy.he.schemes import darl, delphi, layerwise
 from autoprivacy.he.security import max_log2_q, security_bits
-from autoprivacy.he.selection import (
-    darl,
-    delphi,
-    layer_policy,
-    layerwise,
-    plaintext_modulus,
-    select_layer,
-)
+from autoprivacy.he.selection import Selection
 from autoprivacy.he.smallest_set import ROTATION_SHARE, secure_set
 from autoprivacy.policy import EXACT_TARGET, Policy
 from autoprivacy.quantization.integer_network import (
@@ -52,6 +49,10 @@ P = plaintext_modulus(60_000, -60_000, degree_for_batching=1)
 P_SLOT = plaintext_modulus(60_000, -60_000, degree_for_batching=16384)
 STATISTICAL, UNFLOODED, PAPER = Flooding("statistical"), Flooding("none"), Flooding("paper")
 RATES = [Target(decryption_error_rate=2.0**-exponent) for exponent in (5, 15, 40)]
+
+
+def under(flooding: Flooding, measured: OperationProfile = PROFILE, **more: Any) -> Selection:
+    return Selection(measured, LINK, flooding, **more)
 
 
 def make_layer(name: str, channels: int, size: int, outputs: int, kernel: int, **more: int) -> LinearLayer:
@@ -75,6 +76,16 @@ def bits_deployed(
     return smallest_reply_bits(plan, parameters, target, plan.noise(layer.weight), flooding)
 
 
+def selected(
+    layer: LinearLayer, target: Target, p: int, selection: Selection
+) -> tuple[ParameterSet, Plan, dict[str, float]]:
+    """What is selected for a layer, and predicted for it; the replies are the smallest that meet the target."""
+    choice, bits = select_layer(layer, target, p, selection)
+    parameters, plan = choice.parameters, choice.plan
+    assert bits == bits_deployed(layer, parameters, plan, target, selection.flooding)
+    return parameters, plan, predict(layer, target, parameters, plan, bits, selection)
+
+
 def z_deployed(layer: LinearLayer, parameters: ParameterSet, plan: Plan, flooding: Flooding, bits: ReplyBits) -> float:
     deployed = deployed_noise(plan.noise(layer.weight), parameters, flooding, None, bits)
     return z_of(parameters.q, parameters.plaintext_modulus, deployed.total)
@@ -84,7 +95,7 @@ def z_deployed(layer: LinearLayer, parameters: ParameterSet, plan: Plan, floodin
 @pytest.mark.parametrize("flooding", [STATISTICAL, UNFLOODED], ids=lambda flooding: flooding.kind)
 @pytest.mark.parametrize("target", [*RATES, Target(tau=32.0)], ids=str)
 def test_set_meets_the_target_and_a_smaller_q_does_not(layer: LinearLayer, flooding: Flooding, target: Target) -> None:
-    parameters, plan, predicted = select_layer(layer, target, P, flooding, PROFILE, LINK)
+    parameters, plan, predicted = selected(layer, target, P, under(flooding))
     bits = bits_deployed(layer, parameters, plan, target, flooding)
     z = z_deployed(layer, parameters, plan, flooding, bits)
     assert z >= target.z * (1 - 1e-9)
@@ -99,7 +110,7 @@ def test_set_meets_the_target_and_a_smaller_q_does_not(layer: LinearLayer, flood
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.shape.name)
 def test_no_other_secure_set_and_tiling_is_cheaper(layer: LinearLayer) -> None:
-    chosen = select_layer(layer, RATES[1], P, STATISTICAL, PROFILE, LINK)[2]["latency_seconds"]
+    chosen = selected(layer, RATES[1], P, under(STATISTICAL))[2]["latency_seconds"]
     others = []
     for degree in PROFILE.degrees:
         for plan in admissible_plans(layer.shape, degree):
@@ -118,7 +129,7 @@ def test_no_other_secure_set_and_tiling_is_cheaper(layer: LinearLayer) -> None:
 def test_tolerance_never_costs() -> None:
     for flooding in (STATISTICAL, UNFLOODED, PAPER):
         latencies = [
-            select_layer(LAYERS[1], target, P, flooding, PROFILE, LINK)[2]["latency_seconds"]
+            selected(LAYERS[1], target, P, under(flooding))[2]["latency_seconds"]
             for target in (*RATES[::-1], Target(tau=32.0))
         ]
         assert latencies == sorted(latencies, reverse=True)
@@ -130,14 +141,14 @@ def test_paper_flooding_quadruples_n_and_triples_log_q() -> None:
     assert unflooded is not None and flooded is not None
     assert flooded.log2_q == pytest.approx(3 * unflooded.log2_q, abs=0.1)
     assert secure_set(LayerNoise(1000.0), 1024, RATES[0], P, PAPER) is None  # n / 4 would be 256
-    parameters, _, predicted = select_layer(LAYERS[0], RATES[0], P, PAPER, PROFILE, LINK)
+    parameters, _, predicted = selected(LAYERS[0], RATES[0], P, under(PAPER))
     assert predicted["decryption_error_rate"] == pytest.approx(2.0**-5)
     assert parameters.polynomial_degree >= 4096
 
 
 @pytest.mark.parametrize("maximum_bits", [26, 27, 40])
 def test_prime_size_can_be_limited(maximum_bits: int) -> None:
-    parameters, _, _ = select_layer(LAYERS[1], RATES[2], P, STATISTICAL, PROFILE, LINK, maximum_prime_bits=maximum_bits)
+    parameters, _, _ = selected(LAYERS[1], RATES[2], P, under(STATISTICAL, maximum_prime_bits=maximum_bits))
     assert all(prime < 1 << maximum_bits for prime in parameters.primes)
 
 
@@ -154,31 +165,31 @@ def test_no_prime_of_the_modulus_is_the_plaintext_modulus() -> None:
 def test_the_size_of_primes_that_is_faster_is_chosen(small_cost: float, size: int, count: int) -> None:
     """Under a flood of 2^40 an error rate of 2^-40 takes about 73 bits of q."""
     measured = made_up_profile(small_cost=small_cost)
-    parameters, _, predicted = select_layer(LAYERS[1], RATES[2], P, STATISTICAL, measured, LINK)
+    parameters, _, predicted = selected(LAYERS[1], RATES[2], P, under(STATISTICAL, measured))
     assert parameters.polynomial_degree == 4096 and 70 < parameters.log2_q < 78
     assert prime_size(parameters.primes) == size and len(parameters.primes) == count
-    policy = darl(NETWORK, "net", P, STATISTICAL, measured, LINK)
+    policy = darl(NETWORK, "net", P, under(STATISTICAL, measured))
     assert {prime_size(layer.parameters.primes) for layer in policy.layers} == {size}
-    limited = select_layer(LAYERS[1], RATES[2], P, STATISTICAL, measured, LINK, maximum_prime_bits=NARROW_PRIME_BITS)
+    limited = selected(LAYERS[1], RATES[2], P, under(STATISTICAL, measured, maximum_prime_bits=NARROW_PRIME_BITS))
     assert limited[2]["latency_seconds"] >= predicted["latency_seconds"]
-    assert delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, measured, LINK).layers[0].parameters.primes == (
+    assert delphi(NETWORK, "net", (-60_000, 60_000), under(STATISTICAL, measured)).layers[0].parameters.primes == (
         ntt_primes(1 << 60, 8192, 3)
     )
 
 
 def test_only_profiled_sets_are_considered() -> None:
-    parameters, _, _ = select_layer(LAYERS[0], RATES[0], P, STATISTICAL, made_up_profile((8192,)), LINK)
+    parameters, _, _ = selected(LAYERS[0], RATES[0], P, under(STATISTICAL, made_up_profile((8192,))))
     assert parameters.polynomial_degree == 8192
     with pytest.raises(UserError, match=r"layer conv1: no secure set .* 2\^-5 under flooding statistical"):
-        select_layer(LAYERS[0], RATES[0], P, STATISTICAL, made_up_profile((1024,)), LINK)
+        selected(LAYERS[0], RATES[0], P, under(STATISTICAL, made_up_profile((1024,))))
     with pytest.raises(UserError, match=r"gives tau 0\.1 under"):
-        select_layer(LAYERS[0], Target(tau=0.1), P, STATISTICAL, made_up_profile((1024,)), LINK)
+        selected(LAYERS[0], Target(tau=0.1), P, under(STATISTICAL, made_up_profile((1024,))))
     with pytest.raises(UserError, match="network net: no secure set"):
-        darl(NETWORK, "net", P, STATISTICAL, made_up_profile((1024,)), LINK)
+        darl(NETWORK, "net", P, under(STATISTICAL, made_up_profile((1024,))))
 
 
 def test_delphi_is_the_published_set() -> None:
-    policy = delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, PROFILE, LINK)
+    policy = delphi(NETWORK, "net", (-60_000, 60_000), under(STATISTICAL))
     for layer in policy.layers:
         parameters = layer.parameters
         assert parameters.plaintext_modulus.bit_length() == 22 and parameters.plaintext_modulus % (1 << 14) == 1
@@ -189,8 +200,8 @@ def test_delphi_is_the_published_set() -> None:
 
 
 def test_delphi_in_slots_keeps_its_last_prime_for_key_switching() -> None:
-    policy = delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, PROFILE, LINK, packing="slot")
-    coefficient = delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, PROFILE, LINK)
+    policy = delphi(NETWORK, "net", (-60_000, 60_000), under(STATISTICAL, packing="slot"))
+    coefficient = delphi(NETWORK, "net", (-60_000, 60_000), under(STATISTICAL))
     assert policy.packing == "slot" and coefficient.packing == "coefficient"
     for layer in policy.layers:
         assert layer.parameters.deployed_primes == coefficient.layers[0].parameters.primes
@@ -205,7 +216,7 @@ def test_slot_set_meets_the_rate_per_ciphertext_and_a_smaller_q_does_not(
     layer: LinearLayer, flooding: Flooding
 ) -> None:
     for target in RATES:
-        parameters, plan, predicted = select_layer(layer, target, P_SLOT, flooding, PROFILE, LINK, packing="slot")
+        parameters, plan, predicted = selected(layer, target, P_SLOT, under(flooding, packing="slot"))
         noise = plan.noise(layer.weight)
         bits = bits_deployed(layer, parameters, plan, target, flooding)
         rate = decryption_error_rate(z_deployed(layer, parameters, plan, flooding, bits), plan.degree)
@@ -231,12 +242,12 @@ def test_key_switching_primes_are_as_small_as_the_noise_of_rotations_allows() ->
 
 
 def test_darl_and_layerwise_in_slots() -> None:
-    policy = darl(NETWORK, "net", P_SLOT, STATISTICAL, PROFILE, LINK, packing="slot")
+    policy = darl(NETWORK, "net", P_SLOT, under(STATISTICAL, packing="slot"))
     assert policy.packing == "slot" and len({layer.parameters for layer in policy.layers}) == 1
     worst = max(layer.predicted["decryption_error_rate"] for layer in policy.layers)
     assert 2.0**-46 < worst <= 2.0**-40 * (1 + 1e-6) and policy.promises_exactness()
     targets = dict.fromkeys(NETWORK.layers, RATES[2])
-    per_layer = layerwise(NETWORK, "net", P_SLOT, targets, STATISTICAL, PROFILE, LINK, packing="slot")
+    per_layer = layerwise(NETWORK, "net", P_SLOT, targets, under(STATISTICAL, packing="slot"))
     assert per_layer.predicted["latency_seconds"] <= policy.predicted["latency_seconds"]
     for layer in per_layer.layers:
         parameters, shape = layer.parameters, NETWORK.layers[layer.name].shape
@@ -246,47 +257,75 @@ def test_darl_and_layerwise_in_slots() -> None:
 
 def test_slot_packing_refuses_what_it_cannot_use() -> None:
     with pytest.raises(UserError, match=r"plaintext modulus 131072 does not batch at any n of .* prime == 1 mod 2n"):
-        select_layer(LAYERS[0], RATES[0], 1 << 17, STATISTICAL, PROFILE, LINK, packing="slot")
-    with pytest.raises(UserError, match=r"tau 4\.0 in a packing whose errors spoil whole ciphertexts"):
-        select_layer(LAYERS[0], Target(tau=4.0), P_SLOT, STATISTICAL, PROFILE, LINK, packing="slot")
+        selected(LAYERS[0], RATES[0], 1 << 17, under(STATISTICAL, packing="slot"))
+    with pytest.raises(UserError, match=r"layer conv1: target tau 4\.0 in slot packing, whose errors spoil whole"):
+        selected(LAYERS[0], Target(tau=4.0), P_SLOT, under(STATISTICAL, packing="slot"))
     with pytest.raises(UserError, match="packing 'slots'"):
-        darl(NETWORK, "net", P_SLOT, STATISTICAL, PROFILE, LINK, packing="slots")
+        darl(NETWORK, "net", P_SLOT, under(STATISTICAL, packing="slots"))
 
 
 def test_delphi_refuses_a_network_that_its_p_does_not_hold() -> None:
     with pytest.raises(UserError, match="plaintext modulus of 22 bits.*does not hold -10 to 3000000"):
-        delphi(NETWORK, "net", (-10, 3_000_000), STATISTICAL, PROFILE, LINK)
+        delphi(NETWORK, "net", (-10, 3_000_000), under(STATISTICAL))
 
 
 def test_darl_has_one_set_that_serves_the_worst_layer() -> None:
-    policy = darl(NETWORK, "net", P, STATISTICAL, PROFILE, LINK)
+    policy = darl(NETWORK, "net", P, under(STATISTICAL))
     assert len({layer.parameters for layer in policy.layers}) == 1
     worst = min(layer.predicted["z"] for layer in policy.layers)
     assert RATES[2].z * (1 - 1e-9) <= worst <= RATES[2].z * 1.1
-    per_layer = layerwise(NETWORK, "net", P, dict.fromkeys(NETWORK.layers, RATES[2]), STATISTICAL, PROFILE, LINK)
+    per_layer = layerwise(NETWORK, "net", P, dict.fromkeys(NETWORK.layers, RATES[2]), under(STATISTICAL))
     assert per_layer.predicted["latency_seconds"] <= policy.predicted["latency_seconds"]
     assert policy.promises_exactness() and per_layer.promises_exactness()
 
 
+@pytest.mark.parametrize("flooding", [STATISTICAL, UNFLOODED], ids=lambda flooding: flooding.kind)
+@pytest.mark.parametrize("shift", [4, 9, 12])
+def test_noise_sizes_from_exactness_to_sixteen_steps_are_accepted(flooding: Flooding, shift: int) -> None:
+    """From what 2^-40 comes to, up to 2^(f + 4) accumulator LSBs for an activation that shifts by f."""
+    taus, latency = [1 / (2 * RATES[2].z), 1.0, 2.0**shift, 2.0 ** (shift + 4)], math.inf
+    for tau in taus:
+        policy = layerwise(NETWORK, "net", P, dict.fromkeys(NETWORK.layers, Target(tau=tau)), under(flooding))
+        assert policy.promises_exactness() == (tau == taus[0])
+        assert Policy.from_json(policy.as_json(), "policy") == policy
+        for layer in policy.layers:
+            assert 0 < layer.predicted["tau"] <= tau * (1 + 1e-9) and layer.parameters.q > P
+        assert policy.predicted["latency_seconds"] <= latency
+        latency = policy.predicted["latency_seconds"]
+
+
+def test_every_layer_may_have_its_own_plaintext_modulus() -> None:
+    moduli = {"conv1": P, "conv20": 1 << 20, "fc": 12289}
+    targets = dict.fromkeys(NETWORK.layers, RATES[2])
+    policy = layerwise(NETWORK, "net", moduli, targets, under(STATISTICAL))
+    assert {layer.name: layer.parameters.plaintext_modulus for layer in policy.layers} == moduli
+    one = layerwise(NETWORK, "net", 12289, targets, under(STATISTICAL))
+    assert policy.layer("fc") == one.layer("fc") and Policy.from_json(policy.as_json(), "policy") == policy
+    with pytest.raises(UserError, match=r"plaintext moduli \[12289, .*works modulo one"):
+        _ = policy.plaintext_modulus
+    with pytest.raises(UserError, match=r"plaintext moduli for \['conv1'\]; the network has"):
+        layerwise(NETWORK, "net", {"conv1": P}, targets, under(STATISTICAL))
+
+
 def test_layerwise_takes_each_layer_for_itself() -> None:
     targets = dict(zip(NETWORK.layers, RATES, strict=True))
-    policy = layerwise(NETWORK, "net", P, targets, STATISTICAL, PROFILE, LINK, scheme="autoprivacy")
+    policy = layerwise(NETWORK, "net", P, targets, under(STATISTICAL), scheme="autoprivacy")
     assert policy.scheme == "autoprivacy" and not policy.promises_exactness()
     for layer in policy.layers:
-        assert layer == layer_policy(NETWORK.layers[layer.name], targets[layer.name], P, STATISTICAL, PROFILE, LINK)
+        assert layer == layer_policy(NETWORK.layers[layer.name], targets[layer.name], P, under(STATISTICAL))
     total = sum(layer.predicted["latency_seconds"] for layer in policy.layers)
     assert policy.predicted["latency_seconds"] == pytest.approx(total)
     with pytest.raises(UserError, match="targets for"):
-        layerwise(NETWORK, "net", P, {"conv1": RATES[0]}, STATISTICAL, PROFILE, LINK)
+        layerwise(NETWORK, "net", P, {"conv1": RATES[0]}, under(STATISTICAL))
 
 
 @pytest.mark.parametrize("scheme", ["delphi", "darl", "layerwise"])
 def test_policies_survive_the_file(scheme: str, tmp_path: Path) -> None:
     targets = dict.fromkeys(NETWORK.layers, Target(tau=4.0, ignored_share_bits=2))
     policy = {
-        "delphi": lambda: delphi(NETWORK, "net", (-60_000, 60_000), PAPER, PROFILE, LINK),
-        "darl": lambda: darl(NETWORK, "net", P, STATISTICAL, PROFILE, LINK),
-        "layerwise": lambda: layerwise(NETWORK, "net", P, targets, UNFLOODED, PROFILE, LINK),
+        "delphi": lambda: delphi(NETWORK, "net", (-60_000, 60_000), under(PAPER)),
+        "darl": lambda: darl(NETWORK, "net", P, under(STATISTICAL)),
+        "layerwise": lambda: layerwise(NETWORK, "net", P, targets, under(UNFLOODED)),
     }[scheme]()
     policy.save(tmp_path / "policy.json")
     loaded = Policy.load(tmp_path / "policy.json")
@@ -307,7 +346,7 @@ def test_policies_survive_the_file(scheme: str, tmp_path: Path) -> None:
     ],
 )
 def test_hand_written_policies_are_checked(tmp_path: Path, part: str, value: object, message: str) -> None:
-    policy = delphi(NETWORK, "net", (-60_000, 60_000), STATISTICAL, PROFILE, LINK)
+    policy = delphi(NETWORK, "net", (-60_000, 60_000), under(STATISTICAL))
     as_json = policy.as_json()
     as_json["layers"][0]["parameters"][part] = value
     with pytest.raises(UserError, match=message):

@@ -9,7 +9,8 @@ from made_up_profile import LINK, PROFILE
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters import Flooding
-from autoprivacy.he.selection import darl
+from autoprivacy.he.schemes import darl
+from autoprivacy.he.selection import Selection
 from autoprivacy.protocol.channel import ProtocolError
 from autoprivacy.protocol.server import Model
 from autoprivacy.protocol.server import main as server_main
@@ -40,7 +41,7 @@ RELU = Node("relu", "activation", ("conv",), (1, 4, 4), shift=3)
 )
 def test_an_activation_without_a_circuit_is_refused_by_both_parties(change, message):
     network = network_with(RELU)
-    policy = darl(network, "small", P, Flooding("statistical"), PROFILE, LINK)
+    policy = darl(network, "small", P, Selection(PROFILE, LINK, Flooding("statistical")))
     told = Agreement(network.architecture, policy).to_bytes()
     other = network_with(replace(RELU, **change))
     with pytest.raises(UserError, match=message):
@@ -61,7 +62,7 @@ def test_the_first_difference_of_two_values_is_named_with_both():
 
 def test_a_server_announces_what_its_clients_may_expect(tmp_path):
     network = network_with(RELU)
-    policy = darl(network, "small", P, Flooding("statistical"), PROFILE, LINK)
+    policy = darl(network, "small", P, Selection(PROFILE, LINK, Flooding("statistical")))
     network.save(tmp_path / "network.npz")
     policy.save(tmp_path / "policy.json")
     announced = tmp_path / "announcement.json"

@@ -12,7 +12,8 @@ from test_protocol import IMAGES, NETWORK, P_POWER, P_PRIME, POLICY, WELCOME, se
 from autoprivacy.he.bits import packed_bytes, unpack_bits, unpack_polynomials
 from autoprivacy.he.cipher import polynomial_bytes
 from autoprivacy.he.parameters import Flooding
-from autoprivacy.he.selection import darl
+from autoprivacy.he.schemes import darl
+from autoprivacy.he.selection import Selection
 from autoprivacy.protocol.bundles import NUMBER_BYTES
 from autoprivacy.protocol.channel import HEADER, Message
 from autoprivacy.protocol.session import Agreement
@@ -78,7 +79,7 @@ def assert_uniform_bytes(payloads):
 def test_what_the_server_receives_of_the_image_and_of_activations_is_uniform(p, payloads):
     own = payloads
     if p != P_PRIME:
-        own = transcript(IMAGES[0], darl(NETWORK, "residual", p, Flooding("statistical"), PROFILE, LINK))
+        own = transcript(IMAGES[0], darl(NETWORK, "residual", p, Selection(PROFILE, LINK, Flooding("statistical"))))
     bits = AGREEMENT.share_bits
     assert_uniform([residues(payload, bits, NUMBER_BYTES) for payload in own[Message.INFER]], p)
     assert_uniform([residues(payload, bits) for payload in own[Message.MASKED_ACTIVATION]], p)

@@ -20,8 +20,9 @@ PARTS = ("Snakefile", "rules", "scripts", "config", "profiles", "data", "models"
 CONFIG = "tiny.yaml"
 CONFIGS = ("--configfile", "my/study.yaml", CONFIG)  # the example's, and budgets of seconds laid over it
 NETWORK = "small-residual"
-CONTENDERS = [(scheme, "coefficient") for scheme in ("delphi", "darl", "autoprivacy")]
-CONTENDERS += [("delphi", "slot"), ("darl", "slot")]
+BY_RULE = ("delphi", "delphi-worst-case", "darl")
+CONTENDERS = [(scheme, "coefficient") for scheme in (*BY_RULE, "autoprivacy")]
+CONTENDERS += [(scheme, "slot") for scheme in BY_RULE]
 
 
 class Checkout:
@@ -138,6 +139,25 @@ def test_a_second_run_does_nothing(finished):
     code, output = finished.snakemake(*CONFIGS)
     assert code == 0 and "Nothing to be done" in output
     assert finished.would_run() == set()
+
+
+def test_the_parameters_table_is_made_on_demand(finished, study):
+    code, output = finished.snakemake(*CONFIGS, "--", "parameters_table")
+    assert code == 0, output[-5000:]
+    rows = read_rows(study / "tables" / "ablation.csv")
+    assert {(row["packing"], row["flooding"]) for row in rows} == {
+        (packing, flooding) for packing in ("slot", "coefficient") for flooding in ("statistical", "none")
+    }
+    assert {row["weights"] for row in rows} == {"trained"} and len(rows) == 4 * 7
+    choices = {row["step"]: row for row in read_rows(study / "tables" / "parameter-choices.csv")}
+    policy = read_json(study / "policies" / NETWORK / "darl-coefficient.json")
+    assert float(choices["calibrated-p"]["plaintext_modulus"]) == policy["layers"][0]["parameters"]["plaintext_modulus"]
+    for name in ("tables/ablation.md", "tables/parameter-choices.md", f"figures/ablation-{NETWORK}.svg"):
+        assert (study / name).stat().st_size > 1000
+    # a network that nobody has trained gets random weights, and asking for the table trains none
+    code, output = finished.snakemake(*CONFIGS, "--dry-run", "--", "results/tiny/parameters/resnet32.csv")
+    rules = set(re.findall(r"^(?:local)?rule (\w+):", output, re.MULTILINE))
+    assert code == 0 and rules == {"prepare_dataset", "quantize_random", "parameter_choices"}
 
 
 REPORTING = {"tables", "figures", "report"}

@@ -84,7 +84,10 @@ class Policy:
         """The one plaintext modulus of the network; UserError when its layers have several."""
         moduli = {layer.parameters.plaintext_modulus for layer in self.layers}
         if len(moduli) != 1:
-            raise UserError(f"policy {self.scheme} of {self.network}: plaintext moduli {sorted(moduli)}; expected one")
+            raise UserError(
+                f"policy {self.scheme} of {self.network}: plaintext moduli {sorted(moduli)}; the protocol works modulo "
+                "one: give all layers the largest"
+            )
         return moduli.pop()
 
     def residues(self, architecture: Architecture) -> Residues:

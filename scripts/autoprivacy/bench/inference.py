@@ -13,7 +13,8 @@ from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters import Flooding
 from autoprivacy.he.profiling import profile
 from autoprivacy.he.reply_bits import default_reply_bits
-from autoprivacy.he.selection import darl
+from autoprivacy.he.schemes import darl
+from autoprivacy.he.selection import Selection
 from autoprivacy.networks.seven_cnet import seven_cnet
 from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.quantization.importer import import_module
@@ -36,7 +37,8 @@ def seven_cnet_offline() -> dict[str, Result]:
     transforms of the weights, once per model, apart. The yardstick is SEAL's time for the same number of operations.
     """
     network = _random_network()
-    policy = darl(network, "7cnet", PLAINTEXT_MODULUS, FLOODING, profile(DEGREES, PRIME_COUNTS, PROFILE_REPEATS), LINK)
+    measured = profile(DEGREES, PRIME_COUNTS, PROFILE_REPEATS)
+    policy = darl(network, "7cnet", PLAINTEXT_MODULUS, Selection(measured, LINK, FLOODING))
     key_holder = ClientCipher(policy.layers[0].parameters)
     cipher = ServerCipher(key_holder.parameters, key_holder.public_key())
     plans = {layer.name: _plan(network, layer) for layer in policy.layers}

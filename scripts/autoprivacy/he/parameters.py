@@ -107,7 +107,7 @@ class ParameterSet:
     def __post_init__(self) -> None:
         n = self.polynomial_degree
         if not self.insecure_for_test and n not in DEGREES:
-            raise UserError(f"polynomial degree {n}: expected one of {DEGREES}")
+            raise UserError(f"polynomial degree {n}: expected a power of two among {DEGREES}; take one of them")
         if self.plaintext_modulus < 2:
             raise UserError(f"plaintext modulus {self.plaintext_modulus}: expected at least 2")
         if not self.primes or len(set(self.deployed_primes)) != len(self.deployed_primes):
@@ -116,7 +116,10 @@ class ParameterSet:
         if wrong:
             raise UserError(f"ciphertext primes {wrong}: expected == 1 mod {2 * n} (the NTT at n = {n} needs it)")
         if self.q <= self.plaintext_modulus:
-            raise UserError(f"ciphertext modulus {self.q}: expected above the plaintext modulus")
+            raise UserError(
+                f"ciphertext modulus {self.q}: expected above the plaintext modulus {self.plaintext_modulus}; take "
+                "larger or more primes"
+            )
         if not self.insecure_for_test:
             check_security(n, self.log2_q)
 

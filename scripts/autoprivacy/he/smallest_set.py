@@ -64,8 +64,11 @@ def secure_set(
 
 
 def _smallest_set(noise: LayerNoise, degree: int, log2_q: float, p: int, maximum_prime_bits: int) -> ParameterSet:
-    """The set with the smallest q of so many bits; UserError where it is insecure, or there are no such primes."""
-    primes = primes_for(log2_q, degree, maximum_prime_bits, p)
+    """The set with the smallest q of so many bits; UserError where it is insecure, or there are no such primes.
+
+    However much noise is tolerated, q exceeds p: below it plaintexts could not be told apart at all.
+    """
+    primes = primes_for(max(log2_q, math.log2(p + 1)), degree, maximum_prime_bits, p)
     if not noise.rotations:
         return ParameterSet(p, degree, primes)
     special = ntt_prime_from(_smallest_special(noise, degree, primes), degree, besides=(*primes, p))

@@ -111,7 +111,10 @@ class LinearLayer:
             )
         largest = int(np.abs(self.weight).max(initial=0))
         if largest > WEIGHT_MAXIMUM:
-            raise UserError(f"layer {shape.name}: a weight of {largest}; allowed -{WEIGHT_MAXIMUM} to {WEIGHT_MAXIMUM}")
+            raise UserError(
+                f"layer {shape.name}: a weight of {largest} in size; allowed -{WEIGHT_MAXIMUM} to {WEIGHT_MAXIMUM}, 8 "
+                "bits; quantize the network again"
+            )
 
     @property
     def weight_norm(self) -> float:

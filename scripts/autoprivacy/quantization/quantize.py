@@ -7,7 +7,7 @@ up whatever a power of two cannot); a mean's division and a batch normalisation 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from torch import nn
 from autoprivacy.data import Dataset, Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.builder import build_network
-from autoprivacy.quantization.evaluation import Evaluator, Statistics, read_nodes, wrap_rate_bound
+from autoprivacy.quantization.evaluation import Evaluator, Statistics, read_nodes, value_ranges, wrap_rate_bound
 from autoprivacy.quantization.float_graph import FloatGraph, requantized
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.integer_network import (
@@ -26,6 +26,7 @@ from autoprivacy.quantization.integer_network import (
     SIGNED_RANGE,
     Architecture,
     IntegerNetwork,
+    Interval,
     LayerShape,
     rounding_constant,
 )
@@ -157,19 +158,21 @@ def layer_rows(network: IntegerNetwork, statistics: dict[str, Statistics], margi
     the layer ends in and an activation (or the user) reads, residual included: it alone must not wrap modulo p. The
     required columns hold it, and a mean's sum behind it, with `margin` and the constant that rounds; plaintext_bits is
     what p takes for that. No calibration value wraps then; wrap_rate_bound says how much that proves (see there).
+    worst_case is the sum of the layer's |weights| times its largest input. The worst_case_ columns are like the
+    required ones for what any image can give (`value_ranges`): under that p nothing can wrap.
 
     Args:
         network: the integer network.
         statistics: of Evaluator.statistics on the calibration images.
         margin: see QuantizationSettings.
     """
-    shifts = read_nodes(network.architecture)
+    shifts, possible = read_nodes(network.architecture), value_ranges(network)
     rows: list[dict[str, Any]] = []
     for layer, (own, others) in _ends(network.architecture, shifts).items():
         end = max(own, key=lambda name: statistics[name].largest)
         seen = statistics[end]
-        ranges = [_required(statistics[name], shifts[name], margin) for name in (*own, *others)]
-        minimum, maximum = min(low for low, _ in ranges), max(high for _, high in ranges)
+        minimum, maximum = _hull(_required(statistics[name], shifts[name], margin) for name in (*own, *others))
+        worst = _hull(_rounded(possible[name], shifts[name]) for name in (*own, *others))
         rows.append(
             {
                 **_features(network.architecture.layer(layer), len(rows)),
@@ -186,14 +189,27 @@ def layer_rows(network: IntegerNetwork, statistics: dict[str, Statistics], margi
                 "required_maximum": maximum,
                 "plaintext_bits": plaintext_bits(minimum, maximum),
                 "wrap_rate_bound": wrap_rate_bound(0, seen.count),
+                "worst_case_minimum": worst[0],
+                "worst_case_maximum": worst[1],
+                "worst_case_bits": plaintext_bits(*worst),
             }
         )
     return rows
 
 
-def _required(seen: Statistics, shift: int, margin: float) -> tuple[int, int]:
-    minimum = math.floor(min(seen.minimum, 0) * margin)
-    return minimum, math.ceil(max(seen.maximum, 0) * margin) + rounding_constant(shift)
+def _required(seen: Statistics, shift: int, margin: float) -> Interval:
+    widened = math.floor(min(seen.minimum, 0) * margin), math.ceil(max(seen.maximum, 0) * margin)
+    return _rounded(widened, shift)
+
+
+def _rounded(interval: Interval, shift: int) -> Interval:
+    """What is read where a value of the interval is about to be shifted: the constant that rounds is added."""
+    return interval[0], interval[1] + rounding_constant(shift)
+
+
+def _hull(intervals: Iterable[Interval]) -> Interval:
+    lowest, highest = zip(*intervals, strict=True)
+    return min(lowest), max(highest)
 
 
 def _features(shape: LayerShape, index: int) -> dict[str, Any]:
@@ -243,6 +259,16 @@ def plaintext_bits(minimum: int, maximum: int) -> int:
     return max(maximum.bit_length(), (-minimum - 1).bit_length() if minimum < 0 else 0) + 1
 
 
-def required_range(rows: list[dict[str, Any]]) -> tuple[int, int]:
+def required_ranges(rows: list[dict[str, Any]], prefix: str = "required") -> dict[str, Interval]:
+    """By layer the smallest and largest signed number that a plaintext modulus has to hold.
+
+    Args:
+        rows: of `layer_rows`, or read back from their file.
+        prefix: of the columns: `required` as calibrated, `worst_case` for what any image can give.
+    """
+    return {row["name"]: (int(row[f"{prefix}_minimum"]), int(row[f"{prefix}_maximum"])) for row in rows}
+
+
+def required_range(rows: list[dict[str, Any]]) -> Interval:
     """The smallest and largest signed number that one plaintext modulus for all layers has to hold."""
-    return min(int(row["required_minimum"]) for row in rows), max(int(row["required_maximum"]) for row in rows)
+    return _hull(required_ranges(rows).values())

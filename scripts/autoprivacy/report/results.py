@@ -41,6 +41,7 @@ class Scheme:
 # The baseline of every comparison comes first, as in the paper's Table 2.
 SCHEMES = {
     "delphi": Scheme("integer", "#D55E00", "s", 11, "-"),
+    "delphi-worst-case": Scheme("integer", "#CC79A7", "D", 9, "-."),
     "darl": Scheme("integer", "#0072B2", "^", 8, "--"),
     "autoprivacy": Scheme("errors_finetuned", "#000000", "o", 4.5, "-"),
 }

@@ -18,6 +18,7 @@ import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.noise import LayerNoise
+from autoprivacy.he.noise_bounds import NoiseBound
 from autoprivacy.he.packing.layout import Layout, ceil_divide
 from autoprivacy.he.packing.plan import Rotate, cheapest_by_counts, tiling_from_json
 from autoprivacy.he.ring import Ring
@@ -216,6 +217,11 @@ class CoefficientPlan:
     def noise(self, weight: np.ndarray) -> LayerNoise:
         """What the layer does to fresh noise; every output hangs on one coefficient."""
         return LayerNoise(self.weight_norm(weight), coefficients=self.coefficients_per_output)
+
+    def noise_bound(self, weight: np.ndarray) -> NoiseBound:
+        """What the layer does to bounds of noise: the 1-norm of all weights of one reply ciphertext, of the largest."""
+        sums = np.abs(weight).astype(np.float64).reshape(len(weight), -1).sum(1)
+        return NoiseBound(float(np.add.reduceat(sums, np.arange(0, len(weight), self.channels_per_output)).max()))
 
     def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
         """The results from the sums of products: those are the results."""

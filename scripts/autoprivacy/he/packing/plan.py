@@ -9,6 +9,7 @@ import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.noise import LayerNoise
+from autoprivacy.he.noise_bounds import NoiseBound
 from autoprivacy.he.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape
 
@@ -104,6 +105,9 @@ class Plan(Protocol):
 
     def noise(self, weight: np.ndarray) -> LayerNoise:
         """What an evaluation does to fresh noise, in the reply where it is most."""
+
+    def noise_bound(self, weight: np.ndarray) -> NoiseBound:
+        """What an evaluation does to worst-case bounds of noise, in the reply where it is most."""
 
     def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
         """The results from the sums of products: [sum_count, bands, 2, k, n] -> [output_blocks, bands, 2, k, n]."""

@@ -23,6 +23,7 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.he.automorphisms import rotation_element, swap_element
 from autoprivacy.he.noise import LayerNoise
+from autoprivacy.he.noise_bounds import NoiseBound
 from autoprivacy.he.packing.batching import SlotEncoding, slot_encoding
 from autoprivacy.he.packing.layout import ceil_divide
 from autoprivacy.he.packing.plan import Rotate, cheapest_by_counts, tiling_from_json
@@ -281,6 +282,17 @@ class SlotPlan:
         for _ in range(self._folds):
             rotations = 4 * rotations + 1
         return LayerNoise(squares**0.5 * folded, rotations, self.coefficients_per_output)
+
+    def noise_bound(self, weight: np.ndarray) -> NoiseBound:
+        """What the layer does to bounds of noise, whatever its weights are.
+
+        Weight polynomials have n coefficients of up to p / 2 (GAZELLE, section 3: multiplication by a plaintext), and a
+        reply adds up `diagonals` times `inputs_per_output` products; every folding in two doubles what there is.
+        """
+        products = self.diagonals * self.inputs_per_output * self.degree * self.plaintext_modulus / 2
+        folded = self.features // self.diagonals
+        rotations = self.diagonals * folded - 1  # r -> 2 r + 1 with every folding, from diagonals - 1
+        return NoiseBound(products * folded, rotations)
 
     @property
     def sum_count(self) -> int:

@@ -1,0 +1,56 @@
+"""The plaintext modulus: the fewest bits that hold the accumulators, and what is said where they do not fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoprivacy.errors import UserError
+from autoprivacy.gc.activation import Activation
+from autoprivacy.he.packing.batching import slot_encoding
+from autoprivacy.he.plaintext import PlaintextRule
+from autoprivacy.he.primes import is_prime
+
+RANGES = {"conv1": (-60_000, 50_000), "conv2": (-1_000, 70_000), "fc": (-300, 200)}
+DEGREES = (2048, 4096, 8192)
+
+
+def test_coefficient_packing_takes_the_fewest_bits_and_then_the_most_factors_of_two() -> None:
+    p = PlaintextRule().modulus(RANGES, "coefficient", DEGREES)
+    assert is_prime(p) and p.bit_length() == 18  # 70,000 is beyond 2^16, so 17 bits do not hold it
+    # of 18 bits, the negative numbers are p - 2^17
+    others = [q for q in range((1 << 17) + 60_000, 1 << 18) if is_prime(q) and (q - 1) & -(q - 1) > (p - 1) & -(p - 1)]
+    assert others == []
+    assert PlaintextRule().modulus({"fc": (-5, 9)}, "coefficient", DEGREES).bit_length() == 5
+
+
+def test_slots_take_a_prime_that_batches_at_every_degree() -> None:
+    p = PlaintextRule().modulus(RANGES, "slot", DEGREES)
+    assert is_prime(p) and p % (2 * 8192) == 1 and p - (1 << (p.bit_length() - 1)) >= 60_000
+    for degree in DEGREES:
+        slot_encoding(degree, p)
+
+
+def test_a_power_of_two_has_the_shorter_circuit_and_no_slots() -> None:
+    p = PlaintextRule(power_of_two=True).modulus(RANGES, "coefficient", DEGREES)
+    assert p == 1 << 18
+    prime = PlaintextRule().modulus(RANGES, "coefficient", DEGREES)
+    power, other = (Activation(modulus, 8, 0, 255).circuit.and_count for modulus in (p, prime))
+    assert power < other
+    with pytest.raises(UserError, match=r"power of two in slot packing.*set selection\.plaintext\.power_of_two to fal"):
+        PlaintextRule(power_of_two=True).modulus(RANGES, "slot", DEGREES)
+
+
+@pytest.mark.parametrize("power_of_two", [False, True])
+def test_bits_of_ones_own_are_taken_where_they_suffice(power_of_two: bool) -> None:
+    p = PlaintextRule(22, power_of_two).modulus(RANGES, "coefficient", DEGREES)
+    assert (p - 1).bit_length() == 22
+    with pytest.raises(UserError, match=r"of 14 bits.*does not hold -60000 to 70000; allow more bits") as caught:
+        PlaintextRule(14, power_of_two).modulus(RANGES, "coefficient", DEGREES)
+    named = "conv2 -1000 to 70000, conv1 -60000 to 50000, fc -300 to 200 (of 3 layers)"
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_modulus_that_is_not_prime_does_not_batch() -> None:
+    assert 16385 % (2 * 8192) == 1 and not is_prime(16385)
+    with pytest.raises(UserError, match="16385 does not batch at n = 8192: slot packing needs a prime"):
+        slot_encoding(8192, 16385)
