@@ -24,7 +24,7 @@ from autoprivacy.he.plaintext import plaintext_modulus
 from autoprivacy.he.primes import ntt_primes, primes_for
 from autoprivacy.he.schemes import darl, delphi_worst_case
 from autoprivacy.he.selection import Selection
-from autoprivacy.he.worst_case import ROTATION_SHARE, worst_case_reply_bits, worst_case_set
+from autoprivacy.he.worst_case import ROTATION_SHARE, ROUNDING_SHARE, worst_case_reply_bits, worst_case_set
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer
 from autoprivacy.secure_random import SecureRandom
 
@@ -104,7 +104,8 @@ def test_the_set_has_room_for_the_bound_and_little_more(kind: str, rotations: fl
         turns = rotations * one
         assert 0.9 * ROTATION_SHARE * products < turns <= ROTATION_SHARE * products
     total = reply_bound(degree, products + turns, flooding)
-    total += rounding_bound(parameters)
+    assert 2 * P * rounding_bound(parameters) <= ROUNDING_SHARE * parameters.q
+    total /= 1 - ROUNDING_SHARE
     assert 2 * P * total <= parameters.q <= 2 * P * total * 1.1
     if kind == "statistical":
         assert total > 2.0**40 * products
