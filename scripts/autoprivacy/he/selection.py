@@ -165,7 +165,8 @@ def predict(
         what `layer_cost` lists.
     """
     noise = plan.noise(layer.weight)
-    total = deployed_noise(noise, parameters, flooding, target).total
+    deployed = deployed_noise(noise, parameters, flooding, target)
+    total = deployed.total
     z = z_of(parameters.q, parameters.plaintext_modulus, total)
     tau = tau_of(parameters.q, parameters.plaintext_modulus, total)
     return {
@@ -174,7 +175,7 @@ def predict(
         **({"tau": tau} if noise.coefficients == 1 else {}),
         "decryption_error_rate": decryption_error_rate(z, noise.coefficients),
         "security_bits": security_bits(parameters.polynomial_degree, parameters.log2_q),
-        **layer_cost(plan, parameters, profile, link),
+        **layer_cost(plan, parameters, profile, link, deployed.flood),
     }
 
 
