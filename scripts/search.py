@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autoprivacy.costs import with_garbling
 from autoprivacy.data import load
 from autoprivacy.he.latency import Link
 from autoprivacy.he.parameters import Flooding
@@ -43,7 +44,7 @@ def main(snakemake: Any) -> None:
     agent = Agent(len(FEATURES), AgentSettings(warm_up_episodes=search["warm_up_episodes"]), params.seed)
     with resumable(params.state, files, params.library) as state:
         result = run_search(environment, agent, search["episodes"], state)
-        result.policy.save(snakemake.output.policy)
+        with_garbling(result.policy, network.architecture, profile, link).save(snakemake.output.policy)
         write_rows(snakemake.output.history, result.history)
 
 

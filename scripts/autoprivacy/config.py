@@ -43,8 +43,9 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
 def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     """Names of networks and data sets that stand elsewhere in the configuration than where they are defined."""
     networks, datasets = config["networks"], [*NAMES, *config["datasets"]]
-    for name in config["run"]["networks"]:
-        _check_name(("run", "networks"), name, networks, "a key of networks", files)
+    for section in ("run", "latency_comparison"):
+        for name in config[section]["networks"] or []:
+            _check_name((section, "networks"), name, networks, "a key of networks", files)
     for name in config["datasets"]:
         if name in NAMES:
             raise UserError(_message(("datasets", name), "a built-in data set's name", "any other name", files))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from autoprivacy.he.parameters import Flooding, ParameterSet
 from autoprivacy.he.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.policy import LayerPolicy, Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer
+
+TOLERANCE = 0.1  # how far a prediction may be from what is measured
 
 logger = logging.getLogger(__name__)
 
@@ -122,3 +125,54 @@ def _pass(layers: Mapping[str, _Layer]) -> dict[str, float]:
         for name, layer in layers.items():
             total[name] += seconds(partial(step, layer))
     return total
+
+
+def comparison_rows(policy: Policy, times: Mapping[str, list[float]], **facts: Any) -> list[dict[str, Any]]:
+    """One row per layer: predicted CPU seconds of both parties beside those of `time_layers`.
+
+    Args:
+        policy: with its predictions.
+        times: by layer.
+        facts: more columns, the same in every row.
+    """
+    rows = []
+    for layer in policy.layers:
+        lower, median, upper = np.percentile(times[layer.name], (25, 50, 75)).tolist()
+        predicted = layer.predicted["compute_seconds"]
+        rows.append(
+            {
+                "network": policy.network,
+                "packing": policy.packing,
+                "layer": layer.name,
+                "polynomial_degree": layer.parameters.polynomial_degree,
+                "primes": len(layer.parameters.primes),
+                "predicted_seconds": predicted,
+                "measured_seconds": median,
+                "lower_quartile": lower,
+                "upper_quartile": upper,
+                "ratio": predicted / median,
+                **facts,
+            }
+        )
+    return rows
+
+
+def summary_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per network and packing, and one for all: how many layers are predicted within TOLERANCE."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["network"], row["packing"]].append(row)
+    groups["all", "all"] = list(rows)
+    return [
+        {
+            "network": network,
+            "packing": packing,
+            "layers": len(own),
+            "share_within_tolerance": float(np.mean([abs(row["ratio"] - 1) <= TOLERANCE for row in own])),
+            "tolerance": TOLERANCE,
+            "median_ratio": float(np.median([row["ratio"] for row in own])),
+            "predicted_seconds": sum(row["predicted_seconds"] for row in own),
+            "measured_seconds": sum(row["measured_seconds"] for row in own),
+        }
+        for (network, packing), own in groups.items()
+    ]

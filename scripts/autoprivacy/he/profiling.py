@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,12 @@ class OperationProfile:
         table: (n, number of primes, size of primes) -> operation -> median, lower_quartile, upper_quartile in seconds;
             the size is the one of `primes.PRIME_SIZES` that the kernels go by.
         provenance: machine and versions.
+        garbling: the same for the operations of garbled activations, which `gc.timing` measures; nothing here reads it.
     """
 
     table: dict[tuple[int, int, int], dict[str, dict[str, float]]]
     provenance: dict[str, Any]
+    garbling: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def degrees(self) -> tuple[int, ...]:
@@ -91,7 +93,8 @@ class OperationProfile:
             {"polynomial_degree": degree, "primes": count, "prime_bits": size, "seconds": times}
             for (degree, count, size), times in sorted(self.table.items())
         ]
-        write_json(path, {"format": FORMAT_VERSION, "operations": rows, "provenance": self.provenance})
+        value = {"format": FORMAT_VERSION, "operations": rows, "garbling": self.garbling}
+        write_json(path, {**value, "provenance": self.provenance})
 
     @classmethod
     def load(cls, path: str | Path) -> OperationProfile:
@@ -108,8 +111,12 @@ class OperationProfile:
                 }
                 for row in value["operations"]
             }
-            return cls(table, value["provenance"])
-        except (KeyError, TypeError, ValueError) as error:
+            garbling = {
+                operation: {name: float(times[name]) for name in QUARTILES}
+                for operation, times in value["garbling"].items()
+            }
+            return cls(table, value["provenance"], garbling)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a profile: {type(error).__name__} {error}; profile again") from None
 
 
@@ -166,12 +173,13 @@ def profile(degrees: Iterable[int], prime_counts: Iterable[int], repeats: int) -
         if number and number % PROGRESS == 0:
             logger.info("timing %d of %d", number, repeats)
     table = {
-        key: {name: _quartiles([times[key][name] for times in passes[1:]]) for name in operations}
+        key: {name: quartiles([times[key][name] for times in passes[1:]]) for name in operations}
         for key, operations in passes[0].items()
     }
     return OperationProfile(table, provenance({"degrees": degrees, "prime_counts": prime_counts, "repeats": repeats}))
 
 
-def _quartiles(times: list[float]) -> dict[str, float]:
+def quartiles(times: list[float]) -> dict[str, float]:
+    """Median and quartiles of timings, by the names of QUARTILES."""
     lower, median, upper = np.percentile(times, (25, 50, 75))
     return dict(zip(QUARTILES, (float(median), float(lower), float(upper)), strict=True))
