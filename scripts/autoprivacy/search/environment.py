@@ -224,7 +224,7 @@ class LayerwiseEnvironment(gymnasium.Env):
             raise UserError(f"search on {self.darl.network}: {len(values)} choices for {len(self.names)} linear layers")
 
     def policy(self, exponents: list[int]) -> Policy:
-        """The policy `autoprivacy` of one exponent per layer, with the `darl` policy's totals of what all layers have."""
+        """The policy `autoprivacy` of one exponent per layer, with those totals of `darl`'s that all layers have."""
         latency = self.latency(exponents)
         layers = tuple(options[e] for options, e in zip(self._options, exponents, strict=True))
         keys = [key for key in self.darl.predicted if all(key in layer.predicted for layer in layers)]
