@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 CORES ?= $(shell nproc)
 RULES := Snakefile $(wildcard rules/*.smk)
 
-.PHONY: help install quick paper test test-full bench lint clean
+.PHONY: help install quick paper latency test test-full bench lint clean
 
 help:  ## what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ quick: $(INSTALLED)  ## every stage on the committed CIFAR-10 sample, real crypt
 
 paper: $(INSTALLED)  ## the paper's study
 	$(BIN)/snakemake --cores $(CORES)
+
+latency: $(INSTALLED)  ## predicted beside measured latency of every linear layer, minutes; nothing else may run
+	$(BIN)/snakemake --cores $(CORES) --configfile config/latency.yaml -- latency_comparison
 
 test: $(INSTALLED) lint  ## lint, types and the test suite
 	$(BIN)/python -m pytest

@@ -1,9 +1,11 @@
 # Parameter selection: the hardware profile, the rule-based schemes, the agent's search, finetuning with its errors.
 # in: networks/<network>.npz, quantization/<network>.csv
-# out: profile.json, policies/<network>/<scheme>-<packing>.json, search/<network>.csv, networks/<network>-autoprivacy.npz
+# out: profile.json, latency/*.csv, figures/latency.*, policies/<network>/<scheme>-<packing>.json, search/<network>.csv, networks/<network>-autoprivacy.npz
 
 
 rule profile_hardware:
+    input:
+        profile=config["hardware"]["profile"] or [],
     output:
         f"{RESULTS}/profile.json",
     log:
@@ -102,3 +104,54 @@ rule finetune:
         ),
     script:
         "../scripts/finetune.py"
+
+
+# Not part of `all`: `snakemake latency_comparison` compares predictions with measured layers.
+COMPARED = [
+    {
+        "name": name,
+        "model": config["networks"][name]["model"],
+        "classes": config["networks"][name]["classes"],
+        "trained": bool(config["networks"][name]["checkpoint"]),
+    }
+    for name in config["latency_comparison"]["networks"] or NETWORKS
+]
+
+
+rule latency_comparison:
+    input:
+        profile=f"{RESULTS}/profile.json",
+        # of trained networks the weights and their range, of others the image's shape
+        networks=[integer_network(n["name"]) for n in COMPARED if n["trained"]],
+        layers=[
+            f"{RESULTS}/quantization/{n['name']}.csv" for n in COMPARED if n["trained"]
+        ],
+        datasets=[
+            f"{RESULTS}/datasets/{config['networks'][n['name']]['dataset']}.npz"
+            for n in COMPARED
+            if not n["trained"]
+        ],
+    output:
+        layers=f"{RESULTS}/latency/layers.csv",
+        summary=f"{RESULTS}/latency/summary.csv",
+        svg=f"{RESULTS}/figures/latency.svg",
+        png=f"{RESULTS}/figures/latency.png",
+    log:
+        f"{RESULTS}/logs/latency_comparison.log",
+    conda:
+        "../environment.yml"
+    # all cores, so that nothing else runs while layers are timed
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=4000,
+    params:
+        library=library("compare_latency.py"),
+        model_code=fingerprint(
+            sorted({file for n in COMPARED for file in MODEL_FILES[n["name"]]})
+        ),
+        networks=COMPARED,
+        packings=config["latency_comparison"]["packings"],
+        repeats=config["latency_comparison"]["repeats"],
+        selection=config["selection"],
+    script:
+        "../scripts/compare_latency.py"

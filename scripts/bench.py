@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autoprivacy.bench.garbling import rates, relu_bytes
 from autoprivacy.bench.homomorphic import ciphertexts, products, transforms
-from autoprivacy.bench.inference import seven_cnet_offline
+from autoprivacy.bench.inference import resnet32_offline, seven_cnet_offline
 from autoprivacy.bench.seal_yardstick import MISSING, is_installed
 from autoprivacy.bench.timing import Result
 from autoprivacy.provenance import provenance
 from autoprivacy.storage import write_json
 
-BENCHMARKS = (transforms, products, ciphertexts, seven_cnet_offline)
+BENCHMARKS = (transforms, products, ciphertexts, rates, relu_bytes, seven_cnet_offline, resnet32_offline)
 FOLDER = Path(__file__).parents[1] / "results" / "bench"
 LINE = "{:32} {:>10} {:>8} {:>10}  {:4}"
 
@@ -25,9 +26,8 @@ def _line(name: str, result: Result) -> str:
 
 
 def main() -> None:
-    print(
-        f"CPU time of one thread, less is better; yardstick: Microsoft SEAL{'' if is_installed() else '; ' + MISSING}"
-    )
+    missing = "" if is_installed() else f"; {MISSING}"
+    print(f"CPU time of one thread and bytes sent, less is better; yardstick: Microsoft SEAL{missing}")
     print(LINE.format("benchmark", "measured", "target", "yardstick", "unit"))
     results: dict[str, Result] = {}
     for benchmark in BENCHMARKS:

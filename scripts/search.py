@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autoprivacy.costs import with_garbling
 from autoprivacy.data import load
 from autoprivacy.he.layer_selection import layer_policy
 from autoprivacy.he.profiling import OperationProfile
@@ -40,7 +41,8 @@ def main(snakemake: Any) -> None:
     agent = Agent(len(FEATURES), AgentSettings(warm_up_episodes=search["warm_up_episodes"]), params.seed)
     with resumable(params.state, files, params.library) as state:
         result = run_search(environment, agent, search["episodes"], state)
-        result.policy.save(snakemake.output.policy)
+        policy = with_garbling(result.policy, network.architecture, selection.profile, selection.link)
+        policy.save(snakemake.output.policy)
         write_rows(snakemake.output.history, result.history)
 
 

@@ -1,12 +1,16 @@
 """Choose one network's parameters by rule: delphi (as published), delphi-worst-case or darl (one set each)."""
 
+import logging
 from typing import Any
 
+from autoprivacy.costs import predicted_seconds, with_garbling
+from autoprivacy.errors import UserError
 from autoprivacy.he.plaintext import PlaintextRule
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.schemes import darl, delphi, delphi_worst_case
 from autoprivacy.he.selection import Selection
 from autoprivacy.logs import run_script
+from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.quantize import required_range, required_ranges
 from autoprivacy.storage import read_rows
@@ -20,12 +24,28 @@ def main(snakemake: Any) -> None:
     if wildcards.scheme == "delphi":
         policy = delphi(network, name, required_range(rows), selection)
     elif wildcards.scheme == "delphi-worst-case":
-        p = PlaintextRule().modulus(required_ranges(rows, "worst_case"), selection.packing, degrees)
+        p = PlaintextRule(kind="prime").modulus(required_ranges(rows, "worst_case"), selection.packing, degrees)
         policy = delphi_worst_case(network, name, p, selection)
     else:
-        p = PlaintextRule(**settings["plaintext"]).modulus(required_ranges(rows), selection.packing, degrees)
-        policy = darl(network, name, p, selection)
-    policy.save(snakemake.output[0])
+        moduli = PlaintextRule(**settings["plaintext"]).candidates(required_ranges(rows), selection.packing, degrees)
+        policy = cheapest_darl(network, name, moduli, selection)
+    with_garbling(policy, network.architecture, selection.profile, selection.link).save(snakemake.output[0])
+
+
+def cheapest_darl(network: IntegerNetwork, name: str, moduli: list[int], selection: Selection) -> Policy:
+    """Of darl's policies for these plaintext moduli the one of least predicted latency, garbled circuits included."""
+    policies: list[Policy] = []
+    for p in moduli:
+        try:
+            policy = darl(network, name, p, selection)
+        except UserError as error:  # of the smallest p it is the user's to know, of others no matter
+            if not policies:
+                raise
+            logging.info("%s", error)
+            continue
+        policies.append(with_garbling(policy, network.architecture, selection.profile, selection.link))
+        logging.info("p = %d: %.3f s predicted", p, predicted_seconds(policies[-1]))
+    return min(policies, key=predicted_seconds)
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

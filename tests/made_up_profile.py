@@ -16,10 +16,14 @@ def made_up_profile(
 ) -> OperationProfile:
     """Times that grow as n log n and with the number of primes, `small_cost` times as long where these are small."""
     base = {
+        "layer": 300e-9,
         "encrypt": 120e-9,
         "load": 20e-9,
+        "arrange": 10e-9,
         "product": 1.5e-9,
+        "sum": 5e-9,
         "reply": 300e-9,
+        "wide_flood": 100e-9,
         "decrypt": 60e-9,
         "encoding": 10e-9,
         "rotation": 500e-9,

@@ -10,10 +10,14 @@ import pytest
 from torch import nn
 
 import bench
-from autoprivacy.bench import homomorphic, inference, seal_yardstick, timing
+from autoprivacy.bench import garbling, homomorphic, inference, seal_yardstick, timing
+from autoprivacy.gc import timing as gc_timing
+from autoprivacy.gc.activation import Activation
+from autoprivacy.gc.kernels import numba_supported
 
 ROOT = Path(__file__).parents[1]
 DARL = inference.darl
+NETWORKS = ("7cnet", "resnet32")
 # What SEAL would take, for a test that needs no SEAL.
 MADE_UP = {"encrypt": 3.0, "encrypt_public": 5.0, "decrypt": 7.0, "transform": 0.25, "inverse": 0.5, "product": 2.0}
 
@@ -31,6 +35,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homomorphic, "OUTPUTS", 2)
     monkeypatch.setattr(homomorphic, "SETS", ((4096, 3, 26),))
     monkeypatch.setattr(inference, "seven_cnet", small_network)
+    monkeypatch.setattr(inference, "resnet32", small_network)
+    monkeypatch.setattr(gc_timing, "TRANSFERS", 1 << 10)
+    monkeypatch.setattr(gc_timing, "INSTANCES", 64)
     monkeypatch.setattr(inference, "DEGREES", (4096,))
     monkeypatch.setattr(inference, "PROFILE_REPEATS", 1)
     monkeypatch.setattr(inference, "REPEATS", 1)
@@ -51,10 +58,12 @@ def test_without_the_yardstick_the_column_says_so(
     results = json.loads((tmp_path / "bench.json").read_text())
     names = {"transform-n1024-27bit", "inverse-n1024-60bit", "multiply-accumulate-27bit", "multiply-accumulate-60bit"}
     names |= {f"{name}-n4096-3x26bit" for name in ("encrypt", "load", "reply", "decrypt")}
-    assert names | {"7cnet-offline-linear", "7cnet-weight-transforms"} <= set(results)
+    names |= {f"{network}-{part}" for network in NETWORKS for part in ("offline-linear", "weight-transforms")}
+    names |= {f"{name}-numpy" for name in garbling.NAMES.values()}
+    assert names <= set(results)
     for result in results.values():
         assert list(result) == ["value", "unit", "target", "yardstick"]
-        assert result["value"] > 0 and result["unit"] in ("us", "ns", "s") and result["yardstick"] is None
+        assert result["value"] >= 0 and result["unit"] in ("us", "ns", "s", "B") and result["yardstick"] is None
     assert results["multiply-accumulate-27bit"]["target"] == results["7cnet-offline-linear"]["target"] == 0.2
     assert "cpu" in json.loads((tmp_path / "provenance.json").read_text())
     printed = capsys.readouterr().out
@@ -84,6 +93,24 @@ def test_a_network_is_measured_against_seals_time_for_its_operations(monkeypatch
         expected += counts["reply"] * (5.0 + polynomials * 0.5) + counts["decrypt"] * 7.0
     assert results["7cnet-offline-linear"].yardstick == pytest.approx(expected)
     assert results["7cnet-offline-linear"].value > 0
+
+
+def test_rates_of_garbling_have_targets_by_backend() -> None:
+    results = garbling.rates()
+    backends = ["numpy", "numba"] if numba_supported() else ["numpy"]
+    assert sorted(results) == sorted(f"{name}-{backend}" for name in garbling.NAMES.values() for backend in backends)
+    assert results["garble-and-gate-numpy"].target == pytest.approx(33.3, abs=0.1)  # 30 million a second
+    assert results["oblivious-transfer-numpy"].target is None
+
+
+def test_bytes_per_relu_are_what_the_parties_send() -> None:
+    """By hand: 32 bytes an AND gate, k bits for each of 8 outputs, 16 bytes a label and a transfer, k bits back."""
+    for name, result in garbling.relu_bytes().items():
+        modulus, target = garbling.MODULI[name.removeprefix("bytes-per-relu-")]
+        bits = (modulus - 1).bit_length()
+        ands = Activation(modulus, garbling.SHIFT, 0, 255).circuit.and_count
+        assert result.value == pytest.approx(32 * ands + 8 * bits / 8 + 2 * 16 * bits + bits / 8, rel=1e-3)
+        assert result.value <= target == result.target
 
 
 def test_the_yardstick_is_optional_and_pinned() -> None:

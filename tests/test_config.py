@@ -106,8 +106,8 @@ def test_the_given_config_is_not_changed():
         ),
         ({"selection": {"plaintext": {"bits": 40}}}, ["selection.plaintext.bits", "got 40", "at most 31"]),
         (
-            {"selection": {"plaintext": {"power_of_two": True}}, "run": {**RUN_7CNET, "packings": ["slot"]}},
-            ["selection.plaintext.power_of_two", "got True", "false where run.packings has slot"],
+            {"selection": {"plaintext": {"kind": "power_of_two"}}, "run": {**RUN_7CNET, "packings": ["slot"]}},
+            ["selection.plaintext.kind", "got power_of_two", "another where run.packings has slot"],
         ),
         ({"study": "A B"}, ["study", "'A B'", "pattern"]),
         ({"search": {"budget": {"kind": "way", "valu": 1}}}, ["search.budget.valu", "unknown key", "kind, value"]),

@@ -213,7 +213,7 @@ def test_the_policy_is_complete() -> None:
     assert [exponent_of(layer.target) for layer in policy.layers] == [5, 9, 15]
     assert policy.predicted["latency_seconds"] == pytest.approx(sum((0.5, 0.7, 1.0)))
     policy.check_layers(["first", "body.second", "fc"])
-    environment.darl = replace(environment.darl, predicted={"tau": 0.21, "latency_seconds": 3.0})
+    environment.darl = replace(environment.darl, predicted={"tau": 0.21, "latency_seconds": 3.0, "of_activations": 1.0})
     assert environment.policy([5, 9, 15]).predicted == pytest.approx({"tau": 0.6, "latency_seconds": 2.2})
 
 

@@ -31,21 +31,31 @@ def test_slots_take_a_prime_that_batches_at_every_degree() -> None:
 
 
 def test_a_power_of_two_has_the_shorter_circuit_and_no_slots() -> None:
-    p = PlaintextRule(power_of_two=True).modulus(RANGES, "coefficient", DEGREES)
+    p = PlaintextRule(kind="power_of_two").modulus(RANGES, "coefficient", DEGREES)
     assert p == 1 << 18
     prime = PlaintextRule().modulus(RANGES, "coefficient", DEGREES)
     power, other = (Activation(modulus, 8, 0, 255).circuit.and_count for modulus in (p, prime))
     assert power < other
-    with pytest.raises(UserError, match=r"power of two in slot packing.*set selection\.plaintext\.power_of_two to fal"):
-        PlaintextRule(power_of_two=True).modulus(RANGES, "slot", DEGREES)
+    with pytest.raises(UserError, match=r"power of two in slot packing.*set selection\.plaintext\.kind to prime"):
+        PlaintextRule(kind="power_of_two").modulus(RANGES, "slot", DEGREES)
 
 
-@pytest.mark.parametrize("power_of_two", [False, True])
-def test_bits_of_ones_own_are_taken_where_they_suffice(power_of_two: bool) -> None:
-    p = PlaintextRule(22, power_of_two).modulus(RANGES, "coefficient", DEGREES)
+def test_a_power_of_two_and_a_prime_of_a_bit_more_are_compared() -> None:
+    prime, power, more = PlaintextRule().candidates(RANGES, "coefficient", DEGREES)
+    assert power == 1 << 18 and [(p - 1).bit_length() for p in (prime, more)] == [18, 19]
+    in_slots = PlaintextRule().candidates(RANGES, "slot", DEGREES)
+    assert [(p - 1).bit_length() for p in in_slots] == [20, 21] and all(is_prime(p) for p in in_slots)
+    assert PlaintextRule(22).candidates(RANGES, "slot", DEGREES) == [
+        PlaintextRule(22, "prime").modulus(RANGES, "slot", DEGREES)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["prime", "power_of_two"])
+def test_bits_of_ones_own_are_taken_where_they_suffice(kind: str) -> None:
+    p = PlaintextRule(22, kind).modulus(RANGES, "coefficient", DEGREES)
     assert (p - 1).bit_length() == 22
     with pytest.raises(UserError, match=r"of 14 bits.*does not hold -60000 to 70000; allow more bits") as caught:
-        PlaintextRule(14, power_of_two).modulus(RANGES, "coefficient", DEGREES)
+        PlaintextRule(14, kind).modulus(RANGES, "coefficient", DEGREES)
     named = "conv2 -1000 to 70000, conv1 -60000 to 50000, fc -300 to 200 (of 3 layers)"
     assert named in str(caught.value) and "\n" not in str(caught.value)
 

@@ -109,6 +109,30 @@ def test_every_measured_parameter_set_is_secure_and_exact_where_promised(study):
             assert all(image["differing_outputs"] == 0 for image in record["images"])
 
 
+def test_policies_predict_garbled_activations(study):
+    for scheme, packing in CONTENDERS:
+        policy = read_json(study / "policies" / NETWORK / f"{scheme}-{packing}.json")
+        totals, layers = policy["predicted"], policy["layers"]
+        assert totals["total_seconds"] == pytest.approx(totals["latency_seconds"] + totals["garbled_seconds"])
+        behind = [layer["predicted"].get("garbled_bytes", 0) for layer in layers]
+        assert sum(behind) == totals["garbled_bytes"] > 0 and behind[-1] == 0
+
+
+def test_latencies_are_compared_and_a_profile_is_taken_as_it_is(finished, study):
+    reused = ("--config", "study=reused", "hardware={profile: results/tiny/profile.json}")
+    code, output = finished.snakemake(*CONFIGS, *reused, "--", "latency_comparison")
+    assert code == 0, output[-5000:]
+    other = finished.folder / "results" / "reused"
+    assert read_json(other / "profile.json") == read_json(study / "profile.json")
+    rows = read_rows(other / "latency" / "layers.csv")
+    assert {(row["packing"], row["weights"]) for row in rows} == {("coefficient", "random"), ("slot", "random")}
+    assert all(float(row["predicted_seconds"]) > 0 and float(row["measured_seconds"]) > 0 for row in rows)
+    summary = read_rows(other / "latency" / "summary.csv")
+    assert [row["packing"] for row in summary] == ["coefficient", "slot", "all"]
+    assert int(summary[-1]["layers"]) == len(rows)
+    assert (other / "figures" / "latency.png").exists() and (other / "figures" / "latency.svg").exists()
+
+
 def test_the_network_is_evaluated_before_any_scheme(study):
     rows = read_rows(study / "accuracy" / f"{NETWORK}-evaluation.csv")
     assert [row["stage"] for row in rows] == ["float", "folded", "integer", "integer_modulo_p"]

@@ -37,16 +37,16 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
     if "autoprivacy" in run["schemes"] and "coefficient" not in run["packings"]:
         allowed = "coefficient among them, as the scheme autoprivacy is made in it; or leave that out of run.schemes"
         raise UserError(_message(("run", "packings"), repr(run["packings"]), allowed, files))
-    if config["selection"]["plaintext"]["power_of_two"] and "slot" in run["packings"]:
-        allowed = "false where run.packings has slot, whose plaintext modulus is to be a prime == 1 mod 2n"
-        raise UserError(_message(("selection", "plaintext", "power_of_two"), "True", allowed, files))
+    if config["selection"]["plaintext"]["kind"] == "power_of_two" and "slot" in run["packings"]:
+        allowed = "another where run.packings has slot, whose plaintext modulus is to be a prime == 1 mod 2n"
+        raise UserError(_message(("selection", "plaintext", "kind"), "power_of_two", allowed, files))
     return config
 
 
 def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     """Names of networks and data sets that stand elsewhere in the configuration than where they are defined."""
     networks, datasets = config["networks"], [*NAMES, *config["datasets"]]
-    for part in ("run", "parameters_table"):
+    for part in ("run", "parameters_table", "latency_comparison"):
         for name in config[part]["networks"] or ():
             _check_name((part, "networks"), name, networks, "a key of networks", files)
     settings = config["network_settings"]

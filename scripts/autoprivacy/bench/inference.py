@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from torch import nn
 
 from autoprivacy.bench.seal_yardstick import seconds
 from autoprivacy.bench.timing import Result, cpu_seconds
@@ -11,34 +14,48 @@ from autoprivacy.he.latency import Link
 from autoprivacy.he.linear import ClientLinear, ServerLinear
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters import Flooding
-from autoprivacy.he.profiling import profile
+from autoprivacy.he.profiling import OperationProfile, profile
 from autoprivacy.he.reply_bits import default_reply_bits
 from autoprivacy.he.schemes import darl
 from autoprivacy.he.selection import Selection
+from autoprivacy.networks.resnet import resnet32
 from autoprivacy.networks.seven_cnet import seven_cnet
 from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
-from autoprivacy.quantization.importer import import_module
-from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LinearLayer
+from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.quantization.untrained import untrained_network
 
-CLASSES, IMAGE = 10, (3, 32, 32)
+CLASSES, IMAGE = {"7cnet": 10, "resnet32": 100}, (3, 32, 32)
 PLAINTEXT_MODULUS = 1 << 17
-LARGEST_WEIGHT = 127
 FLOODING = Flooding("statistical", 40)
-TARGET_SECONDS = 0.2
+TARGET_SECONDS = {"7cnet": 0.2, "resnet32": 0.5}
 # What the choice of the set and the tilings is made from: measured on the spot.
 DEGREES, PRIME_COUNTS, PROFILE_REPEATS, REPEATS = (4096, 8192), (1, 2, 3), 3, 5
 LINK = Link(1e9, 1e-3)
 
 
 def seven_cnet_offline() -> dict[str, Result]:
-    """The linear layers of 7CNET with random 8-bit weights, under the one set that `darl` chooses.
+    """`_offline` of 7CNET."""
+    return _offline("7cnet", seven_cnet(CLASSES["7cnet"]))
+
+
+def resnet32_offline() -> dict[str, Result]:
+    """`_offline` of ResNet-32."""
+    return _offline("resnet32", resnet32(CLASSES["resnet32"]))
+
+
+@cache
+def _profile() -> OperationProfile:
+    return profile(DEGREES, PRIME_COUNTS, PROFILE_REPEATS)
+
+
+def _offline(name: str, module: nn.Module) -> dict[str, Result]:
+    """The linear layers of a network with random 8-bit weights, under the one set that `darl` chooses.
 
     Encryption, evaluation and decryption for one image, in coefficient packing with a flood of 2^40, CPU seconds; the
     transforms of the weights, once per model, apart. The yardstick is SEAL's time for the same number of operations.
     """
-    network = _random_network()
-    measured = profile(DEGREES, PRIME_COUNTS, PROFILE_REPEATS)
-    policy = darl(network, "7cnet", PLAINTEXT_MODULUS, Selection(measured, LINK, FLOODING))
+    network = untrained_network(module, IMAGE)
+    policy = darl(network, name, PLAINTEXT_MODULUS, Selection(_profile(), LINK, FLOODING))
     key_holder = ClientCipher(policy.layers[0].parameters)
     cipher = ServerCipher(key_holder.parameters, key_holder.public_key())
     plans = {layer.name: _plan(network, layer) for layer in policy.layers}
@@ -49,42 +66,31 @@ def seven_cnet_offline() -> dict[str, Result]:
     servers: dict[str, ServerLinear] = {}
 
     def transform() -> None:
-        for name, plan in plans.items():
-            servers[name] = ServerLinear(
-                network.layers[name], plan, key_holder.parameters, FLOODING, EXACT_TARGET, bits[name]
+        for layer, plan in plans.items():
+            servers[layer] = ServerLinear(
+                network.layers[layer], plan, key_holder.parameters, FLOODING, EXACT_TARGET, bits[layer]
             )
 
     transforms = cpu_seconds(transform, 1)
-    clients = {name: ClientLinear(plan.shape, plan, key_holder, bits[name]) for name, plan in plans.items()}
+    clients = {layer: ClientLinear(plan.shape, plan, key_holder, bits[layer]) for layer, plan in plans.items()}
     generator = np.random.default_rng(0)
     values = {
-        name: [
+        layer: [
             generator.integers(0, PLAINTEXT_MODULUS, shape, dtype=np.uint64)
             for shape in (plan.shape.input_shape, plan.shape.output_shape)
         ]
-        for name, plan in plans.items()
+        for layer, plan in plans.items()
     }
 
     def infer() -> None:
-        for name, (share, mask) in values.items():
-            clients[name].decrypt(servers[name].evaluate(cipher, clients[name].encrypt(share), mask))
+        for layer, (share, mask) in values.items():
+            clients[layer].decrypt(servers[layer].evaluate(cipher, clients[layer].encrypt(share), mask))
 
     value = cpu_seconds(infer, REPEATS)
     return {
-        "7cnet-offline-linear": Result(value, "s", TARGET_SECONDS, _seal_seconds(policy)),
-        "7cnet-weight-transforms": Result(transforms, "s"),
+        f"{name}-offline-linear": Result(value, "s", TARGET_SECONDS[name], _seal_seconds(policy)),
+        f"{name}-weight-transforms": Result(transforms, "s"),
     }
-
-
-def _random_network() -> IntegerNetwork:
-    graph = import_module(seven_cnet(CLASSES).eval(), IMAGE)
-    generator = np.random.default_rng(0)
-    layers = {}
-    for name, layer in graph.layers.items():
-        weight = generator.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, tuple(layer.weight.shape))
-        layers[name] = LinearLayer(layer.shape, weight, np.zeros(len(weight), np.int64))
-    shapes = tuple(layer.shape for layer in layers.values())
-    return IntegerNetwork(Architecture((), shapes, (0.5,), (0.25,), 0.02), layers, 1.0)
 
 
 def _plan(network: IntegerNetwork, layer: LayerPolicy) -> CoefficientPlan:

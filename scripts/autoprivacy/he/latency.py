@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import message_bytes
+from autoprivacy.he.flood import WIDEST_GAUSSIAN
 from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import ParameterSet, ReplyBits
 from autoprivacy.he.profiling import OperationProfile
@@ -33,13 +34,22 @@ class Link:
         return 8 * count / self.bits_per_second
 
 
-def operation_counts(plan: Plan) -> dict[str, int]:
-    """How often each operation of the profile happens in one evaluation of the layer."""
+def operation_counts(plan: Plan, flood: float = 0.0) -> dict[str, int]:
+    """How often each operation of the profile happens in one evaluation of the layer.
+
+    Args:
+        plan: how the layer is packed.
+        flood: standard deviation of its replies' flood.
+    """
     return {
+        "layer": 1,
         "encrypt": plan.input_ciphertexts,
         "load": plan.input_ciphertexts,
+        "arrange": plan.input_ciphertexts,
         "product": plan.product_count,
+        "sum": plan.sum_count * plan.bands,
         "reply": plan.output_ciphertexts,
+        "wide_flood": plan.output_ciphertexts if flood > WIDEST_GAUSSIAN else 0,
         "decrypt": plan.output_ciphertexts,
         "encoding": plan.encoding_count,
         "rotation": plan.rotation_count,
@@ -47,18 +57,25 @@ def operation_counts(plan: Plan) -> dict[str, int]:
 
 
 def layer_cost(
-    plan: Plan, parameters: ParameterSet, bits: ReplyBits, profile: OperationProfile, link: Link
+    plan: Plan, parameters: ParameterSet, bits: ReplyBits, profile: OperationProfile, link: Link, flood: float = 0.0
 ) -> dict[str, float]:
-    """What one evaluation of a layer takes; `bits` are what its reply is sent in.
+    """What one evaluation of a layer takes.
+
+    Args:
+        plan, flood: as in `operation_counts`.
+        parameters: the layer's set.
+        bits: what its reply is sent in.
+        profile: seconds of every operation.
+        link: what the ciphertexts go over.
 
     Returns:
         The operation counts by name; bytes_up and bytes_down of ciphertexts as the cipher packs them;
-        compute_seconds, transfer_seconds (one round trip included) and their sum latency_seconds.
+        compute_seconds of both parties, transfer_seconds (one round trip included) and their sum latency_seconds.
 
     Raises:
         UserError: the profile lacks an operation at the parameters' n and primes.
     """
-    counts = operation_counts(plan)
+    counts = operation_counts(plan, flood)
     needed = [operation for operation, count in counts.items() if count]
     seconds = profile.seconds(parameters, needed)
     bytes_up = message_bytes(parameters, plan.input_ciphertexts)

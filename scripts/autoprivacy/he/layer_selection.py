@@ -65,7 +65,8 @@ def predict(
         what `layer_cost` lists.
     """
     noise = plan.noise(layer.weight)
-    total = deployed_noise(noise, parameters, selection.flooding, target, bits).total
+    deployed = deployed_noise(noise, parameters, selection.flooding, target, bits)
+    total = deployed.total
     z = z_of(parameters.q, parameters.plaintext_modulus, total)
     tau = tau_of(parameters.q, parameters.plaintext_modulus, total)
     return {
@@ -74,7 +75,7 @@ def predict(
         **({"tau": tau} if noise.coefficients == 1 else {}),
         "decryption_error_rate": decryption_error_rate(z, noise.coefficients),
         "security_bits": security_bits(parameters.polynomial_degree, parameters.log2_q),
-        **layer_cost(plan, parameters, bits, selection.profile, selection.link),
+        **layer_cost(plan, parameters, bits, selection.profile, selection.link, deployed.flood),
     }
 
 

@@ -69,14 +69,17 @@ class PlaintextRule:
 
     Attributes:
         bits: of p; None takes the fewest.
-        power_of_two: p = 2^k, for which additions of shares need no reduction; only coefficient packing can.
+        kind: `prime`, `power_of_two` (additions of shares need no reduction then; only coefficient packing can), or
+            `cheapest`: what `candidates` lists is compared by predicted latency.
     """
 
     bits: int | None = None
-    power_of_two: bool = False
+    kind: str = "cheapest"
 
-    def modulus(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> int:
-        """One p for layers whose accumulators have these ranges.
+    def candidates(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> list[int]:
+        """The moduli worth comparing for layers whose accumulators have these ranges; first the smallest prime.
+
+        A power of two has the shortest circuit; among primes one of a bit more may be the better.
 
         Args:
             ranges: by layer, the smallest and largest signed number that p has to hold.
@@ -86,16 +89,34 @@ class PlaintextRule:
         Raises:
             UserError: the ranges do not fit, with the layers that need most; or slots were to stand modulo 2^k.
         """
+        if self.kind != "cheapest":
+            return [self._modulus(ranges, packing, degrees, self.bits, self.kind == "power_of_two")]
+        moduli = [self._modulus(ranges, packing, degrees, self.bits, power_of_two=False)]
+        if not packing_named(packing).in_slots:
+            moduli.append(self._modulus(ranges, packing, degrees, self.bits, power_of_two=True))
+        more = moduli[0].bit_length() + 1
+        if self.bits is None and more <= MAXIMUM_PLAINTEXT_BITS:
+            moduli.append(self._modulus(ranges, packing, degrees, more, power_of_two=False))
+        return moduli
+
+    def modulus(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> int:
+        """The first of `candidates`."""
+        return self.candidates(ranges, packing, degrees)[0]
+
+    @staticmethod
+    def _modulus(
+        ranges: Mapping[str, Interval], packing: str, degrees: Collection[int], bits: int | None, power_of_two: bool
+    ) -> int:
         in_slots = packing_named(packing).in_slots
-        if in_slots and self.power_of_two:
+        if in_slots and power_of_two:
             raise UserError(
                 f"plaintext modulus: a power of two in {packing} packing, whose slots need a prime == 1 mod 2n; set "
-                "selection.plaintext.power_of_two to false, or take coefficient packing"
+                "selection.plaintext.kind to prime, or take coefficient packing"
             )
         minimum, maximum = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
         batching = (max(degrees),) if in_slots else CIRCUIT_DEGREES
         try:
-            return plaintext_modulus(maximum, minimum, self.bits, batching, self.power_of_two)
+            return plaintext_modulus(maximum, minimum, bits, batching, power_of_two)
         except UserError as error:
             widest = sorted(ranges, key=lambda name: max(-ranges[name][0], ranges[name][1]), reverse=True)
             named = ", ".join(f"{name} {ranges[name][0]} to {ranges[name][1]}" for name in widest[:NAMED_LAYERS])

@@ -5,6 +5,7 @@ Each function returns a matplotlib figure that is readable at 1000 pixels of wid
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ KINDS = {
 }
 _PHASES = ("offline", "online")
 _MARKER_FILLS = {"slot": "#BBBBBB"}  # of packings whose markers are not hollow: a scheme keeps colour and shape
+_NETWORK_LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))  # Okabe and Ito
 _CROWDED = 12  # more layer names than these do not fit side by side
 _NAME_INCHES = 0.075  # height that a letter of a turned layer name takes
 
@@ -182,4 +184,48 @@ def search_figure(episodes: Sequence[Mapping[str, Any]]) -> Figure:
         for axis in (reward, latency):
             axis.grid(axis="y")
         figure.legend(*reward.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def latency_figure(rows: Sequence[Mapping[str, Any]], tolerance: float) -> Figure:
+    """Predicted against measured CPU seconds of every layer, one panel per packing, and the band of the tolerance.
+
+    Args:
+        rows: of `he.layer_timing.comparison_rows`.
+        tolerance: half the band's width, as a share of the measured time.
+    """
+    packings = list(dict.fromkeys(row["packing"] for row in rows))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    ends = [min(row["measured_seconds"] for row in rows) / 1.5, max(row["measured_seconds"] for row in rows) * 1.5]
+    with mpl.rc_context(STYLE):
+        figure, axes = _panels(1, len(packings), 5.0, sharey=True, sharex=True)
+        for axis, packing in zip(axes, packings, strict=True):
+            band = f"\N{PLUS-MINUS SIGN}{tolerance:.0%}"
+            axis.fill_between(
+                ends,
+                [end * (1 - tolerance) for end in ends],
+                [end * (1 + tolerance) for end in ends],
+                color="#dddddd",
+                label=band,
+                linewidth=0,
+            )
+            axis.plot(ends, ends, color="#666666", linewidth=0.8)
+            for network, (colour, marker) in zip(networks, itertools.cycle(_NETWORK_LOOKS), strict=False):
+                own = [row for row in rows if row["network"] == network and row["packing"] == packing]
+                x, y = ([row[key] for row in own] for key in ("measured_seconds", "predicted_seconds"))
+                axis.plot(
+                    x,
+                    y,
+                    linestyle="none",
+                    marker=marker,
+                    markersize=5,
+                    color=colour,
+                    label=network,
+                    markerfacecolor="none",
+                )
+            axis.set(xscale="log", yscale="log", xlim=ends, title=f"{packing} packing", aspect="equal")
+            axis.set_xlabel("measured CPU seconds, both parties")
+            axis.grid()
+        axes[0].set_ylabel("predicted CPU seconds")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(networks) + 1)
     return figure

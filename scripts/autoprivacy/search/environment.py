@@ -224,10 +224,11 @@ class LayerwiseEnvironment(gymnasium.Env):
             raise UserError(f"search on {self.darl.network}: {len(values)} choices for {len(self.names)} linear layers")
 
     def policy(self, exponents: list[int]) -> Policy:
-        """The policy `autoprivacy` of one exponent per layer, with totals of what the `darl` policy has totals of."""
+        """The policy `autoprivacy` of one exponent per layer, with those totals of `darl`'s that all layers have."""
         latency = self.latency(exponents)
         layers = tuple(options[e] for options, e in zip(self._options, exponents, strict=True))
-        totals = {key: sum(layer.predicted[key] for layer in layers) for key in self.darl.predicted}
+        keys = [key for key in self.darl.predicted if all(key in layer.predicted for layer in layers)]
+        totals = {key: sum(layer.predicted[key] for layer in layers) for key in keys}
         predicted = {**totals, "latency_seconds": latency}
         return replace(self.darl, scheme="autoprivacy", layers=layers, predicted=predicted, provenance={})
 
