@@ -8,7 +8,7 @@ from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation, simulates
+from autoprivacy.search.errors import perturbation
 from autoprivacy.storage import read_rows, write_rows
 
 
@@ -21,13 +21,11 @@ def main(snakemake: Any) -> None:
         policy = Policy.load(policy_file)
         p = policy.plaintext_modulus
         rows.append(integer_row(name, policy.scheme, "integer", network, p, dataset))
-        if not simulates(policy):
-            continue
-        errors = perturbation(policy, "evaluate", params.seed)
+        errors = perturbation(policy, network.architecture, "evaluate", params.seed)
         rows.append(integer_row(name, policy.scheme, "errors", network, p, dataset, errors))
         if network_file != files.network:
             deployed = IntegerNetwork.load(network_file)
-            again = perturbation(policy, "evaluate", params.seed)
+            again = perturbation(policy, network.architecture, "evaluate", params.seed)
             rows.append(integer_row(name, policy.scheme, "errors_finetuned", deployed, p, dataset, again))
     for row in rows:
         logging.info("%s %s: %s%%", row["scheme"] or name, row["stage"], row["accuracy_percent"])
