@@ -10,6 +10,7 @@ include: "rules/data.smk"
 include: "rules/networks.smk"
 include: "rules/selection.smk"
 include: "rules/measure.smk"
+include: "rules/studies.smk"
 include: "rules/report.smk"
 
 

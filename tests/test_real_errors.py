@@ -11,7 +11,7 @@ import torch
 
 from autoprivacy.he.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.linear import ClientLinear, ServerLinear, no_rotation
-from autoprivacy.he.noise import decryption_error_rate, deployed_noise, fresh_noise, tau_of
+from autoprivacy.he.noise import ROUNDING_VARIANCE, SIGMA_NOISE, decryption_error_rate, deployed_noise, tau_of
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.packing.plan import Plan, Rotate
 from autoprivacy.he.packing.slot import SlotPlan
@@ -71,11 +71,10 @@ class RealLayer:
         self.parameters = self._parameters(setting)
         self.server = ServerLinear(self.layer, self.plan, self.parameters, setting.flooding)
         self.tau = tau_of(self.parameters.q, P, self.server.noise.total)
-        self.simulated = CoefficientErrors(self.tau) if setting.in_coefficients else self._simulated_in_slots()
         self.share = generator.integers(0, P, shape.input_shape).astype(np.uint64)
         self.mask = generator.integers(0, P, shape.output_shape).astype(np.uint64)
-        weighted = self._exact(setting)
-        self.expected = (weighted - self.mask.astype(np.int64)) % P
+        self.expected = (self._exact() - self.mask.astype(np.int64)) % P
+        self.simulated = self._simulated(setting)
 
     def _parameters(self, setting: Setting) -> ParameterSet:
         special = ntt_primes(1 << 58, DEGREE, 1)[0] if self.plan.galois_elements else None
@@ -84,7 +83,7 @@ class RealLayer:
         prime = ntt_prime_from(math.ceil(noise * P / setting.tau), DEGREE, besides=(P, special or P))
         return ParameterSet(P, DEGREE, (prime,), special, insecure_for_test=True)
 
-    def _exact(self, setting: Setting) -> np.ndarray:
+    def _exact(self) -> np.ndarray:
         shape = self.plan.shape
         values = torch.from_numpy(self.share.astype(np.float64))[None]
         weight = torch.from_numpy(self.layer.weight.astype(np.float64))
@@ -104,16 +103,24 @@ class RealLayer:
         ]
         return to_signed(np.stack(outputs).astype(np.int64) - self.expected, P)
 
-    def _simulated_in_slots(self) -> PackedErrors:
-        """With the noise of these weights: predictions have that of weights whose polynomials are uniform modulo p."""
+    def _simulated(self, setting: Setting) -> CoefficientErrors | PackedErrors:
+        """With the noise of these weights and inputs, which predictions take for random ones.
+
+        The rounding of q m / p adds nothing where no input stands, and weight polynomials of slots are not quite
+        uniform modulo p. A flood is sized by the prediction.
+        """
         noise, total = self.server.noise, self.server.noise.total
         if not noise.flood:
-            assert self.plan.output_ciphertexts == 1 and not self.plan.galois_elements
-            polynomials = self.plan.encode_weights(self.layer.weight).astype(np.float64)
-            weighted = fresh_noise() * math.sqrt((polynomials**2).sum())
+            filled = np.mean(self.plan.encode_input(self.share) != 0)
+            norm = self.plan.noise(self.layer.weight).norm
+            if not setting.in_coefficients:
+                assert self.plan.output_ciphertexts == 1 and not self.plan.galois_elements
+                norm = math.sqrt((self.plan.encode_weights(self.layer.weight).astype(np.float64) ** 2).sum())
+            weighted = math.sqrt(SIGMA_NOISE**2 + filled * ROUNDING_VARIANCE) * norm
             assert weighted == pytest.approx(noise.weighted, rel=0.05)
             total = math.hypot(weighted, noise.rerandomisation)
-        return PackedErrors(tau_of(self.parameters.q, P, total), self.plan, P)
+        tau = tau_of(self.parameters.q, P, total)
+        return CoefficientErrors(tau) if setting.in_coefficients else PackedErrors(tau, self.plan, P)
 
 
 def shares(plan: Plan, errors: np.ndarray) -> np.ndarray:
