@@ -36,7 +36,9 @@ def main(snakemake: Any) -> None:
     environment = LayerwiseEnvironment(
         network,
         darl,
-        lambda layer, target: layer_policy(layer, target, darl.plaintext_modulus, flooding, profile, link),
+        lambda layer, target: layer_policy(
+            layer, target, darl.plaintext_modulus, flooding, profile, link, packing=darl.packing
+        ),
         reward,
         Budget(**{search["budget"]["kind"]: search["budget"]["value"]}),
     )

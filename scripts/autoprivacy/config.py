@@ -33,10 +33,6 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
         raise UserError(_line(errors[0], files))
     _fill(config, schema)
     _check_names(config, files)
-    run = config["run"]
-    if "autoprivacy" in run["schemes"] and "coefficient" not in run["packings"]:
-        allowed = "coefficient among them, as the scheme autoprivacy is made in it; or leave that out of run.schemes"
-        raise UserError(_message(("run", "packings"), repr(run["packings"]), allowed, files))
     return config
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from autoprivacy.report.figures import STYLE, WIDTH
 
@@ -20,7 +21,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _PANELS = {
     "rate": "decryption error rate, log2",
     "tau": "noise tau (accumulator LSBs), log2",
-    "step": "tau in units of the layer's step 2^f, log2",
+    "step": "tau in units of the step 2^f, log2",
 }
 _ERRORS = (1e-3, 1e2)  # relative errors that are drawn; beyond, an estimate says nothing
 _NAME_INCHES = 0.075  # height that a letter of a turned layer name takes
@@ -78,6 +79,8 @@ def tolerance_figure(rows: Rows) -> Figure:
             axis = figure.add_subplot(grid[0, column])
             own = [row for row in everywhere if row["kind"] == kind]
             _draw_changes(axis, [row["level"] for row in own], own, _COLOURS[0])
+            _finish_changes(axis)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.set_xlabel(_PANELS.get(kind, f"{kind}, log2"))
         if alone:
             _draw_layers(figure.add_subplot(grid[1, :]), alone)
@@ -92,6 +95,9 @@ def _draw_changes(axis: Axes, positions: Sequence[float], rows: Rows, colour: st
     above = [max(0.0, row["high_points"] - change) for change, row in zip(changes, rows, strict=True)]
     look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4, "elinewidth": 1.0, "capsize": 2}
     axis.errorbar(positions, changes, yerr=(below, above), color=colour, label=label, **look)
+
+
+def _finish_changes(axis: Axes) -> None:
     axis.axhline(0, color="#666666", linewidth=0.8)
     axis.grid(axis="y")
     bottom, top = axis.get_ylim()
@@ -110,4 +116,5 @@ def _draw_layers(axis: Axes, rows: Rows) -> None:
     axis.set_xticks(range(len(layers)), layers, rotation=90)
     axis.set_xlabel("the one layer with errors")
     axis.set_ylabel("change of accuracy\n(points)")
-    axis.legend(loc="lower right")
+    _finish_changes(axis)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(settings))  # above, where no bar stands

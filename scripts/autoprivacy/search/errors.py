@@ -60,12 +60,12 @@ class CoefficientErrors:
         shape = (images, height, width, channels)  # the order of the stream: that of channels-last memory
         if rate > DENSE_RATE:
             errors = torch.from_numpy(dense_errors(generator, self.tau, accumulator.numel())).view(shape)
-            return accumulator + errors.permute(0, 3, 1, 2).to(accumulator.device, accumulator.dtype)
+            return errors.permute(0, 3, 1, 2).to(accumulator.device, accumulator.dtype).add_(accumulator)
         positions, values = wrong_values(generator, self.tau, accumulator.numel())
-        where = tuple(torch.from_numpy(axis).to(accumulator.device) for axis in np.unravel_index(positions, shape))
-        added = torch.from_numpy(values).to(accumulator.device, accumulator.dtype)
-        perturbed = accumulator.clone()
-        perturbed.permute(0, 2, 3, 1).index_put_(where, added, accumulate=True)
+        where = torch.from_numpy(positions).to(accumulator.device)
+        perturbed = accumulator.clone(memory_format=torch.channels_last)
+        flat = perturbed.permute(0, 2, 3, 1).view(-1)
+        flat[where] += torch.from_numpy(values).to(accumulator.device, accumulator.dtype)  # no position comes twice
         return perturbed
 
 
