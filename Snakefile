@@ -11,6 +11,7 @@ include: "rules/networks.smk"
 include: "rules/selection.smk"
 include: "rules/parameters.smk"
 include: "rules/measure.smk"
+include: "rules/studies.smk"
 include: "rules/report.smk"
 
 

@@ -26,8 +26,8 @@ RESULTS = f"results/{config['study']}"
 
 NETWORKS = config["run"]["networks"]
 SCHEMES = config["run"]["schemes"]
-# The agent searches in the one packing whose errors are simulated (autoprivacy.search.errors).
-SEARCH_PACKING = "coefficient"
+# The agent searches in one packing of a study, coefficient packing where that is among them.
+SEARCH_PACKING = "coefficient" if "coefficient" in config["run"]["packings"] else "slot"
 # What is measured: every scheme in every packing that it has.
 CONTENDERS = [
     (scheme, packing)
@@ -35,7 +35,7 @@ CONTENDERS = [
     for scheme in SCHEMES
     if scheme != "autoprivacy" or packing == SEARCH_PACKING
 ]
-# One of each scheme, for the accuracy, which hardly hangs on the packing: where it tolerates errors there is one alone.
+# One of each scheme, for the accuracy, which hardly hangs on the packing: autoprivacy, which tolerates errors, has one.
 FIRST_CONTENDERS = [
     next(pair for pair in CONTENDERS if pair[0] == scheme) for scheme in SCHEMES
 ]

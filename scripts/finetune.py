@@ -16,7 +16,7 @@ def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
     policy = Policy.load(files.policy)
     network, train = IntegerNetwork.load(files.network), load(files.dataset).train
-    errors = perturbation(policy, "finetune", params.seed)
+    errors = perturbation(policy, network.architecture, "finetune", params.seed)
     with resumable(params.state, files, params.library) as state:
         finetuned = finetune(network, train, errors, FinetuneSettings(**params.finetuning), params.seed, state)
         finetuned.save(snakemake.output[0], provenance=provenance(params.finetuning, params.seed))

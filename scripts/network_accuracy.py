@@ -9,7 +9,7 @@ from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation, simulated_shares, simulates
+from autoprivacy.search.errors import perturbation, simulated_shares
 from autoprivacy.storage import read_rows, write_rows
 
 
@@ -22,14 +22,13 @@ def main(snakemake: Any) -> None:
         policy = Policy.load(policy_file)
         residues = policy.residues(network.architecture)
         rows.append(integer_row(name, policy.scheme, "integer", network, residues, dataset))
-        if not simulates(policy):
-            continue
-        draws = (perturbation(policy, "evaluate", params.seed), simulated_shares("evaluate", params.seed))
-        rows.append(integer_row(name, policy.scheme, "errors", network, residues, dataset, *draws))
+        deployed = {"errors": network}
         if network_file != files.network:
-            deployed = IntegerNetwork.load(network_file)
-            draws = (perturbation(policy, "evaluate", params.seed), simulated_shares("evaluate", params.seed))
-            rows.append(integer_row(name, policy.scheme, "errors_finetuned", deployed, residues, dataset, *draws))
+            deployed["errors_finetuned"] = IntegerNetwork.load(network_file)
+        for stage, served in deployed.items():
+            errors = perturbation(policy, network.architecture, "evaluate", params.seed)
+            shares = simulated_shares("evaluate", params.seed)
+            rows.append(integer_row(name, policy.scheme, stage, served, residues, dataset, errors, shares))
     for row in rows:
         logging.info("%s %s: %s%%", row["scheme"] or name, row["stage"], row["accuracy_percent"])
     write_rows(snakemake.output[0], rows)

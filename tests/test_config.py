@@ -72,16 +72,14 @@ def test_the_given_config_is_not_changed():
             {"run": {"networks": ["7cnet"], "schemes": ["darl"], "packings": ["rows"]}},
             ["packings.0", "coefficient, slot"],
         ),
-        (
-            {"run": {"networks": ["7cnet"], "schemes": ["darl", "autoprivacy"], "packings": ["slot"]}},
-            ["run.packings", "['slot']", "coefficient among them", "run.schemes", "command line"],
-        ),
         ({"measure": {"network_settings": ["moon"]}}, ["measure.network_settings", '"moon"', "loopback, lan, wan"]),
         (
             {"network_settings": {"slow": {"round_trip_seconds": 1, "source": "a guess"}}},
             ["network_settings.slow.bits_per_second", "got null", "a throughput"],
         ),
         ({"network_settings": {"slow": {"bits_per_second": 1}}}, ["network_settings.slow.source", "where the figures"]),
+        ({"sampling": {"samples": 99_999}}, ["sampling.samples", "got 99999", "at least 100000"]),
+        ({"tolerance": {"images": 0}}, ["tolerance.images", "got 0", "at least 1"]),
         ({"measure": {"images": 1}}, ["measure.images", "got 1", "at least 2"]),
         ({"networks": {}}, ["networks", "at least 1"]),
         (

@@ -14,23 +14,15 @@ from search_support import darl_policy, small_network
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters import Target
 from autoprivacy.policy import LayerPolicy
-from autoprivacy.search.errors import (
-    DENSE_RATE,
-    HALVES,
-    Perturbation,
-    error_positions,
-    error_rate,
-    error_values,
-    magnitude_tail,
-    perturbation,
-)
+from autoprivacy.search.error_draws import DENSE_RATE, error_positions, error_rate, error_values, magnitude_tail
+from autoprivacy.search.errors import HALVES, CoefficientErrors, Perturbation, perturbation
 
 SHAPE = (4, 8, 64, 64)
 
 
 def errors_of(tau: float, seed: int = 1, half: str = "finetune", block: int = 0) -> np.ndarray:
     accumulator = torch.full(SHAPE, 1000.0)
-    perturbed = Perturbation({"layer": tau}, half, seed, block)("layer", accumulator)  # type: ignore[arg-type]
+    perturbed = Perturbation({"layer": CoefficientErrors(tau)}, half, seed, block)("layer", accumulator)  # type: ignore[arg-type]
     assert bool((accumulator == 1000.0).all())
     return (perturbed - accumulator).numpy()
 
@@ -103,7 +95,7 @@ def test_errors_are_a_function_of_seed_half_and_block(tau: float) -> None:
 
 def test_the_halves_read_disjoint_stretches_of_one_stream() -> None:
     """Same key, counters half the period apart: no number of blocks that a run can use brings them together."""
-    halves = [Perturbation({"layer": 1.0}, half, 7) for half in HALVES]
+    halves = [Perturbation({"layer": CoefficientErrors(1.0)}, half, 7) for half in HALVES]
     states = [half._generators["layer"].bit_generator.state for half in halves]
     keys = [state["state"]["key"].tolist() for state in states]
     counters = [sum(int(word) << (64 * i) for i, word in enumerate(state["state"]["counter"])) for state in states]
@@ -116,7 +108,7 @@ def test_the_halves_read_disjoint_stretches_of_one_stream() -> None:
 
 
 def test_layers_have_their_own_errors_and_calls_go_on_in_the_stream() -> None:
-    perturb = Perturbation({"a": 2.0, "b": 2.0}, "finetune", 1)
+    perturb = Perturbation({"a": CoefficientErrors(2.0), "b": CoefficientErrors(2.0)}, "finetune", 1)
     zero = torch.zeros(1, 4, 8, 8)
     a, b, again = perturb("a", zero), perturb("b", zero), perturb("a", zero)
     assert not torch.equal(a, b) and not torch.equal(a, again)
@@ -127,7 +119,7 @@ def test_layers_have_their_own_errors_and_calls_go_on_in_the_stream() -> None:
 def test_memory_layout_and_type_do_not_matter(tau: float) -> None:
     accumulator = torch.randint(-1000, 1000, (2, 6, 16, 16)).float()
     results = [
-        Perturbation({"layer": tau}, "evaluate", 5)("layer", value)
+        Perturbation({"layer": CoefficientErrors(tau)}, "evaluate", 5)("layer", value)
         for value in (accumulator, accumulator.to(memory_format=torch.channels_last), accumulator.double())
     ]
     assert torch.equal(results[0], results[1]) and torch.equal(results[0].double(), results[2])
@@ -137,21 +129,23 @@ def test_memory_layout_and_type_do_not_matter(tau: float) -> None:
 def test_the_deployed_tau_counts_and_not_the_target() -> None:
     policy = darl_policy(small_network())
     layers = tuple(replace(layer, target=Target(2.0**-5), predicted={"tau": 3.0}) for layer in policy.layers)
-    perturb = perturbation(replace(policy, layers=layers), "finetune", 1)
+    perturb = perturbation(replace(policy, layers=layers), small_network().architecture, "finetune", 1)
     errors = perturb("fc", torch.zeros(64, 4, 16, 16))
     assert float(errors.std()) == pytest.approx(math.sqrt(9 + 1 / 12), rel=0.02)
 
 
 def test_mistakes_are_named() -> None:
-    policy = darl_policy(small_network())
-    with pytest.raises(UserError, match="packing 'slot'"):
-        perturbation(replace(policy, packing="slot"), "finetune", 1)
+    policy, architecture = darl_policy(small_network()), small_network().architecture
     bare = LayerPolicy("fc", Target(2.0**-5), policy.layers[0].parameters)
-    with pytest.raises(UserError, match=r"no predicted tau for layers \['fc'\]"):
-        perturbation(replace(policy, layers=(*policy.layers[:2], bare)), "finetune", 1)
+    with pytest.raises(UserError, match="no predicted tau for layer fc"):
+        perturbation(replace(policy, layers=(*policy.layers[:2], bare)), architecture, "finetune", 1)
+    with pytest.raises(UserError, match="no predicted z for layer first"):
+        perturbation(replace(policy, packing="slot"), architecture, "finetune", 1)
+    with pytest.raises(UserError, match=r"layers \['first', 'body.second'\]; the network has"):
+        perturbation(replace(policy, layers=policy.layers[:2]), architecture, "finetune", 1)
     with pytest.raises(UserError, match="layer other is not in the policy"):
-        perturbation(policy, "finetune", 1)("other", torch.zeros(1, 1, 1, 1))
+        perturbation(policy, architecture, "finetune", 1)("other", torch.zeros(1, 1, 1, 1))
     with pytest.raises(UserError, match="expected 0 or more"):
-        Perturbation({"layer": math.nan}, "finetune", 1)
+        CoefficientErrors(math.nan)
     with pytest.raises(ValueError, match="expected one of"):
-        Perturbation({"layer": 1.0}, "test", 1)  # type: ignore[arg-type]
+        Perturbation({"layer": CoefficientErrors(1.0)}, "test", 1)  # type: ignore[arg-type]

@@ -16,11 +16,11 @@ from autoprivacy.errors import UserError
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.search import finetuning
-from autoprivacy.search.errors import Perturbation
+from autoprivacy.search.errors import CoefficientErrors, Perturbation
 from autoprivacy.search.finetuning import FinetuneSettings, TrainableNetwork, finetune, network_digest, straight_through
 
 SETTINGS = FinetuneSettings(epochs=2, batch_size=32, learning_rate=5e-3, crop_padding=0)
-TAUS = {"first": 40.0, "body.second": 40.0, "fc": 200.0}
+ERRORS = {"first": CoefficientErrors(40.0), "body.second": CoefficientErrors(40.0), "fc": CoefficientErrors(200.0)}
 
 
 def integers(network: IntegerNetwork, split: Split) -> np.ndarray:
@@ -142,7 +142,8 @@ def test_training_lowers_the_loss_and_keeps_8_bit_weights() -> None:
 
 def test_training_with_errors_lowers_the_loss_under_the_other_half_of_them() -> None:
     network, train, test = small_network(), images_of(512, 3), images_of(256, 4)
-    noisy = {"first": 200.0, "body.second": 2000.0, "fc": 30000.0}
+    taus = {"first": 200.0, "body.second": 2000.0, "fc": 30000.0}
+    noisy = {name: CoefficientErrors(tau) for name, tau in taus.items()}
     evaluate = Perturbation(noisy, "evaluate", 1)
     tuned = finetune(network, train, Perturbation(noisy, "finetune", 1), replace(SETTINGS, epochs=4), 1)
     assert loss_of(tuned, test, evaluate.at(0)) < 0.8 * loss_of(network, test, evaluate.at(0))
@@ -151,13 +152,15 @@ def test_training_with_errors_lowers_the_loss_under_the_other_half_of_them() -> 
 def test_the_same_seed_gives_the_same_network_and_another_does_not() -> None:
     network, train = small_network(), images_of(96)
     settings = replace(SETTINGS, crop_padding=1)
-    first, again, other = (finetune(network, train, Perturbation(TAUS, "finetune", 1), settings, s) for s in (1, 1, 2))
+    first, again, other = (
+        finetune(network, train, Perturbation(ERRORS, "finetune", 1), settings, s) for s in (1, 1, 2)
+    )
     assert same_weights(first, again) and not same_weights(first, other)
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, train = small_network(), images_of(100)  # the last batch of an epoch is a partial one
-    errors = Perturbation(TAUS, "finetune", 1)
+    errors = Perturbation(ERRORS, "finetune", 1)
     settings = replace(SETTINGS, crop_padding=1, save_every_seconds=0.0)
     expected = finetune(network, train, errors, settings, 1)
     state = tmp_path / "state.pt"
@@ -179,7 +182,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match="belongs to another finetuning run"):
         finetune(network, train, errors, settings, 2, state)
     with pytest.raises(UserError, match="belongs to another finetuning run"):
-        finetune(network, train, Perturbation(TAUS, "finetune", 9), settings, 1, state)
+        finetune(network, train, Perturbation(ERRORS, "finetune", 9), settings, 1, state)
 
 
 def test_mistakes_are_named() -> None:

@@ -322,6 +322,9 @@ def latency_of(layer: LayerPolicy) -> float:
 
 
 def deployed_key(policy: Policy) -> str:
-    """A digest of the deployed parameter sets and their noise: policies that share it cause the same errors."""
-    sets = [(layer.name, layer.parameters.as_json(), layer.predicted.get("tau")) for layer in policy.layers]
+    """A digest of the deployed sets, tilings and noise: policies that share it cause the same errors."""
+    sets = [
+        (layer.name, layer.parameters.as_json(), layer.tiling, layer.predicted.get("tau"), layer.predicted.get("z"))
+        for layer in policy.layers
+    ]
     return hashlib.sha256(json.dumps(sets).encode()).hexdigest()

@@ -1,9 +1,11 @@
-"""Simulation of the decryption errors that a policy's deployed parameter sets cause in coefficient packing.
+"""Simulation of the decryption errors that a policy's deployed parameter sets cause, as they occur in its packing.
 
-A layer's decryption noise is a Gaussian of tau accumulator LSBs (tau = sigma * p / q of the deployed set), so every
-output value of the layer is off by that noise rounded to an integer. As in the paper (section 3.1, Reward) the
-simulated errors fall into two halves: one to finetune with, the other to measure the accuracy with. The errors of a
-layer are one counter-based random stream; its period is cut in two, so the halves share no draw.
+The noise of every coefficient of a reply is a Gaussian of tau plaintext units, tau = sigma * p / q of the deployed
+set, so the coefficient is off by that noise rounded to an integer. In coefficient packing that is one output; in slot
+packing a single wrong coefficient changes all outputs of its ciphertext. As in the paper (section 3.1, Reward) the
+simulated errors fall into two halves: one to finetune with, the other to measure the accuracy with. They are not
+recorded in files: the errors of a layer are one counter-based random stream, and its period is cut in two, so that the
+halves share no draw and any error can be drawn again.
 """
 
 from __future__ import annotations
@@ -11,36 +13,114 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from functools import cache
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from scipy.special import erfc, ndtri
 from torch import Tensor
 
 from autoprivacy.errors import UserError
-from autoprivacy.policy import Policy
+from autoprivacy.he.packing import packing_named
+from autoprivacy.he.packing.plan import Plan
+from autoprivacy.policy import LayerPolicy, Policy
+from autoprivacy.quantization.integer_network import Architecture, sign_threshold, to_signed
+from autoprivacy.search.error_draws import DENSE_RATE, dense_errors, error_rate, wrong_values
 
 Half = Literal["finetune", "evaluate"]
 HALVES: tuple[Half, ...] = ("finetune", "evaluate")
 
-# Above this rate a value per output is cheaper to draw than the gaps between errors and their sizes.
-DENSE_RATE = 0.25
+
+class LayerErrors(Protocol):
+    """The decryption errors of one layer; its repr tells it apart from others."""
+
+    def add(self, generator: np.random.Generator, accumulator: Tensor) -> Tensor:
+        """The accumulator [N, C, H, W], floats that hold integers, with errors added; itself unchanged."""
 
 
-def error_rate(tau: float) -> float:
-    """The probability that one coefficient decrypts wrongly, erfc(z / sqrt 2) with z = 1 / (2 tau)."""
-    return float(erfc(1 / (2 * math.sqrt(2) * tau)))
+@dataclass(frozen=True)
+class CoefficientErrors:
+    """Every output is off by round(Gaussian * tau), independently: coefficient packing.
+
+    Attributes:
+        tau: noise in accumulator LSBs; 0 for none. UserError unless it is finite and 0 or more.
+    """
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        _check_tau(self.tau)
+
+    def add(self, generator: np.random.Generator, accumulator: Tensor) -> Tensor:
+        """See LayerErrors."""
+        rate = error_rate(self.tau)
+        if rate == 0.0:
+            return accumulator
+        images, channels, height, width = accumulator.shape
+        shape = (images, height, width, channels)  # the order of the stream: that of channels-last memory
+        if rate > DENSE_RATE:
+            errors = torch.from_numpy(dense_errors(generator, self.tau, accumulator.numel())).view(shape)
+            return errors.permute(0, 3, 1, 2).to(accumulator.device, accumulator.dtype).add_(accumulator)
+        positions, values = wrong_values(generator, self.tau, accumulator.numel())
+        where = torch.from_numpy(positions).to(accumulator.device)
+        perturbed = accumulator.clone(memory_format=torch.channels_last)
+        flat = perturbed.permute(0, 2, 3, 1).view(-1)
+        flat[where] += torch.from_numpy(values).to(accumulator.device, accumulator.dtype)  # no position comes twice
+        return perturbed
 
 
-def magnitude_tail(tau: float) -> np.ndarray:
-    """P(|error| >= k | error) for k = 2, 3, ... while a double can tell it from 0, decreasing; float64."""
-    rate = error_rate(tau)
-    tail: list[float] = []
-    while (above := float(erfc((len(tail) + 1.5) / (math.sqrt(2) * tau))) / rate) > 2.0**-53:
-        tail.append(above)
-    return np.array(tail)
+@dataclass(frozen=True)
+class PackedErrors:
+    """Every coefficient of a reply is off by round(Gaussian * tau), and outputs follow from coefficients by the plan.
+
+    In slot packing the outputs of a ciphertext are off by the transform of its coefficients' errors: most ciphertexts
+    have none, one with an error is garbage in all its outputs. Outputs that are off become signed residues modulo p.
+
+    Attributes:
+        tau: noise of a coefficient in plaintext units; UserError unless it is finite and 0 or more.
+        plan: how the layer is packed.
+        plaintext_modulus: p.
+    """
+
+    tau: float
+    plan: Plan
+    plaintext_modulus: int
+
+    def __post_init__(self) -> None:
+        _check_tau(self.tau)
+
+    def add(self, generator: np.random.Generator, accumulator: Tensor) -> Tensor:
+        """See LayerErrors."""
+        if tuple(accumulator.shape[1:]) != self.plan.shape.output_shape:
+            raise ValueError(f"accumulators {tuple(accumulator.shape)}; expected [N, *{self.plan.shape.output_shape}]")
+        coefficients = self.plan.output_ciphertexts * self.plan.degree
+        positions, values = wrong_values(generator, self.tau, len(accumulator) * coefficients)
+        perturbed = accumulator
+        bounds = np.searchsorted(positions, np.arange(len(accumulator) + 1) * coefficients)
+        for image in np.flatnonzero(np.diff(bounds)).tolist():
+            if perturbed is accumulator:
+                perturbed = accumulator.clone()
+            own = slice(bounds[image], bounds[image + 1])
+            errors = self._outputs(positions[own] - image * coefficients, values[own])
+            perturbed[image] = self._added(accumulator[image], torch.from_numpy(errors).to(accumulator.device))
+        return perturbed
+
+    def _outputs(self, positions: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """What coefficients' errors do to the outputs of one image: signed modulo p, float64 [C, H, W]."""
+        polynomials = np.zeros((self.plan.output_ciphertexts, self.plan.degree), np.uint64)
+        polynomials.reshape(-1)[positions] = (values.astype(np.int64) % self.plaintext_modulus).astype(np.uint64)
+        return to_signed(self.plan.decode_output(polynomials), self.plaintext_modulus).astype(np.float64)
+
+    def _added(self, accumulator: Tensor, errors: Tensor) -> Tensor:
+        lowest = sign_threshold(self.plaintext_modulus) - self.plaintext_modulus
+        sums = accumulator.double() + errors
+        residues = torch.remainder(sums - lowest, self.plaintext_modulus) + lowest
+        return torch.where(errors == 0, accumulator, residues.to(accumulator.dtype))
+
+
+def _check_tau(tau: float) -> None:
+    if not 0 <= tau < math.inf:
+        raise UserError(f"decryption errors: tau {tau}: expected 0 or more accumulator LSBs")
 
 
 class Perturbation:
@@ -50,99 +130,65 @@ class Perturbation:
     memory layout.
 
     Args:
-        taus: noise of every layer in accumulator LSBs, in network order; 0 for a layer without errors.
+        layers: the errors of every layer, in network order.
         half: which half of the simulated errors is read.
         seed: the config's seed; it reaches the simulation only.
         block: which of the half's 2^64 blocks is read; see `at`.
     """
 
-    def __init__(self, taus: Mapping[str, float], half: Half, seed: int, block: int = 0) -> None:
+    def __init__(self, layers: Mapping[str, LayerErrors], half: Half, seed: int, block: int = 0) -> None:
         if half not in HALVES:
             raise ValueError(f"half '{half}': expected one of {HALVES}")
-        wrong = {name: tau for name, tau in taus.items() if not 0 <= tau < math.inf}
-        if wrong:
-            raise UserError(f"decryption errors: tau {wrong}: expected 0 or more accumulator LSBs")
-        self.taus = dict(taus)
+        self.layers = dict(layers)
         self.half: Half = half
         self.seed = seed
         counter = np.array([0, 0, block, HALVES.index(half) << 63], np.uint64)
         self._generators = {}
-        for index, name in enumerate(taus):
+        for index, name in enumerate(layers):
             key = np.random.SeedSequence([seed, index]).generate_state(2, np.uint64)
             self._generators[name] = np.random.Generator(np.random.Philox(counter=counter, key=key))
 
     def at(self, block: int) -> Perturbation:
         """A fresh perturbation on another block of the same half; a block per step makes training resumable."""
-        return Perturbation(self.taus, self.half, self.seed, block)
+        return Perturbation(self.layers, self.half, self.seed, block)
 
     @property
     def fingerprint(self) -> str:
         """What the errors depend on, for state files that must not be mixed up."""
-        return hashlib.sha256(repr((sorted(self.taus.items()), self.half, self.seed)).encode()).hexdigest()
+        return hashlib.sha256(repr((sorted(self.layers.items()), self.half, self.seed)).encode()).hexdigest()
 
     def __call__(self, name: str, accumulator: Tensor) -> Tensor:
-        """The accumulator [N, C, H, W] with errors added, itself unchanged; UserError for a layer without a tau."""
-        if name not in self.taus:
-            raise UserError(f"decryption errors: layer {name} is not in the policy, which has {list(self.taus)}")
-        tau = self.taus[name]
-        rate = error_rate(tau) if tau else 0.0
-        if rate == 0.0:
-            return accumulator
-        generator = self._generators[name]
-        images, channels, height, width = accumulator.shape
-        shape = (images, height, width, channels)  # the order of the stream: that of channels-last memory
-        if rate > DENSE_RATE:
-            errors = torch.from_numpy(dense_errors(generator, tau, accumulator.numel())).view(shape)
-            return accumulator + errors.permute(0, 3, 1, 2).to(accumulator.device, accumulator.dtype)
-        positions = error_positions(generator, rate, accumulator.numel())
-        values = torch.from_numpy(error_values(generator, tau, len(positions)))
-        where = tuple(torch.from_numpy(axis).to(accumulator.device) for axis in np.unravel_index(positions, shape))
-        perturbed = accumulator.clone()
-        perturbed.permute(0, 2, 3, 1).index_put_(
-            where, values.to(accumulator.device, accumulator.dtype), accumulate=True
+        """The accumulator [N, C, H, W] with errors added, itself unchanged; UserError for an unknown layer."""
+        if name not in self.layers:
+            raise UserError(f"decryption errors: layer {name} is not in the policy, which has {list(self.layers)}")
+        return self.layers[name].add(self._generators[name], accumulator)
+
+
+def layer_errors(policy: Policy, layer: LayerPolicy, architecture: Architecture) -> LayerErrors:
+    """The errors of the set that a policy deploys for a layer: by its predicted noise, not by its target.
+
+    Raises:
+        UserError: the policy does not predict the layer's noise, or its tiling does not fit.
+    """
+    packing, parameters = packing_named(policy.packing), layer.parameters
+    key = "z" if packing.in_slots else "tau"
+    if key not in layer.predicted:
+        raise UserError(
+            f"decryption errors of policy {policy.scheme} of {policy.network}: no predicted {key} for layer "
+            f"{layer.name}; make the policy again with parameter selection"
         )
-        return perturbed
+    if not packing.in_slots:
+        return CoefficientErrors(layer.predicted[key])
+    p, shape = parameters.plaintext_modulus, architecture.layer(layer.name)
+    plan = packing.from_tiling(shape, parameters.polynomial_degree, p, layer.tiling)
+    return PackedErrors(1 / (2 * layer.predicted[key]), plan, p)
 
 
-@cache
-def _normal_quantiles() -> np.ndarray:
-    """The middle quantiles of 2^16 equal shares of the standard normal distribution."""
-    return ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
-
-
-def dense_errors(generator: np.random.Generator, tau: float, count: int) -> np.ndarray:
-    """`count` draws of round(Gaussian * tau), float32.
-
-    The Gaussian is one of 2^16 quantiles, a quarter of the time of a true one: its standard deviation is right to 2e-5,
-    and it ends at 4.3 standard deviations.
-    """
-    words = generator.bit_generator.random_raw((count + 3) // 4)
-    return np.rint(_normal_quantiles() * tau).astype(np.float32)[words.view(np.uint16)[:count]]
-
-
-def error_positions(generator: np.random.Generator, rate: float, count: int) -> np.ndarray:
-    """Which of `count` values are wrong, each independently with probability `rate`: sorted indices, int64.
-
-    The gaps between such positions are geometric, so the work is proportional to the errors, not to the values.
-    """
-    expected = count * rate
-    positions = np.empty(0, np.int64)
-    last = -1
-    while last < count:
-        draws = int(expected + 6 * math.sqrt(expected)) + 16
-        gaps = np.minimum(generator.standard_exponential(draws) / -math.log1p(-rate), count)
-        found = last + np.cumsum(gaps.astype(np.int64) + 1)
-        positions = np.concatenate([positions, found])
-        last = int(found[-1])
-    return positions[positions < count]
-
-
-def error_values(generator: np.random.Generator, tau: float, count: int) -> np.ndarray:
-    """`count` draws of round(Gaussian * tau) given that it is not zero, float64."""
-    uniform = generator.uniform(-1.0, 1.0, count)
-    tail = magnitude_tail(tau)[::-1]
-    magnitude = 1 + len(tail) - np.searchsorted(tail, np.abs(uniform), side="right")
-    return np.where(uniform < 0, -magnitude, magnitude).astype(np.float64)
+def perturbation(policy: Policy, architecture: Architecture, half: Half, seed: int) -> Perturbation:
+    """The errors of all sets that a policy deploys for a network; see `layer_errors`."""
+    policy.check_layers([shape.name for shape in architecture.layers])
+    layers = {layer.name: layer_errors(policy, layer, architecture) for layer in policy.layers}
+    return Perturbation(layers, half, seed)
 
 
 def simulated_shares(half: Half, seed: int) -> torch.Generator:
@@ -153,27 +199,3 @@ def simulated_shares(half: Half, seed: int) -> torch.Generator:
     """
     key = np.random.SeedSequence([seed, HALVES.index(half)], spawn_key=(1,)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(key[0] >> np.uint64(1)))
-
-
-def simulates(policy: Policy) -> bool:
-    """Whether `perturbation` knows the errors of the policy's packing."""
-    return policy.packing == "coefficient"
-
-
-def perturbation(policy: Policy, half: Half, seed: int) -> Perturbation:
-    """The errors of the sets that a policy deploys: tau is each layer's predicted["tau"], not its target's.
-
-    Raises UserError for slot packing, whose errors are whole ciphertexts of garbage, and for a layer without tau.
-    """
-    if not simulates(policy):
-        raise UserError(
-            f"decryption errors of policy {policy.scheme} of {policy.network}: packing '{policy.packing}'; "
-            f"only 'coefficient' can be simulated"
-        )
-    missing = [layer.name for layer in policy.layers if "tau" not in layer.predicted]
-    if missing:
-        raise UserError(
-            f"decryption errors of policy {policy.scheme} of {policy.network}: no predicted tau for layers {missing}; "
-            f"make the policy again with parameter selection"
-        )
-    return Perturbation({layer.name: layer.predicted["tau"] for layer in policy.layers}, half, seed)

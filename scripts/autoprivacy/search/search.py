@@ -106,11 +106,13 @@ class FinetunedReward:
 
     def __call__(self, policy: Policy) -> float:
         """The reward of a policy, from -1 to 0."""
-        errors = perturbation(policy, "finetune", self.seed)
+        architecture = self.network.architecture
+        errors = perturbation(policy, architecture, "finetune", self.seed)
         network = finetune(self.network, self.splits.finetune, errors, self.settings, self.seed)
-        residues = policy.residues(network.architecture)
+        residues = policy.residues(architecture)
         evaluator = Evaluator(network, residues, simulated_shares("evaluate", self.seed))
-        accuracy = evaluator.accuracy(self.splits.evaluate, perturb=perturbation(policy, "evaluate", self.seed))
+        errors = perturbation(policy, architecture, "evaluate", self.seed)
+        accuracy = evaluator.accuracy(self.splits.evaluate, perturb=errors)
         return accuracy / 100 - 1
 
 

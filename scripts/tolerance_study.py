@@ -1,0 +1,37 @@
+"""What decryption errors one network tolerates in one packing; a table and a figure."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from autoprivacy.data import load
+from autoprivacy.logs import run_script
+from autoprivacy.policy import Policy
+from autoprivacy.quantization.evaluation import Evaluator
+from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.report.figures import save
+from autoprivacy.report.studies import tolerance_figure
+from autoprivacy.resumption import resumable
+from autoprivacy.search.tolerance import disturbances, harmless_rate, study_rows, study_split
+from autoprivacy.storage import write_rows
+
+
+def main(snakemake: Any) -> None:
+    params, files = snakemake.params, snakemake.input
+    network, policy = IntegerNetwork.load(files.network), Policy.load(files.policy)
+    split = study_split(load(files.dataset).test, params.tolerance["images"], params.seed)
+    evaluator = Evaluator(network, policy.plaintext_modulus)
+    with resumable(params.state, files, params.library) as state:
+        rows = study_rows(evaluator, split, disturbances(network, policy, params.seed), state)
+        harmless = harmless_rate(rows)
+        where = "an output" if policy.packing == "coefficient" else "a ciphertext"
+        logging.info(
+            "largest error rate of %s without a loss that shows: %s; the paper: 2^-7",
+            where,
+            "none" if harmless is None else f"2^{harmless:g}",
+        )
+        write_rows(snakemake.output.table, rows)
+        save(tolerance_figure(rows), Path(snakemake.output.figures[0]).with_suffix(""))
+
+
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821
