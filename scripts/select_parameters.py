@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from autoprivacy.gc.activation import MAXIMUM_MODULUS_BITS
 from autoprivacy.he.latency import Link
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.parameters import Flooding
+from autoprivacy.he.plaintext import Kind, cheapest_policy, plaintext_moduli
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.selection import darl, delphi, plaintext_modulus
 from autoprivacy.logs import run_script
@@ -25,7 +27,11 @@ def main(snakemake: Any) -> None:
         # coefficient packing asks nothing of p; a prime == 1 mod 2^13 has the short circuit for its reduction
         degree = max(profile.degrees) if packing.in_slots else 4096
         p = plaintext_modulus(maximum, minimum, settings["plaintext_bits"], degree_for_batching=degree)
-        policy = darl(network, name, p, flooding, profile, link, packing=packing.name)
+        kind: Kind = settings["plaintext_factors"] if packing.in_slots else "single"
+        moduli = plaintext_moduli(kind, p, required, profile.degrees, MAXIMUM_MODULUS_BITS)
+        policy = cheapest_policy(
+            moduli, lambda modulus: darl(network, name, modulus, flooding, profile, link, packing=packing.name)
+        )
     policy.save(snakemake.output[0])
 
 

@@ -8,7 +8,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.flood import WIDEST_GAUSSIAN, wide_flood
 from autoprivacy.he.noise import deployed_noise
-from autoprivacy.he.packing.plan import Plan, Rotate
+from autoprivacy.he.packing.plan import EvaluationPlan, Rotate
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.he.products import WeightProducts
 from autoprivacy.he.ring import Ring
@@ -33,7 +33,7 @@ class ClientLinear:
         cipher: the client's keys for the layer's parameter set; layers with the same set share it.
     """
 
-    def __init__(self, shape: LayerShape, plan: Plan, cipher: ClientCipher) -> None:
+    def __init__(self, shape: LayerShape, plan: EvaluationPlan, cipher: ClientCipher) -> None:
         self.shape, self.plan, self.cipher = shape, plan, cipher
         _check_agreement(shape, plan, cipher.parameters)
 
@@ -64,7 +64,7 @@ class ServerLinear:
     def __init__(
         self,
         layer: LinearLayer,
-        plan: Plan,
+        plan: EvaluationPlan,
         parameters: ParameterSet,
         flooding: Flooding,
         target: Target | None = None,
@@ -120,7 +120,7 @@ class ServerLinear:
         return self.plan.encode_output(masks)
 
 
-def _check_agreement(shape: LayerShape, plan: Plan, parameters: ParameterSet) -> None:
+def _check_agreement(shape: LayerShape, plan: EvaluationPlan, parameters: ParameterSet) -> None:
     if plan.shape != shape or plan.degree != parameters.polynomial_degree:
         raise ValueError(
             f"layer {shape.name}: a plan of {plan.shape.name} at n = {plan.degree} with parameters of "

@@ -97,7 +97,7 @@ def select_layer(
     Args:
         layer: the layer with its weights, whose 2-norm the noise grows by.
         target: the error rate or noise that it tolerates.
-        p: the plaintext modulus.
+        p: the plaintext modulus; in slot packing it may be a product of distinct primes that batch.
         flooding: how replies hide the weights.
         profile, link: what latency is predicted with; n, prime counts and sizes that the profile lacks are not
             considered.
@@ -113,9 +113,10 @@ def select_layer(
     choices = [
         (parameters, plan)
         for degree in packing_named(packing).degrees(profile.degrees, p)
+        for factors in [packing_named(packing).plaintext_factors(p, degree)]
         for plan in _plans(packing, layer.shape, degree, p)
         for size in _sizes(maximum_prime_bits)
-        if (parameters := secure_set(plan.noise(layer.weight), degree, target, p, flooding, size))
+        if (parameters := secure_set(plan.noise(layer.weight), degree, target, p, flooding, size, factors))
         and _covered(plan, parameters, profile)
     ]
     if not choices:
@@ -166,8 +167,8 @@ def predict(
     """
     noise = plan.noise(layer.weight)
     total = deployed_noise(noise, parameters, flooding, target).total
-    z = z_of(parameters.q, parameters.plaintext_modulus, total)
-    tau = tau_of(parameters.q, parameters.plaintext_modulus, total)
+    z = z_of(parameters.q, parameters.largest_factor, total)
+    tau = tau_of(parameters.q, parameters.largest_factor, total)
     return {
         "log2_noise": math.log2(total),
         "z": z,
@@ -289,7 +290,8 @@ def _network_sets(
         norms = {noise.norm for layer in kept.values() for noise in layer.values() if noise.norm >= smallest}
         for bound in sorted(norms):
             largest = LayerNoise(bound, most, next(iter(next(iter(kept.values())).values())).coefficients)
-            parameters = secure_set(largest, degree, EXACT_TARGET, p, flooding, maximum_prime_bits)
+            factors = packing_named(packing).plaintext_factors(p, degree)
+            parameters = secure_set(largest, degree, EXACT_TARGET, p, flooding, maximum_prime_bits, factors)
             if parameters is None:
                 break  # larger norms need still more
             plans = {

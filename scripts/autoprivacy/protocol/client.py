@@ -22,7 +22,7 @@ from autoprivacy.gc.garbling import evaluate
 from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.oblivious_transfer import BaseSender, ExtensionReceiver, choice_bits
 from autoprivacy.he.cipher import ClientCipher
-from autoprivacy.he.linear import ClientLinear
+from autoprivacy.he.composite import LayerClient
 from autoprivacy.he.rotation import GaloisKeyMaker
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, connect, parsing
@@ -80,8 +80,11 @@ class Client:
                 if elements := agreement.galois_elements(parameters):
                     self.channel.send(Message.GALOIS_KEYS, GaloisKeyMaker(cipher).keys(elements))
             self._linear = {
-                layer.name: ClientLinear(
-                    agreement.architecture.layer(layer.name), agreement.plan(layer.name), ciphers[layer.parameters]
+                layer.name: LayerClient(
+                    agreement.architecture.layer(layer.name),
+                    agreement.plan(layer.name),
+                    layer.parameters,
+                    ciphers[layer.parameters],
                 )
                 for layer in agreement.policy.layers
             }

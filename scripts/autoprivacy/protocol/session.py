@@ -31,7 +31,9 @@ class Agreement:
 
     def __post_init__(self) -> None:
         self.policy.check_layers([layer.name for layer in self.architecture.layers])
-        packing_named(self.policy.packing)  # refuses one that is unknown
+        packing = packing_named(self.policy.packing)  # refuses one that is unknown
+        for layer in self.policy.layers:
+            packing.check_factors(layer.name, layer.parameters)
         for node in self.activation_nodes():
             try:
                 self.circuit(node)
