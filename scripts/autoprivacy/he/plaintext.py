@@ -7,8 +7,7 @@ need a smaller q; but every layer is evaluated once per prime, and the garbled c
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Literal
 
 from autoprivacy.errors import UserError
@@ -20,28 +19,30 @@ Kind = Literal["single", "composite", "cheapest"]
 
 
 def composite_modulus(maximum: int, minimum: int, degree: int, maximum_bits: int) -> int | None:
-    """The product of the fewest, smallest primes == 1 mod 2n that holds a signed range; None where that is too large.
+    """The product of two primes == 1 mod 2n, as small as may be, that holds a signed range; None where it is too large.
 
-    Among products of equally many primes the one with the smallest largest prime, which q is chosen for.
+    More than two would only make evaluations more. Of all pairs one with the smallest larger prime, which q is chosen
+    for, and of those the smallest product.
 
     Args:
         maximum, minimum: the largest and the smallest number to be held, as in `selection.plaintext_modulus`.
         degree: n.
         maximum_bits: bits that the product may have.
     """
-    limit, smallest = 1 << maximum_bits, 2 * degree + 1
-    primes = [value for value in range(smallest, limit // smallest + 1, 2 * degree) if is_prime(value)]
-    for count in range(2, len(primes) + 1):
-        if math.prod(primes[:count]) >= limit:
-            break
-        holding = [
-            factors
-            for factors in itertools.combinations(primes, count)
-            if math.prod(factors) < limit and _holds(math.prod(factors), maximum, minimum)
-        ]
+    below = list[int]()
+    for larger in _batching_primes(degree):
+        products = [smaller * larger for smaller in below]
+        if products and products[0] >> maximum_bits:
+            return None
+        holding = [p for p in products if not p >> maximum_bits and _holds(p, maximum, minimum)]
         if holding:
-            return min((factors[-1], math.prod(factors)) for factors in holding)[1]
+            return holding[0]
+        below.append(larger)
     return None
+
+
+def _batching_primes(degree: int) -> Iterator[int]:
+    return (value for value in itertools.count(2 * degree + 1, 2 * degree) if is_prime(value))
 
 
 def _holds(modulus: int, maximum: int, minimum: int) -> bool:
@@ -70,7 +71,7 @@ def plaintext_moduli(
     composites = sorted(modulus for modulus in found if modulus is not None)
     if kind == "composite" and not composites:
         raise UserError(
-            f"selection.plaintext_factors composite: no product of two or more primes == 1 mod 2n of at most "
+            f"selection.plaintext_factors composite: no product of two primes == 1 mod 2n of at most "
             f"{maximum_bits} bits holds {minimum} to {maximum} at any n of {sorted(degrees)}; take single, or smaller n"
         )
     return composites if kind == "composite" else [single, *composites]
