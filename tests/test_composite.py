@@ -331,7 +331,10 @@ def test_selection_takes_composite_moduli() -> None:
 
 @pytest.mark.parametrize(("limit", "composite"), [(60_000, False), (100_000_000, True)])
 def test_a_composite_modulus_pays_where_a_single_prime_is_large(limit: int, composite: bool) -> None:
-    """Under 40 bits of flooding 28-bit primes need n = 8192; two primes of 16 bits get by with 4096."""
+    """Under 40 bits of flooding 28-bit primes need n = 8192; two of 16 and 17 bits get by with 4096.
+
+    That is less than twice as expensive at the made-up profile's prices for large primes.
+    """
     single = plaintext_modulus(limit, -limit, degree_for_batching=max(PROFILE.degrees))
     moduli = plaintext_moduli("cheapest", single, (-limit, limit), PROFILE.degrees, MAXIMUM_MODULUS_BITS)
     made = []
