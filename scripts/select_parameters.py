@@ -35,16 +35,18 @@ def main(snakemake: Any) -> None:
 def cheapest_darl(network: IntegerNetwork, name: str, moduli: list[int], selection: Selection) -> Policy:
     """Of darl's policies for these plaintext moduli the one of least predicted latency, garbled circuits included."""
     policies: list[Policy] = []
+    refusals: list[UserError] = []
     for p in moduli:
         try:
             policy = darl(network, name, p, selection)
-        except UserError as error:  # of the smallest p it is the user's to know, of others no matter
-            if not policies:
-                raise
+        except UserError as error:  # no matter where another p serves
             logging.info("%s", error)
+            refusals.append(error)
             continue
         policies.append(with_garbling(policy, network.architecture, selection.profile, selection.link))
         logging.info("p = %d: %.3f s predicted", p, predicted_seconds(policies[-1]))
+    if not policies:
+        raise refusals[0]
     return min(policies, key=predicted_seconds)
 
 

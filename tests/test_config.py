@@ -107,6 +107,10 @@ def test_the_given_config_is_not_changed():
             {"selection": {"plaintext": {"kind": "power_of_two"}}, "run": {**RUN_7CNET, "packings": ["slot"]}},
             ["selection.plaintext.kind", "got power_of_two", "another where run.packings has slot"],
         ),
+        (
+            {"selection": {"plaintext": {"kind": "composite"}}, "run": RUN_7CNET},
+            ["selection.plaintext.kind", "got composite", "another where run.packings has coefficient"],
+        ),
         ({"study": "A B"}, ["study", "'A B'", "pattern"]),
         ({"search": {"budget": {"kind": "way", "valu": 1}}}, ["search.budget.valu", "unknown key", "kind, value"]),
     ],

@@ -19,7 +19,7 @@ def test_coefficients_and_ratios_are_those_that_the_server_floods(policy):
     floods = layer_floods(NETWORK, policy)
     assert [flood.name for flood in floods] == list(NETWORK.layers)
     for flood in floods:
-        linear = model.linear[flood.name]
+        (linear,) = model.linear[flood.name].parts
         assert flood.coefficients == linear.plan.output_ciphertexts * linear.parameters.polynomial_degree
         assert flood.ratio == pytest.approx(2.0**-40)
 

@@ -14,6 +14,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.noise import decryption_error_rate
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.packing.coefficient import admissible_plans as coefficient_plans
+from autoprivacy.he.packing.composite import composed
 from autoprivacy.he.packing.slot import SlotPlan, admissible_plans
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.ring import ntt_primes
@@ -68,6 +69,22 @@ def test_whole_ciphertexts_are_wrong_at_the_rate_of_a_ciphertext(rate: float) ->
         assert abs(column.mean() - rate) < 5 * math.sqrt(rate * (1 - rate) / images)
     both = (garbage[:, 0] & garbage[:, 1]).mean()
     assert abs(both - rate**2) < 5 * math.sqrt(rate**2 * (1 - rate**2) / images)
+
+
+def test_composite_moduli_go_wrong_factor_by_factor_each_at_its_own_rate() -> None:
+    """The smaller factor leaves noise more room; an output is wrong modulo the factors whose ciphertext is."""
+    factors, images = (12289, 40961), 1500
+    plan = composed(PLAN, factors)
+    tau = tau_for(0.3)
+    errors = PackedErrors(tau, plan, math.prod(factors), factors)
+    outputs = added(errors, torch.zeros(images, *SHAPE.output_shape, dtype=torch.float64)).reshape(images, -1)
+    assert np.abs(outputs).max() > 12289 * 8192  # residues modulo the product, not modulo a factor
+    group = PLAN.groups.reshape(-1) == 0
+    for factor in factors:
+        wrong = (outputs[:, group] % factor != 0).any(1).mean()
+        rate = decryption_error_rate(factors[-1] / (2 * tau * factor), DEGREE)
+        assert abs(wrong - rate) < 5 * math.sqrt(rate * (1 - rate) / images) + 1e-9
+    assert decryption_error_rate(factors[-1] / (2 * tau * factors[0]), DEGREE) < 0.01
 
 
 def test_errors_are_the_slots_of_sparse_polynomials_with_rounded_gaussian_coefficients() -> None:

@@ -21,7 +21,7 @@ from autoprivacy.he.noise import (
     z_of,
 )
 from autoprivacy.he.packing.coefficient import CoefficientPlan
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import EvaluationPlan
 from autoprivacy.he.packing.slot import SlotPlan
 from autoprivacy.he.parameters import DEGREES, MAXIMUM_REPLY_BITS, Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.he.primes import ntt_primes, primes_for
@@ -106,35 +106,35 @@ def test_reading_is_exact(bits: ReplyBits, p: int, backend: str) -> None:
         second[0], secret[:2] = (1 << bits.c1) - 1, -1
         message = message_of(first, second, form)
         assert len(message) == form.size
-        reader, expected = ReplyReader(secret, p, backend), []
+        reader, expected = ReplyReader(secret, backend), []
         for place, value in zip(range(640) if positions is None else positions.tolist(), first.tolist(), strict=True):
             ciphertext, j = divmod(place, degree)
             row = second[ciphertext].tolist()
             terms = (s * row[j - i] * (1 if i <= j else -1) for i, s in enumerate(secret.tolist()))
             phase = (value << bits.c1 - bits.c0) + sum(terms)
             expected.append((2 * p * phase + (1 << bits.c1)) // (2 << bits.c1) % p)
-        assert reader.read(message, form).tolist() == expected
+        assert reader.read(message, form, p).tolist() == expected
 
 
 def test_the_exact_product_holds_the_most_bits_at_every_degree() -> None:
     for degree, secret in itertools.product(DEGREES, (-1, 1)):
         form = ReplyForm(degree, 1, ReplyBits(1, MAXIMUM_REPLY_BITS), np.array([degree - 1]))
-        reader = ReplyReader(np.full(degree, secret), 1021, "numba")
+        reader = ReplyReader(np.full(degree, secret), "numba")
         # the last coefficient is the sum of all n products of 2^bits - 1: -n secret modulo 2^bits
         phase = -degree * secret % (1 << MAXIMUM_REPLY_BITS)
         expected = (2 * 1021 * phase + (1 << MAXIMUM_REPLY_BITS)) // (2 << MAXIMUM_REPLY_BITS) % 1021
-        assert reader.read(b"\xff" * (form.size - 1) + b"\0", form).tolist() == [expected]
+        assert reader.read(b"\xff" * (form.size - 1) + b"\0", form, 1021).tolist() == [expected]
 
 
 def test_malformed_replies_are_refused() -> None:
     form = ReplyForm(128, 2, ReplyBits(9, 12), np.array([3, 200, 201]))
-    reader, message = ReplyReader(np.ones(128, np.int64), 17, "numba"), bytes(form.size)
+    reader, message = ReplyReader(np.ones(128, np.int64), "numba"), bytes(form.size)
     assert form.size == 2 * 128 * 12 // 8 + 4 == reply_bytes(128, 2, 3, form.bits)
-    assert reader.read(message, form).tolist() == [0, 0, 0]
+    assert reader.read(message, form, 17).tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match=f"reply of 2 ciphertexts: expected {form.size} bytes, got {form.size - 1}"):
-        reader.read(message[:-1], form)
+        reader.read(message[:-1], form, 17)
     with pytest.raises(ValueError, match="the last 5 bits are not zero"):
-        reader.read(message[:-1] + b"\x80", form)
+        reader.read(message[:-1] + b"\x80", form, 17)
     for c0, c1 in ((0, 10), (11, 10), (10, MAXIMUM_REPLY_BITS + 1)):
         with pytest.raises(UserError, match=f"reply bits c0 = {c0}, c1 = {c1}: expected 1 <= c0 <= c1 <= 43"):
             ReplyBits(c0, c1)
@@ -143,7 +143,7 @@ def test_malformed_replies_are_refused() -> None:
 P = ntt_primes(1 << 20, 8192, 1)[0]
 SHAPE = LayerShape("layer", "convolution", (4, 16, 16), 6, (3, 3), padding=1)
 WEIGHT = np.random.default_rng(3).integers(-127, 128, (6, 4, 3, 3))
-PLANS: dict[str, Plan] = {
+PLANS: dict[str, EvaluationPlan] = {
     "coefficient": CoefficientPlan(SHAPE, 2048, 2, 3, 16),
     "slot": SlotPlan(SHAPE, 2048, P, 256, 1, 1),
 }

@@ -34,9 +34,13 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
     _fill(config, schema)
     _check_names(config, files)
     run = config["run"]
-    if config["selection"]["plaintext"]["kind"] == "power_of_two" and "slot" in run["packings"]:
+    kind = config["selection"]["plaintext"]["kind"]
+    if kind == "power_of_two" and "slot" in run["packings"]:
         allowed = "another where run.packings has slot, whose plaintext modulus is to be a prime == 1 mod 2n"
-        raise UserError(_message(("selection", "plaintext", "kind"), "power_of_two", allowed, files))
+        raise UserError(_message(("selection", "plaintext", "kind"), kind, allowed, files))
+    if kind == "composite" and "coefficient" in run["packings"]:
+        allowed = "another where run.packings has coefficient, which takes any p as it is"
+        raise UserError(_message(("selection", "plaintext", "kind"), kind, allowed, files))
     return config
 
 

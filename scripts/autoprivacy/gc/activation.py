@@ -16,9 +16,7 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.gc.circuit import FALSE, Circuit, CircuitBuilder
 from autoprivacy.gc.modular_addition import ModularAddition
-from autoprivacy.quantization.integer_network import rounding_constant, to_signed
-
-MAXIMUM_MODULUS_BITS = 32  # garbled outputs are scaled into [0, p) by 32-bit halves
+from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS, rounding_constant, to_signed
 
 
 @dataclass(frozen=True)

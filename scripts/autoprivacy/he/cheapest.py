@@ -55,7 +55,7 @@ def cheapest(choices: Sequence[Choice], target: Target, selection: Selection) ->
 
 def _least(choice: Choice, target: Target, selection: Selection) -> float:
     """A lower bound on the latency with any larger q of the same size of primes."""
-    bits = fewest_reply_bits(choice.plan, choice.parameters.plaintext_modulus, target)
+    bits = fewest_reply_bits(choice.plan, choice.parameters.largest_factor, target)
     return selection.latency(choice.plan, choice.parameters, bits)
 
 
@@ -63,8 +63,9 @@ def _larger(choice: Choice, target: Target, selection: Selection) -> Iterator[Ch
     """The same tiling with the smallest q for each smaller reply."""
     if selection.flooding.kind == "paper":  # its q follows from the unflooded one, its replies from the target alone
         return
-    plan, noise, size, p = choice.plan, choice.noise, choice.maximum_prime_bits, choice.parameters.plaintext_modulus
-    for share in rounding_shares(plan, p, target):
-        parameters = secure_set(noise, plan.degree, target, p, selection.flooding, size, share)
+    plan, noise, size, known = choice.plan, choice.noise, choice.maximum_prime_bits, choice.parameters
+    p, factors = known.plaintext_modulus, known.plaintext_factors
+    for share in rounding_shares(plan, known.largest_factor, target):
+        parameters = secure_set(noise, plan.degree, target, p, selection.flooding, size, share, factors)
         if parameters and selection.covers(plan, parameters):
             yield Choice(plan, noise, parameters, size)

@@ -8,7 +8,9 @@ far fewer bits than q has (`he.reply`).
 
 from __future__ import annotations
 
+import copy
 import threading
+from typing import Self
 
 import numpy as np
 
@@ -35,18 +37,22 @@ def public_key_bytes(parameters: ParameterSet) -> int:
 
 
 def message_bytes(parameters: ParameterSet, count: int) -> int:
-    """Bytes of `count` fresh ciphertexts, client to server."""
-    return KEY_BYTES + count * polynomial_bytes(parameters)
+    """Bytes of `count` fresh ciphertexts, client to server; there is a seed for each component of the set."""
+    return len(parameters.components) * KEY_BYTES + count * polynomial_bytes(parameters)
 
 
 class Party:
-    """What both sides hold: the parameters, the ring, the encoding, and a source of randomness."""
+    """What both sides hold: the parameters, the ring, the encoding, and a source of randomness.
+
+    Where the plaintext modulus is composite it works under the set's first component, and `under` another with the same
+    keys.
+    """
 
     def __init__(self, parameters: ParameterSet, random: SecureRandom | None) -> None:
         keep_freed_memory()
-        self.parameters = parameters
+        self.parameters = parameters.components[0]
         self.ring = Ring(parameters.polynomial_degree, parameters.primes)
-        self._encoding = PlaintextEncoding(self.ring, parameters.plaintext_modulus)
+        self._encoding = PlaintextEncoding(self.ring, self.parameters.plaintext_modulus)
         self._random = random or SecureRandom()
         self._lock = threading.Lock()
         self._bits = tuple(prime.bit_length() for prime in parameters.primes)
@@ -54,6 +60,13 @@ class Party:
         word = 1 << 8 * self.ring.dtype.itemsize
         last_words = [word // prime * prime - 1 for prime in parameters.primes]
         self._last_words = np.array(last_words, self.ring.dtype)[:, None]
+
+    def under(self, component: ParameterSet) -> Self:
+        """This party with the same keys and randomness under another component of its set: keys do not hang on p."""
+        other = copy.copy(self)
+        other.parameters = component
+        other._encoding = PlaintextEncoding(self.ring, component.plaintext_modulus)
+        return other
 
     def _fork(self) -> tuple[bytes, SecureRandom]:
         """A public seed and a secret stream, both fresh, so that calls may run in several threads."""
@@ -117,10 +130,10 @@ class ClientCipher(Party):
 
     def __init__(self, parameters: ParameterSet, random: SecureRandom | None = None) -> None:
         super().__init__(parameters, random)
-        self.seal = SealContext(parameters)
+        self.seal = SealContext(self.parameters)
         self._secret = self.seal.secret_key().astype(self.ring.dtype)
         self._negated_secret = self.ring.negate(self._secret)
-        self._reader = ReplyReader(self._ternary_secret(), parameters.plaintext_modulus, self.ring.backend)
+        self._reader = ReplyReader(self._ternary_secret(), self.ring.backend)
         self._public_key = self._make_public_key()
 
     def _make_public_key(self) -> bytes:
@@ -167,12 +180,13 @@ class ClientCipher(Party):
         Raises:
             ValueError: the length is wrong.
         """
-        return self._scatter(self._reader.read(message, form), form)
+        return self._scatter(self._reader.read(message, form, self.parameters.plaintext_modulus), form)
 
     def decrypt_with_noise(self, message: bytes, form: ReplyForm) -> tuple[np.ndarray, np.ndarray]:
         """`decrypt`, and the noise c0 + c1 s - q m / p of every coefficient, float64 [ciphertexts, n]; to measure."""
-        plain = self._reader.read(message, form)
-        noise = self._reader.noise(message, form, plain) * float(self.parameters.q)
+        p = self.parameters.plaintext_modulus
+        plain = self._reader.read(message, form, p)
+        noise = self._reader.noise(message, form, p, plain) * float(self.parameters.q)
         return self._scatter(plain, form), self._scatter(noise, form)
 
     @staticmethod

@@ -42,12 +42,12 @@ def operation_counts(plan: Plan, flood: float = 0.0) -> dict[str, int]:
         flood: standard deviation of its replies' flood.
     """
     return {
-        "layer": 1,
+        "layer": len(plan.components),
         "encrypt": plan.input_ciphertexts,
         "load": plan.input_ciphertexts,
         "arrange": plan.input_ciphertexts,
         "product": plan.product_count,
-        "sum": plan.sum_count * plan.bands,
+        "sum": sum(part.sum_count * part.bands for part in plan.components),
         "reply": plan.output_ciphertexts,
         "wide_flood": plan.output_ciphertexts if flood > WIDEST_GAUSSIAN else 0,
         "decrypt": plan.output_ciphertexts,

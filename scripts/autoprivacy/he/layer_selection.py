@@ -24,7 +24,7 @@ def select_layer(layer: LinearLayer, target: Target, p: int, selection: Selectio
     Args:
         layer: the layer with its weights, whose 2-norm the noise grows by.
         target: the error rate or noise that it tolerates.
-        p: the plaintext modulus.
+        p: the plaintext modulus; in slot packing it may be a product of distinct primes that batch.
         selection: what all layers have in common.
 
     Raises:
@@ -34,10 +34,11 @@ def select_layer(layer: LinearLayer, target: Target, p: int, selection: Selectio
     choices = [
         Choice(plan, noise, parameters, size)
         for degree in selection.degrees(p)
+        for factors in [selection.factors(p, degree)]
         for plan in selection.plans(layer.shape, degree, p)
         for noise in [plan.noise(layer.weight)]
         for size in selection.prime_sizes
-        if (parameters := secure_set(noise, degree, target, p, selection.flooding, size))
+        if (parameters := secure_set(noise, degree, target, p, selection.flooding, size, factors=factors))
         and selection.covers(plan, parameters)
     ]
     if not choices:
@@ -67,8 +68,8 @@ def predict(
     noise = plan.noise(layer.weight)
     deployed = deployed_noise(noise, parameters, selection.flooding, target, bits)
     total = deployed.total
-    z = z_of(parameters.q, parameters.plaintext_modulus, total)
-    tau = tau_of(parameters.q, parameters.plaintext_modulus, total)
+    z = z_of(parameters.q, parameters.largest_factor, total)
+    tau = tau_of(parameters.q, parameters.largest_factor, total)
     return {
         "log2_noise": math.log2(total),
         "z": z,

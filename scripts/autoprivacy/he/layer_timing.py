@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.he.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.linear import ClientLinear, ServerLinear, no_rotation
+from autoprivacy.he.composite import LayerClient, LayerServer
+from autoprivacy.he.linear import no_rotation
 from autoprivacy.he.operation_timing import seconds
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan, Rotate
@@ -55,8 +56,8 @@ class _Layer:
     def __init__(self, layer: LinearLayer, plan: Plan, chosen: LayerPolicy, flooding: Flooding, keys: _Keys) -> None:
         parameters, shape = chosen.parameters, layer.shape
         bits = chosen.reply_bits or default_reply_bits(plan, parameters, chosen.target)
-        self._client = ClientLinear(shape, plan, keys.client, bits)
-        self._server = ServerLinear(layer, plan, parameters, flooding, chosen.target, bits)
+        self._client = LayerClient(shape, plan, parameters, keys.client, bits)
+        self._server = LayerServer(layer, plan, parameters, flooding, chosen.target, bits)
         self._keys = keys
         generator = np.random.default_rng(0)  # values that exist for their timing alone
         self._share, self._mask = (

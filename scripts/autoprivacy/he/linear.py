@@ -7,7 +7,7 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.noise import deployed_noise
-from autoprivacy.he.packing.plan import Plan, Rotate
+from autoprivacy.he.packing.plan import EvaluationPlan, Rotate
 from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.he.products import WeightProducts
 from autoprivacy.he.reply import ReplyForm
@@ -34,7 +34,7 @@ class ClientLinear:
         bits: what the server's replies are sent in.
     """
 
-    def __init__(self, shape: LayerShape, plan: Plan, cipher: ClientCipher, bits: ReplyBits) -> None:
+    def __init__(self, shape: LayerShape, plan: EvaluationPlan, cipher: ClientCipher, bits: ReplyBits) -> None:
         self.shape, self.plan, self.cipher, self.form = shape, plan, cipher, ReplyForm.of(plan, bits)
         _check_agreement(shape, plan, cipher.parameters)
 
@@ -66,7 +66,7 @@ class ServerLinear:
     def __init__(
         self,
         layer: LinearLayer,
-        plan: Plan,
+        plan: EvaluationPlan,
         parameters: ParameterSet,
         flooding: Flooding,
         target: Target | None,
@@ -119,7 +119,7 @@ class ServerLinear:
         return self.plan.encode_output(masks)
 
 
-def _check_agreement(shape: LayerShape, plan: Plan, parameters: ParameterSet) -> None:
+def _check_agreement(shape: LayerShape, plan: EvaluationPlan, parameters: ParameterSet) -> None:
     if plan.shape != shape or plan.degree != parameters.polynomial_degree:
         raise ValueError(
             f"layer {shape.name}: a plan of {plan.shape.name} at n = {plan.degree} with parameters of "

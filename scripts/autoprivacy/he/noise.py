@@ -200,6 +200,6 @@ def deployed_noise(
     if flooding.kind == "paper":
         if target is None:
             raise UserError("flooding paper: its width follows from the layer's target; give one")
-        budget = noise_budget(parameters.q, parameters.plaintext_modulus, required_z(target, layer))
+        budget = noise_budget(parameters.q, parameters.largest_factor, required_z(target, layer))
     switching = parameters.q * switching_noise(parameters.polynomial_degree, bits)
     return reply_noise(parameters.polynomial_degree, weighted_noise(layer, parameters), flooding, budget, switching)

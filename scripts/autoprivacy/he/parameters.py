@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from scipy.special import erfcinv
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.primes import is_prime
 from autoprivacy.he.security import check_security
 
 FloodingKind = Literal["statistical", "paper", "none"]
@@ -96,6 +98,8 @@ class ParameterSet:
         primes: the primes of the ciphertext modulus, each == 1 mod 2n.
         key_switching_prime: the special prime where rotations need one.
         insecure_for_test: lets a test use a small set; nothing else may set it.
+        plaintext_factors: in slot packing, the primes whose product a composite p is (the paper's section 2, BFV
+            Batching), ascending, each == 1 mod 2n: layers are evaluated modulo each. Empty: modulo p itself.
     """
 
     plaintext_modulus: int
@@ -103,6 +107,7 @@ class ParameterSet:
     primes: tuple[int, ...]
     key_switching_prime: int | None = None
     insecure_for_test: bool = False
+    plaintext_factors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.polynomial_degree
@@ -115,9 +120,11 @@ class ParameterSet:
         wrong = [prime for prime in self.deployed_primes if prime % (2 * n) != 1]
         if wrong:
             raise UserError(f"ciphertext primes {wrong}: expected == 1 mod {2 * n} (the NTT at n = {n} needs it)")
-        if self.q <= self.plaintext_modulus:
+        if self.plaintext_factors:
+            _check_factors(self.plaintext_factors, self.plaintext_modulus, n)
+        if self.q <= self.largest_factor:
             raise UserError(
-                f"ciphertext modulus {self.q}: expected above the plaintext modulus {self.plaintext_modulus}; take "
+                f"ciphertext modulus {self.q}: expected above the plaintext modulus {self.largest_factor}; take "
                 "larger or more primes"
             )
         if not self.insecure_for_test:
@@ -138,6 +145,18 @@ class ParameterSet:
         """Bits of the modulus as deployed, the key-switching prime included."""
         return sum(math.log2(prime) for prime in self.deployed_primes)
 
+    @property
+    def largest_factor(self) -> int:
+        """The modulus under which plaintexts lie closest: the largest factor of p, p itself where there are none."""
+        return max(self.plaintext_factors, default=self.plaintext_modulus)
+
+    @cached_property
+    def components(self) -> tuple[ParameterSet, ...]:
+        """The sets that layers are evaluated under: one per factor of p with all else the same, this one without."""
+        if not self.plaintext_factors:
+            return (self,)
+        return tuple(replace(self, plaintext_modulus=factor, plaintext_factors=()) for factor in self.plaintext_factors)
+
     def as_json(self) -> dict[str, Any]:
         """The set as it stands in a policy file."""
         return {
@@ -145,6 +164,7 @@ class ParameterSet:
             "polynomial_degree": self.polynomial_degree,
             "primes": list(self.primes),
             "key_switching_prime": self.key_switching_prime,
+            "plaintext_factors": list(self.plaintext_factors),
         }
 
     @classmethod
@@ -155,4 +175,15 @@ class ParameterSet:
             int(value["polynomial_degree"]),
             tuple(int(prime) for prime in value["primes"]),
             value.get("key_switching_prime"),
+            plaintext_factors=tuple(int(factor) for factor in value.get("plaintext_factors", ())),
         )
+
+
+def _check_factors(factors: tuple[int, ...], p: int, degree: int) -> None:
+    wrong = [factor for factor in factors if factor % (2 * degree) != 1 or not is_prime(factor)]
+    if wrong:
+        raise UserError(f"plaintext factors {wrong}: expected primes == 1 mod {2 * degree} (batching at n = {degree})")
+    if len(factors) < 2 or list(factors) != sorted(set(factors)):
+        raise UserError(f"plaintext factors {factors}: expected two or more distinct primes, ascending; none for one")
+    if math.prod(factors) != p:
+        raise UserError(f"plaintext factors {factors}: their product is {math.prod(factors)}; expected p = {p}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.encoding import MAXIMUM_PLAINTEXT_BITS
 from autoprivacy.he.packing import packing_named
-from autoprivacy.he.primes import ntt_primes
-from autoprivacy.quantization.integer_network import Interval, sign_threshold
+from autoprivacy.he.primes import is_prime, ntt_primes
+from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS, Interval, sign_threshold
 
 # Coefficient packing asks nothing of p, but the circuit that adds shares modulo a prime is the shorter, the more
 # factors of two p - 1 has (gc.activation): of one size those == 1 mod 2^13 are tried first, then 2^12 and so on.
@@ -45,13 +45,46 @@ def plaintext_modulus(
         modulus = 1 << size if power_of_two else _batching_prime(size, degree)
         if modulus is None or modulus >> MAXIMUM_PLAINTEXT_BITS:
             continue
-        if maximum < sign_threshold(modulus) and minimum >= sign_threshold(modulus) - modulus:
+        if _holds(modulus, maximum, minimum):
             return modulus
     kind = "a power of two" if power_of_two else f"a prime == 1 mod {2 * min(degrees)}"
     raise UserError(
         f"plaintext modulus of {bits or f'at most {MAXIMUM_PLAINTEXT_BITS}'} bits, {kind}: does not hold {minimum} to "
         f"{maximum}; allow more bits, or make accumulators smaller"
     )
+
+
+def composite_modulus(maximum: int, minimum: int, degree: int, bits: int = MAXIMUM_MODULUS_BITS) -> int | None:
+    """The product of two primes == 1 mod 2n, as small as may be, that holds a signed range; None where it is too large.
+
+    The paper's section 2 (BFV Batching) takes p as a product of primes, so that it holds a network's largest
+    intermediate result. Smaller primes need a smaller q, but a layer is evaluated once per prime: more than two would
+    only make evaluations more. Of all pairs one with the smallest larger prime, which q is chosen for, and of those the
+    smallest product.
+
+    Args:
+        maximum, minimum: as in `plaintext_modulus`.
+        degree: n.
+        bits: that the product may have.
+    """
+    below = list[int]()
+    for larger in _batching_primes(degree):
+        products = [smaller * larger for smaller in below]
+        if products and products[0] >> bits:
+            return None
+        holding = [p for p in products if not p >> bits and _holds(p, maximum, minimum)]
+        if holding:
+            return holding[0]
+        below.append(larger)
+    return None
+
+
+def _holds(modulus: int, maximum: int, minimum: int) -> bool:
+    return maximum < sign_threshold(modulus) and minimum >= sign_threshold(modulus) - modulus
+
+
+def _batching_primes(degree: int) -> Iterator[int]:
+    return (value for value in itertools.count(2 * degree + 1, 2 * degree) if is_prime(value))
 
 
 def _batching_prime(bits: int, degree: int) -> int | None:
@@ -68,9 +101,10 @@ class PlaintextRule:
     """How p follows from what accumulators need (`selection.plaintext` of the config).
 
     Attributes:
-        bits: of p; None takes the fewest.
-        kind: `prime`, `power_of_two` (additions of shares need no reduction then; only coefficient packing can), or
-            `cheapest`: what `candidates` lists is compared by predicted latency.
+        bits: of p, of a composite p at most; None takes the fewest.
+        kind: `prime`, `power_of_two` (additions of shares need no reduction then; only coefficient packing can),
+            `composite` (a product of two primes that batch; only slot packing can), or `cheapest`: what `candidates`
+            lists is compared by predicted latency.
     """
 
     bits: int | None = None
@@ -79,7 +113,8 @@ class PlaintextRule:
     def candidates(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> list[int]:
         """The moduli worth comparing for layers whose accumulators have these ranges; first the smallest prime.
 
-        A power of two has the shortest circuit; among primes one of a bit more may be the better.
+        A power of two has the shortest circuit; among primes one of a bit more may be the better. A composite p needs a
+        smaller q; there is one for every degree with small enough primes, first that which batches at most degrees.
 
         Args:
             ranges: by layer, the smallest and largest signed number that p has to hold.
@@ -87,8 +122,10 @@ class PlaintextRule:
             degrees: the polynomial degrees under consideration; in slot packing p batches at all of them.
 
         Raises:
-            UserError: the ranges do not fit, with the layers that need most; or slots were to stand modulo 2^k.
+            UserError: the ranges do not fit, with the layers that need most; or the packing cannot use p of that kind.
         """
+        if self.kind == "composite":
+            return self._composites(ranges, packing, degrees)
         if self.kind != "cheapest":
             return [self._modulus(ranges, packing, degrees, self.bits, self.kind == "power_of_two")]
         moduli = [self._modulus(ranges, packing, degrees, self.bits, power_of_two=False)]
@@ -97,11 +134,29 @@ class PlaintextRule:
         more = moduli[0].bit_length() + 1
         if self.bits is None and more <= MAXIMUM_PLAINTEXT_BITS:
             moduli.append(self._modulus(ranges, packing, degrees, more, power_of_two=False))
+        if self.bits is None and packing_named(packing).in_slots:
+            moduli += _composite_moduli(ranges, degrees, MAXIMUM_MODULUS_BITS)
         return moduli
 
     def modulus(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> int:
         """The first of `candidates`."""
         return self.candidates(ranges, packing, degrees)[0]
+
+    def _composites(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> list[int]:
+        if not packing_named(packing).in_slots:
+            raise UserError(
+                f"plaintext modulus: composite in {packing} packing, which takes any p as it is; set "
+                "selection.plaintext.kind to prime, or take slot packing"
+            )
+        bits = self.bits or MAXIMUM_MODULUS_BITS
+        moduli = _composite_moduli(ranges, degrees, bits)
+        if not moduli:
+            raise UserError(
+                f"plaintext modulus of at most {bits} bits, a product of two primes == 1 mod 2n: none holds the "
+                f"accumulators at any n of {sorted(degrees)}; set selection.plaintext.kind to prime, or profile "
+                f"smaller n; {_widest(ranges)}"
+            )
+        return moduli
 
     @staticmethod
     def _modulus(
@@ -113,11 +168,28 @@ class PlaintextRule:
                 f"plaintext modulus: a power of two in {packing} packing, whose slots need a prime == 1 mod 2n; set "
                 "selection.plaintext.kind to prime, or take coefficient packing"
             )
-        minimum, maximum = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
+        minimum, maximum = _union(ranges)
         batching = (max(degrees),) if in_slots else CIRCUIT_DEGREES
         try:
             return plaintext_modulus(maximum, minimum, bits, batching, power_of_two)
         except UserError as error:
-            widest = sorted(ranges, key=lambda name: max(-ranges[name][0], ranges[name][1]), reverse=True)
-            named = ", ".join(f"{name} {ranges[name][0]} to {ranges[name][1]}" for name in widest[:NAMED_LAYERS])
-            raise UserError(f"{error}; accumulators, margin included: {named} (of {len(ranges)} layers)") from None
+            raise UserError(f"{error}; {_widest(ranges)}") from None
+
+
+def _composite_moduli(ranges: Mapping[str, Interval], degrees: Collection[int], bits: int) -> list[int]:
+    """The distinct composite moduli of the degrees that have one, from the largest degree downwards."""
+    minimum, maximum = _union(ranges)
+    found = (composite_modulus(maximum, minimum, degree, bits) for degree in sorted(degrees, reverse=True))
+    return list(dict.fromkeys(modulus for modulus in found if modulus is not None))
+
+
+def _union(ranges: Mapping[str, Interval]) -> Interval:
+    """The smallest interval that holds all."""
+    return min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
+
+
+def _widest(ranges: Mapping[str, Interval]) -> str:
+    """The layers that need most, for messages."""
+    widest = sorted(ranges, key=lambda name: max(-ranges[name][0], ranges[name][1]), reverse=True)
+    named = ", ".join(f"{name} {ranges[name][0]} to {ranges[name][1]}" for name in widest[:NAMED_LAYERS])
+    return f"accumulators, margin included: {named} (of {len(ranges)} layers)"

@@ -17,7 +17,7 @@ import numpy as np
 
 from autoprivacy.he.bits import pack_bits, pack_polynomials, packed_bytes, unpack_bits, unpack_polynomials
 from autoprivacy.he.kernels import load_kernels
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import EvaluationPlan
 from autoprivacy.he.parameters import ReplyBits
 from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, NARROW_PRIME_BITS, ntt_primes
 from autoprivacy.he.reply_bits import reply_bytes
@@ -53,8 +53,8 @@ class ReplyForm:
     positions: np.ndarray | None = None
 
     @classmethod
-    def of(cls, plan: Plan, bits: ReplyBits) -> ReplyForm:
-        """The reply of a layer."""
+    def of(cls, plan: EvaluationPlan, bits: ReplyBits) -> ReplyForm:
+        """The reply of a layer under a plan."""
         return cls(plan.degree, plan.output_ciphertexts, bits, plan.reply_positions)
 
     @property
@@ -150,16 +150,15 @@ class ReplyReader:
 
     Args:
         secret: the ternary secret key, int64 [n].
-        plaintext_modulus: p.
         backend: of the kernels, "numba" or "numpy".
     """
 
-    def __init__(self, secret: np.ndarray, plaintext_modulus: int, backend: str) -> None:
-        self._secret, self._modulus, self._backend = secret, plaintext_modulus, backend
+    def __init__(self, secret: np.ndarray, backend: str) -> None:
+        self._secret, self._backend = secret, backend
         self._kernels = load_kernels(backend)
         self._products: dict[int, _ExactProduct] = {}
 
-    def read(self, message: bytes, form: ReplyForm) -> np.ndarray:
+    def read(self, message: bytes, form: ReplyForm, plaintext_modulus: int) -> np.ndarray:
         """round(p (c0 + c1 s) / q) modulo p at the sent coefficients, uint64 [coefficients].
 
         Raises:
@@ -167,15 +166,15 @@ class ReplyReader:
         """
         plain = np.empty(form.coefficients, np.uint64)
         for place, fractions in self._phases(message, form):
-            self._kernels.round_fractions(fractions, np.uint64(self._modulus), plain[place])
+            self._kernels.round_fractions(fractions, np.uint64(plaintext_modulus), plain[place])
         return plain
 
-    def noise(self, message: bytes, form: ReplyForm, plain: np.ndarray) -> np.ndarray:
+    def noise(self, message: bytes, form: ReplyForm, plaintext_modulus: int, plain: np.ndarray) -> np.ndarray:
         """(c0 + c1 s) / q - plain / p of a message that decrypts to `plain`, modulo 1, float64 [coefficients]."""
         phases = np.empty(form.coefficients, np.uint64)
         for place, fractions in self._phases(message, form):
             phases[place] = fractions
-        exact = np.array([(int(value) << FRACTION_BITS) // self._modulus for value in plain], np.uint64)
+        exact = np.array([(int(value) << FRACTION_BITS) // plaintext_modulus for value in plain], np.uint64)
         return (phases - exact).view(np.int64) / 2.0**FRACTION_BITS
 
     def _phases(self, message: bytes, form: ReplyForm) -> Iterator[tuple[slice, np.ndarray]]:

@@ -48,7 +48,7 @@ class _Reply:
 
     @classmethod
     def of(cls, plan: Plan, plaintext_modulus: int, target: Target) -> _Reply:
-        """The layer's under a plaintext modulus and a target."""
+        """The layer's under a plaintext modulus, of a composite one the largest factor, and a target."""
         z = required_z(target, LayerNoise(0.0, coefficients=plan.coefficients_per_output))
         return cls(plan.degree, plan.output_ciphertexts, plan.reply_coefficients, 1 / (2 * plaintext_modulus * z))
 
@@ -81,16 +81,17 @@ def _fewest_bytes(reply: _Reply, share: float) -> ReplyBits:
 def default_reply_bits(plan: Plan, parameters: ParameterSet, target: Target) -> ReplyBits:
     """What both parties take where a policy does not say: rounding takes REPLY_SHARE of the target's variance.
 
-    It follows from public facts alone: the packing plan, p and the target.
+    It follows from public facts alone: the packing plan, p and the target. Replies under every factor of a composite p
+    are sent in the same bits, those of the largest.
 
     Raises:
         UserError: the target leaves no room for any rounding, or does not suit the packing.
     """
-    return _fewest_bytes(_Reply.of(plan, parameters.plaintext_modulus, target), REPLY_SHARE)
+    return _fewest_bytes(_Reply.of(plan, parameters.largest_factor, target), REPLY_SHARE)
 
 
 def fewest_reply_bits(plan: Plan, plaintext_modulus: int, target: Target) -> ReplyBits:
-    """The bits of a reply under a q that leaves room for MOST_SHARE; errors as above."""
+    """The bits of a reply under a q that leaves room for MOST_SHARE; the modulus is `_Reply.of`'s, errors as above."""
     return _fewest_bytes(_Reply.of(plan, plaintext_modulus, target), MOST_SHARE)
 
 
@@ -112,7 +113,7 @@ def smallest_reply_bits(
     Raises:
         UserError: as for `default_reply_bits`.
     """
-    reply, share = _Reply.of(plan, parameters.plaintext_modulus, target), REPLY_SHARE
+    reply, share = _Reply.of(plan, parameters.largest_factor, target), REPLY_SHARE
     if flooding.kind != "paper":
         others = reply_noise(parameters.polynomial_degree, weighted_noise(noise, parameters), flooding).total
         left = 1 - (others / parameters.q / reply.allowed) ** 2

@@ -96,12 +96,13 @@ def delphi_worst_case(network: IntegerNetwork, name: str, p: int, selection: Sel
     """
 
     def sized(degree: int, maximum_prime_bits: int, rotations: float, norm: float) -> ParameterSet | None:
-        return worst_case_set(NoiseBound(norm, rotations), degree, p, selection.flooding, maximum_prime_bits)
+        factors = selection.factors(p, degree)
+        return worst_case_set(NoiseBound(norm, rotations), degree, p, selection.flooding, maximum_prime_bits, factors)
 
     rule = Rule(
         lambda layer, plan: plan.noise_bound(layer.weight),
         [sized],
-        lambda layer, plan, parameters: worst_case_reply_bits(plan.degree, p),
+        lambda layer, plan, parameters: worst_case_reply_bits(plan.degree, parameters.largest_factor),
     )
     best = _cheapest_set(network, name, p, selection, rule)
     return _uniform("delphi-worst-case", network, name, best, rule.reply_bits, selection)
@@ -117,8 +118,10 @@ def darl(network: IntegerNetwork, name: str, p: int, selection: Selection) -> Po
     """
 
     def sized(share: float, degree: int, maximum_prime_bits: int, rotations: float, norm: float) -> ParameterSet | None:
-        noise = LayerNoise(norm, rotations, degree if packing_named(selection.packing).in_slots else 1)
-        return secure_set(noise, degree, EXACT_TARGET, p, selection.flooding, maximum_prime_bits, share)
+        factors = selection.factors(p, degree)
+        coefficients = degree * max(1, len(factors)) if packing_named(selection.packing).in_slots else 1
+        noise = LayerNoise(norm, rotations, coefficients)
+        return secure_set(noise, degree, EXACT_TARGET, p, selection.flooding, maximum_prime_bits, share, factors)
 
     rule = Rule(
         lambda layer, plan: plan.noise(layer.weight),

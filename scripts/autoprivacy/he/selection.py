@@ -45,6 +45,10 @@ class Selection:
         """The polynomial degrees measured at which p can be used; UserError where there is none."""
         return packing_named(self.packing).degrees(self.profile.degrees, p)
 
+    def factors(self, p: int, degree: int) -> tuple[int, ...]:
+        """The factors of a composite p that layers are evaluated by at n; none where p is taken as it is."""
+        return packing_named(self.packing).plaintext_factors(p, degree)
+
     @property
     def prime_sizes(self) -> tuple[int, ...]:
         """Bounds on the bits of primes that are worth trying: the sizes of the kernels as far as they are allowed."""

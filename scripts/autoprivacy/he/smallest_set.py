@@ -36,6 +36,7 @@ def secure_set(
     flooding: Flooding,
     maximum_prime_bits: int = MAXIMUM_PRIME_BITS,
     rounding_share: float = REPLY_SHARE,
+    factors: tuple[int, ...] = (),
 ) -> ParameterSet | None:
     """The set with the smallest q that meets a target at n; None where it is insecure, or there are no such primes.
 
@@ -47,32 +48,37 @@ def secure_set(
         degree: n as deployed.
         target, p, flooding, maximum_prime_bits: as in `select_layer`.
         rounding_share: of the variance that the target allows, what is kept for the rounding of replies.
+        factors: of a composite p in slot packing; q is chosen for the largest.
     """
     paper = flooding.kind == "paper"
     base = degree // PAPER_DEGREE_FACTOR if paper else degree
     z = required_z(target, noise)
     total = reply_noise(base, _weighted_noise(noise), Flooding("none") if paper else flooding).total
     total /= math.sqrt(1 - rounding_share)
+    log2_q = required_log2_q(z, max(factors, default=p), total)
     try:
-        parameters = _smallest_set(noise, base, required_log2_q(z, p, total), p, maximum_prime_bits)
+        parameters = _smallest_set(noise, base, log2_q, p, maximum_prime_bits, factors)
         if paper:
             log2_q = PAPER_BITS_FACTOR * math.log2(parameters.q)
-            parameters = _smallest_set(noise, degree, log2_q, p, maximum_prime_bits)
+            parameters = _smallest_set(noise, degree, log2_q, p, maximum_prime_bits, factors)
     except UserError:
         return None
     return parameters
 
 
-def _smallest_set(noise: LayerNoise, degree: int, log2_q: float, p: int, maximum_prime_bits: int) -> ParameterSet:
+def _smallest_set(
+    noise: LayerNoise, degree: int, log2_q: float, p: int, maximum_prime_bits: int, factors: tuple[int, ...]
+) -> ParameterSet:
     """The set with the smallest q of so many bits; UserError where it is insecure, or there are no such primes.
 
-    However much noise is tolerated, q exceeds p: below it plaintexts could not be told apart at all.
+    However much noise is tolerated, q exceeds p (or its largest factor): below it plaintexts could not be told apart.
     """
-    primes = primes_for(max(log2_q, math.log2(p + 1)), degree, maximum_prime_bits, p)
+    largest = max(factors, default=p)
+    primes = primes_for(max(log2_q, math.log2(largest + 1)), degree, maximum_prime_bits, p)
     if not noise.rotations:
-        return ParameterSet(p, degree, primes)
-    special = ntt_prime_from(_smallest_special(noise, degree, primes), degree, besides=(*primes, p))
-    return ParameterSet(p, degree, primes, special)
+        return ParameterSet(p, degree, primes, plaintext_factors=factors)
+    special = ntt_prime_from(_smallest_special(noise, degree, primes), degree, besides=(*primes, *(factors or (p,))))
+    return ParameterSet(p, degree, primes, special, plaintext_factors=factors)
 
 
 def _smallest_special(layer: LayerNoise, degree: int, primes: tuple[int, ...]) -> int:

@@ -25,7 +25,12 @@ C0_SHARE = 1 / 16  # and of that what c0 takes, whose bits cost less than c1's
 
 
 def worst_case_set(
-    bound: NoiseBound, degree: int, p: int, flooding: Flooding, maximum_prime_bits: int
+    bound: NoiseBound,
+    degree: int,
+    p: int,
+    flooding: Flooding,
+    maximum_prime_bits: int,
+    factors: tuple[int, ...] = (),
 ) -> ParameterSet | None:
     """The smallest q > 2 p B, B the bound of a reply's noise as sent; None where it is insecure or there are no primes.
 
@@ -35,16 +40,17 @@ def worst_case_set(
         bound: what the layer's evaluation does to bounds (`noise_bound` of its packing plan).
         degree: n as deployed.
         p, flooding, maximum_prime_bits: as in `select_layer`.
+        factors: of a composite p in slot packing; the largest then stands for p.
     """
     paper = flooding.kind == "paper"
     base = degree // PAPER_DEGREE_FACTOR if paper else degree
     weighted = fresh_bound() * bound.norm * (1 + (ROTATION_SHARE if bound.rotations else 0))
-    log2_q = math.log2(2 * p * reply_bound(base, weighted, flooding) / (1 - ROUNDING_SHARE))
+    log2_q = math.log2(2 * max(factors, default=p) * reply_bound(base, weighted, flooding) / (1 - ROUNDING_SHARE))
     try:
-        parameters = _set_of_bits(bound, base, log2_q, p, maximum_prime_bits)
+        parameters = _set_of_bits(bound, base, log2_q, p, maximum_prime_bits, factors)
         if paper:
             log2_q = PAPER_BITS_FACTOR * math.log2(parameters.q)
-            parameters = _set_of_bits(bound, degree, log2_q, p, maximum_prime_bits)
+            parameters = _set_of_bits(bound, degree, log2_q, p, maximum_prime_bits, factors)
     except UserError:
         return None
     return parameters
@@ -57,18 +63,20 @@ def worst_case_reply_bits(degree: int, p: int) -> ReplyBits:
 
     Args:
         degree: n.
-        p: the plaintext modulus.
+        p: the plaintext modulus, of a composite one the largest factor.
     """
     c0, c1 = ROUNDING_SHARE * C0_SHARE, ROUNDING_SHARE * (1 - C0_SHARE)
     return ReplyBits(math.ceil(math.log2(p / c0)), math.ceil(math.log2(degree * p / c1)))
 
 
-def _set_of_bits(bound: NoiseBound, degree: int, log2_q: float, p: int, maximum_prime_bits: int) -> ParameterSet:
+def _set_of_bits(
+    bound: NoiseBound, degree: int, log2_q: float, p: int, maximum_prime_bits: int, factors: tuple[int, ...]
+) -> ParameterSet:
     primes = primes_for(log2_q, degree, maximum_prime_bits, p)
     if not bound.rotations:
-        return ParameterSet(p, degree, primes)
-    special = ntt_prime_from(_smallest_special(bound, degree, primes), degree, besides=(*primes, p))
-    return ParameterSet(p, degree, primes, special)
+        return ParameterSet(p, degree, primes, plaintext_factors=factors)
+    special = ntt_prime_from(_smallest_special(bound, degree, primes), degree, besides=(*primes, *(factors or (p,))))
+    return ParameterSet(p, degree, primes, special, plaintext_factors=factors)
 
 
 def _smallest_special(bound: NoiseBound, degree: int, primes: tuple[int, ...]) -> int:

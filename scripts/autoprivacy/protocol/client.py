@@ -25,7 +25,7 @@ from autoprivacy.gc.garbling import evaluate
 from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.oblivious_transfer import BaseSender, ExtensionReceiver, choice_bits
 from autoprivacy.he.cipher import ClientCipher
-from autoprivacy.he.linear import ClientLinear
+from autoprivacy.he.composite import LayerClient
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.rotation import GaloisKeyMaker
 from autoprivacy.policy import Policy
@@ -76,9 +76,10 @@ class Client:
                     self.channel.send(Message.GALOIS_KEYS, GaloisKeyMaker(cipher).keys(elements))
         with ledger.part(EVERY_LAYER, "session"):
             self._linear = {
-                layer.name: ClientLinear(
+                layer.name: LayerClient(
                     agreement.architecture.layer(layer.name),
                     agreement.plan(layer.name),
+                    layer.parameters,
                     ciphers[layer.parameters],
                     agreement.reply_bits(layer.name),
                 )

@@ -21,7 +21,8 @@ from autoprivacy.gc.garbling import garble_chunks
 from autoprivacy.gc.labels import encode, offset_bits, random_delta, zero_labels
 from autoprivacy.gc.oblivious_transfer import BaseReceiver, ExtensionSender
 from autoprivacy.he.cipher import ServerCipher
-from autoprivacy.he.linear import ServerLinear, no_rotation
+from autoprivacy.he.composite import LayerServer
+from autoprivacy.he.linear import no_rotation
 from autoprivacy.he.packing.plan import Rotate
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.rotation import Rotator
@@ -51,7 +52,7 @@ class Model:
         self.network = network
         self.agreement = Agreement(network.architecture, policy)
         self.linear = {
-            layer.name: ServerLinear(
+            layer.name: LayerServer(
                 network.layers[layer.name],
                 self.agreement.plan(layer.name),
                 layer.parameters,

@@ -33,7 +33,9 @@ class Agreement:
     policy: Policy
 
     def __post_init__(self) -> None:
-        packing_named(self.policy.packing)  # refuses one that is unknown
+        packing = packing_named(self.policy.packing)  # refuses one that is unknown
+        for layer in self.policy.layers:
+            packing.check_factors(layer.name, layer.parameters)
         for node in self.activation_nodes():
             try:
                 self.activation(node)

@@ -23,6 +23,7 @@ LOCAL_OPERATIONS = ("sum_pool", "flatten", "add", "scale", "subsample", "pad_cha
 SIGNED_RANGE: Interval = (-128, 127)  # of the image and of linear bottlenecks
 UNSIGNED_RANGE: Interval = (0, 255)  # of ReLUs
 WEIGHT_MAXIMUM = 127  # symmetric
+MAXIMUM_MODULUS_BITS = 32  # that values are shared by: garbled outputs are scaled into [0, p) by 32-bit halves
 FORMAT_VERSION = 1
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.composite import combine
 from autoprivacy.he.packing import packing_named
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import EvaluationPlan, Plan
 from autoprivacy.policy import LayerPolicy, Policy
 from autoprivacy.quantization.integer_network import Architecture, sign_threshold, to_signed
 from autoprivacy.search.error_draws import DENSE_RATE, dense_errors, error_rate, wrong_values
@@ -77,14 +78,17 @@ class PackedErrors:
     have none, one with an error is garbage in all its outputs. Outputs that are off become signed residues modulo p.
 
     Attributes:
-        tau: noise of a coefficient in plaintext units; UserError unless it is finite and 0 or more.
+        tau: noise of a coefficient in plaintext units, those of the largest factor of p; UserError unless it is finite
+            and 0 or more.
         plan: how the layer is packed.
         plaintext_modulus: p.
+        plaintext_factors: of a composite p, ascending; else none.
     """
 
     tau: float
     plan: Plan
     plaintext_modulus: int
+    plaintext_factors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_tau(self.tau)
@@ -93,23 +97,44 @@ class PackedErrors:
         """See LayerErrors."""
         if tuple(accumulator.shape[1:]) != self.plan.shape.output_shape:
             raise ValueError(f"accumulators {tuple(accumulator.shape)}; expected [N, *{self.plan.shape.output_shape}]")
-        coefficients = self.plan.output_ciphertexts * self.plan.degree
-        positions, values = wrong_values(generator, self.tau, len(accumulator) * coefficients)
+        wrong = [self._wrong(generator, len(accumulator), part, factor) for part, factor in self._parts()]
         perturbed = accumulator
-        bounds = np.searchsorted(positions, np.arange(len(accumulator) + 1) * coefficients)
-        for image in np.flatnonzero(np.diff(bounds)).tolist():
+        for image in sorted(set().union(*wrong)):
             if perturbed is accumulator:
                 perturbed = accumulator.clone()
-            own = slice(bounds[image], bounds[image + 1])
-            errors = self._outputs(positions[own] - image * coefficients, values[own])
-            perturbed[image] = self._added(accumulator[image], torch.from_numpy(errors).to(accumulator.device))
+            errors = torch.from_numpy(self._outputs([own.get(image) for own in wrong]))
+            perturbed[image] = self._added(accumulator[image], errors.to(accumulator.device))
         return perturbed
 
-    def _outputs(self, positions: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """What coefficients' errors do to the outputs of one image: signed modulo p, float64 [C, H, W]."""
-        polynomials = np.zeros((self.plan.output_ciphertexts, self.plan.degree), np.uint64)
-        polynomials.reshape(-1)[positions] = (values.astype(np.int64) % self.plaintext_modulus).astype(np.uint64)
-        return to_signed(self.plan.decode_output(polynomials), self.plaintext_modulus).astype(np.float64)
+    def _parts(self) -> Iterator[tuple[EvaluationPlan, int]]:
+        """The plans that evaluate the layer, each with its factor of p, or p itself."""
+        return zip(self.plan.components, self.plaintext_factors or (self.plaintext_modulus,), strict=True)
+
+    def _wrong(
+        self, generator: np.random.Generator, images: int, part: EvaluationPlan, factor: int
+    ) -> dict[int, np.ndarray]:
+        """The polynomials of one part's errors modulo its factor, uint64 [ciphertexts, n], of images that have any."""
+        shape = (part.output_ciphertexts, part.degree)
+        coefficients, tau = math.prod(shape), self.tau * factor / max(self.plaintext_factors, default=factor)
+        positions, values = wrong_values(generator, tau, images * coefficients)
+        bounds = np.searchsorted(positions, np.arange(images + 1) * coefficients)
+        wrong = {}
+        for image in np.flatnonzero(np.diff(bounds)).tolist():
+            own, polynomials = slice(bounds[image], bounds[image + 1]), np.zeros(shape, np.uint64)
+            residues = (values[own].astype(np.int64) % factor).astype(np.uint64)
+            polynomials.reshape(-1)[positions[own] - image * coefficients] = residues
+            wrong[image] = polynomials
+        return wrong
+
+    def _outputs(self, polynomials: list[np.ndarray | None]) -> np.ndarray:
+        """What one image's errors, part by part, do to its outputs: signed modulo p, float64 [C, H, W]."""
+        right = np.zeros(self.plan.shape.output_shape, np.uint64)
+        outputs = [
+            right if errors is None else part.decode_output(errors)
+            for errors, (part, _) in zip(polynomials, self._parts(), strict=True)
+        ]
+        together = combine(outputs, [factor for _, factor in self._parts()])
+        return to_signed(together, self.plaintext_modulus).astype(np.float64)
 
     def _added(self, accumulator: Tensor, errors: Tensor) -> Tensor:
         lowest = sign_threshold(self.plaintext_modulus) - self.plaintext_modulus
@@ -181,7 +206,7 @@ def layer_errors(policy: Policy, layer: LayerPolicy, architecture: Architecture)
         return CoefficientErrors(layer.predicted[key])
     p, shape = parameters.plaintext_modulus, architecture.layer(layer.name)
     plan = packing.from_tiling(shape, parameters.polynomial_degree, p, layer.tiling)
-    return PackedErrors(1 / (2 * layer.predicted[key]), plan, p)
+    return PackedErrors(1 / (2 * layer.predicted[key]), plan, p, parameters.plaintext_factors)
 
 
 def perturbation(policy: Policy, architecture: Architecture, half: Half, seed: int) -> Perturbation:

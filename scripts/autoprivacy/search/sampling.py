@@ -234,8 +234,10 @@ def noisiest_reply(network: IntegerNetwork, policy: Policy) -> UnfloodedNoise:
     best: tuple[float, np.ndarray, ParameterSet] | None = None
     for layer in policy.layers:
         parameters, linear = layer.parameters, network.layers[layer.name]
-        plan = packing_named(policy.packing).from_tiling(
-            linear.shape, parameters.polynomial_degree, parameters.plaintext_modulus, layer.tiling
+        plan = (
+            packing_named(policy.packing)
+            .from_tiling(linear.shape, parameters.polynomial_degree, parameters.plaintext_modulus, layer.tiling)
+            .components[0]
         )
         polynomials, sums = plan.encode_weights(linear.weight), plan.products[1]
         squares = np.bincount(sums, (polynomials.astype(np.float64) ** 2).sum(1))

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.packing import coefficient, slot
+from autoprivacy.he.packing.batching import batching_factors
+from autoprivacy.he.packing.composite import composed
 from autoprivacy.he.packing.plan import Plan
-from autoprivacy.quantization.integer_network import LayerShape
+from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS, LayerShape
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class Packing:
         name: as policies and the config name it.
         plans: the tilings of a layer worth considering, from (shape, n, p).
         from_tiling: the plan of a policy file's tiling, from (shape, n, p, tiling).
-        in_slots: values stand in slots, so p has to be a prime == 1 mod 2n and evaluations may rotate, which takes a
-            key-switching prime.
+        in_slots: values stand in slots, so p has to be a prime == 1 mod 2n or a product of such primes, and evaluations
+            may rotate, which takes a key-switching prime.
     """
 
     name: str
@@ -33,13 +36,43 @@ class Packing:
 
     def degrees(self, degrees: Collection[int], p: int) -> list[int]:
         """Those polynomial degrees at which p can be used; UserError where there is none."""
-        usable = [degree for degree in degrees if not self.in_slots or p % (2 * degree) == 1]
+        usable = [degree for degree in degrees if not self.in_slots or batching_factors(p, degree)]
         if not usable:
             raise UserError(
                 f"plaintext modulus {p} does not batch at any n of {list(degrees)}: {self.name} packing needs a prime "
-                "== 1 mod 2n; take such a prime, or coefficient packing"
+                "== 1 mod 2n or a product of distinct such primes; take one, or coefficient packing"
             )
         return usable
+
+    def plaintext_factors(self, p: int, degree: int) -> tuple[int, ...]:
+        """The factors of a composite p that layers are evaluated by at n, ascending; none where p is taken as it is."""
+        factors = batching_factors(p, degree) if self.in_slots else ()
+        return factors if len(factors) > 1 else ()
+
+    def check_factors(self, layer: str, parameters: ParameterSet) -> None:
+        """UserError unless a layer's set, as a policy file gives it, has the factors of p where p must have some."""
+        p, got = parameters.plaintext_modulus, parameters.plaintext_factors
+        if got and not self.in_slots:
+            raise UserError(
+                f"layer {layer}: plaintext factors {got} in {self.name} packing: only slots need prime moduli, here "
+                f"layers are evaluated modulo p = {p} at once; leave the factors out"
+            )
+        wanted = self.plaintext_factors(p, parameters.polynomial_degree)
+        if got != wanted:
+            raise UserError(
+                f"layer {layer}: plaintext factors {got or 'none'} of p = {p}; expected {wanted or 'none'}: in "
+                f"{self.name} packing a composite p below 2^{MAXIMUM_MODULUS_BITS} is evaluated factor by factor"
+            )
+
+
+def _slot_plans(shape: LayerShape, degree: int, p: int) -> list[Plan]:
+    factors = batching_factors(p, degree) or (p,)
+    return [composed(plan, factors) for plan in slot.admissible_plans(shape, degree, factors[-1])]
+
+
+def _slot_plan(shape: LayerShape, degree: int, p: int, tiling: dict[str, int]) -> Plan:
+    factors = batching_factors(p, degree) or (p,)
+    return composed(slot.SlotPlan.from_tiling(shape, degree, factors[-1], tiling), factors)
 
 
 PACKINGS = {
@@ -51,7 +84,7 @@ PACKINGS = {
             lambda shape, degree, _, tiling: coefficient.CoefficientPlan.from_tiling(shape, degree, tiling),
             in_slots=False,
         ),
-        Packing("slot", slot.admissible_plans, slot.SlotPlan.from_tiling, in_slots=True),
+        Packing("slot", _slot_plans, _slot_plan, in_slots=True),
     )
 }
 

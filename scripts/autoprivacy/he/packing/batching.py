@@ -7,6 +7,7 @@ power -3^i; so an automorphism rotates the rows or swaps them.
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -15,6 +16,28 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.automorphisms import ROTATION_GENERATOR, permutation, swap_element
 from autoprivacy.he.primes import is_prime
 from autoprivacy.he.ring import Ring, minimal_root
+from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS
+
+
+@cache
+def batching_factors(p: int, degree: int) -> tuple[int, ...]:
+    """The distinct primes == 1 mod 2n whose product is p, ascending.
+
+    Empty where p is no such product, or larger than what values are shared by: that bounds the search, also for what
+    another party sends.
+    """
+    if p >> MAXIMUM_MODULUS_BITS:
+        return ()
+    found, rest, step = list[int](), p, 2 * degree
+    for candidate in itertools.count(step + 1, step):
+        if is_prime(rest) or candidate**2 > rest:
+            break
+        if rest % candidate == 0:
+            found.append(candidate)
+            rest //= candidate
+    found.append(rest)
+    batch = all(factor % step == 1 and is_prime(factor) for factor in found)
+    return tuple(found) if batch and len(set(found)) == len(found) else ()
 
 
 class SlotEncoding:

@@ -76,6 +76,11 @@ class CoefficientPlan:
             "rows_per_band": self.rows_per_band,
         }
 
+    @property
+    def components(self) -> tuple[CoefficientPlan]:
+        """The plan itself: any plaintext modulus will do."""
+        return (self,)
+
     @cached_property
     def layout(self) -> Layout:
         """Where pixels stand in a ciphertext."""

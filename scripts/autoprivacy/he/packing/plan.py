@@ -20,10 +20,13 @@ Rotate = Callable[[np.ndarray, int], np.ndarray]
 class Plan(Protocol):
     """How one layer is laid out in polynomials of n coefficients; frozen, derived from the layer's public shape alone.
 
-    The walk of a layer: `encode_input`, encryption, `products` with the polynomials of `encode_weights`, `gather`,
-    masks by `encode_output`, decryption, `decode_output`. Ciphertexts are numbered block * bands + band; all bands meet
-    the same weights.
+    This is what selection and the agreement of the parties ask for. Layers are evaluated by `components`: the plan
+    itself, or where the plaintext modulus is composite one for each of its factors.
     """
+
+    @property
+    def components(self) -> tuple[EvaluationPlan, ...]:
+        """The plans that evaluate the layer, by factor of the plaintext modulus."""
 
     @property
     def shape(self) -> LayerShape:
@@ -44,22 +47,6 @@ class Plan(Protocol):
     @property
     def output_ciphertexts(self) -> int:
         """How many ciphertexts the server replies with."""
-
-    @property
-    def input_blocks(self) -> int:
-        """Ciphertexts per band that the client sends."""
-
-    @property
-    def bands(self) -> int:
-        """Into how many parts the image is cut."""
-
-    @property
-    def products(self) -> tuple[np.ndarray, np.ndarray]:
-        """Input block and sum of each weight polynomial, int64 [polynomials] each, by sum."""
-
-    @property
-    def sum_count(self) -> int:
-        """How many sums of products there are per band."""
 
     @property
     def product_count(self) -> int:
@@ -86,12 +73,43 @@ class Plan(Protocol):
         """How many coefficients of its replies' plaintexts the client needs."""
 
     @property
-    def reply_positions(self) -> np.ndarray | None:
-        """Which those are of [output_ciphertexts * n], ascending, int64; None: all."""
-
-    @property
     def groups(self) -> np.ndarray:
         """Outputs that decrypt wrongly together have one number, int64 [O, H_out, W_out]."""
+
+    def noise(self, weight: np.ndarray) -> LayerNoise:
+        """What an evaluation does to fresh noise, in the reply where it is most."""
+
+    def noise_bound(self, weight: np.ndarray) -> NoiseBound:
+        """What an evaluation does to worst-case bounds of noise, in the reply where it is most."""
+
+
+class EvaluationPlan(Plan, Protocol):
+    """A plan under a plaintext modulus that is not composite.
+
+    The walk of a layer: `encode_input`, encryption, `products` with the polynomials of `encode_weights`, `gather`,
+    masks by `encode_output`, decryption, `decode_output`. Ciphertexts are numbered block * bands + band; all bands meet
+    the same weights.
+    """
+
+    @property
+    def input_blocks(self) -> int:
+        """Ciphertexts per band that the client sends."""
+
+    @property
+    def bands(self) -> int:
+        """Into how many parts the image is cut."""
+
+    @property
+    def products(self) -> tuple[np.ndarray, np.ndarray]:
+        """Input block and sum of each weight polynomial, int64 [polynomials] each, by sum."""
+
+    @property
+    def sum_count(self) -> int:
+        """How many sums of products there are per band."""
+
+    @property
+    def reply_positions(self) -> np.ndarray | None:
+        """Which coefficients the client needs of [output_ciphertexts * n], ascending, int64; None: all."""
 
     @property
     def output_positions(self) -> np.ndarray:
@@ -102,12 +120,6 @@ class Plan(Protocol):
 
     def encode_weights(self, weight: np.ndarray) -> np.ndarray:
         """Weights int64 [O, C / groups, kernel height, kernel width] as signed coefficients int64 [polynomials, n]."""
-
-    def noise(self, weight: np.ndarray) -> LayerNoise:
-        """What an evaluation does to fresh noise, in the reply where it is most."""
-
-    def noise_bound(self, weight: np.ndarray) -> NoiseBound:
-        """What an evaluation does to worst-case bounds of noise, in the reply where it is most."""
 
     def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
         """The results from the sums of products: [sum_count, bands, 2, k, n] -> [output_blocks, bands, 2, k, n]."""

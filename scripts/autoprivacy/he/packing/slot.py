@@ -92,6 +92,11 @@ class SlotPlan:
         return {"lane_pixels": self.lane_pixels, "features": self.features, "diagonals": self.diagonals}
 
     @property
+    def components(self) -> tuple[SlotPlan]:
+        """The plan itself: the plaintext modulus is taken as it is."""
+        return (self,)
+
+    @property
     def encoding(self) -> SlotEncoding:
         """Slots to plaintext polynomials."""
         return slot_encoding(self.degree, self.plaintext_modulus)
