@@ -16,7 +16,7 @@ def made_up_profile(
 ) -> OperationProfile:
     """Times that grow as n log n and with the number of primes, `small_cost` times as long where these are small."""
     base = {
-        "layer": 300e-9,
+        "calls": 300e-9,
         "encrypt": 120e-9,
         "load": 20e-9,
         "arrange": 10e-9,

@@ -26,7 +26,7 @@ def test_a_calls_own_cost_is_told_from_a_ciphertexts(monkeypatch: pytest.MonkeyP
     times = timer.times()
     assert set(times) == set(OPERATIONS) - {ROTATION}
     assert {name: times[name] for name in CALLS} == dict.fromkeys(CALLS, 2.0)
-    assert times["layer"] == 4 * 7.0
+    assert times["calls"] == 4 * 7.0
     assert {name: times[name] for name in costs} == pytest.approx(costs)
     assert times["encoding"] == times["wide_flood"] == 32.0 / timing.CIPHERTEXTS
 

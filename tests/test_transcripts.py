@@ -9,6 +9,7 @@ from made_up_profile import LINK, PROFILE
 from scipy import stats
 from test_protocol import IMAGES, NETWORK, P_POWER, P_PRIME, POLICY, WELCOME, session
 
+from autoprivacy.gc.activation import modulus_bits
 from autoprivacy.he.bits import packed_bytes, unpack_bits, unpack_polynomials
 from autoprivacy.he.cipher import polynomial_bytes
 from autoprivacy.he.parameters import Flooding
@@ -80,7 +81,7 @@ def test_what_the_server_receives_of_the_image_and_of_activations_is_uniform(p, 
     own = payloads
     if p != P_PRIME:
         own = transcript(IMAGES[0], darl(NETWORK, "residual", p, Selection(PROFILE, LINK, Flooding("statistical"))))
-    bits = AGREEMENT.share_bits
+    bits = modulus_bits(p)
     assert_uniform([residues(payload, bits, NUMBER_BYTES) for payload in own[Message.INFER]], p)
     assert_uniform([residues(payload, bits) for payload in own[Message.MASKED_ACTIVATION]], p)
 
@@ -99,7 +100,7 @@ def test_masks_that_the_client_decrypts_are_uniform():
 
         client._random = Fixed()
         for name in ("first", "second"):
-            assert_uniform([client.prepare().shares[name] for _ in range(5)], P_PRIME)
+            assert_uniform([client.prepare().shares[name][P_PRIME] for _ in range(5)], P_PRIME)
 
 
 def test_oblivious_transfers_tables_and_labels_are_uniform_bytes(payloads):

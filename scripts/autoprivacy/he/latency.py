@@ -42,7 +42,7 @@ def operation_counts(plan: Plan, flood: float = 0.0) -> dict[str, int]:
         flood: standard deviation of its replies' flood.
     """
     return {
-        "layer": len(plan.components),
+        "calls": len(plan.components),
         "encrypt": plan.input_ciphertexts,
         "load": plan.input_ciphertexts,
         "arrange": plan.input_ciphertexts,

@@ -133,7 +133,7 @@ class LayerTimer:
         return {
             **each,
             **self._products.times(),
-            "layer": max(0.0, sum(one[name] - each[name] for name in one)),
+            "calls": max(0.0, sum(one[name] - each[name] for name in one)),
             "wide_flood": flood / CIPHERTEXTS,
             "encoding": warm_seconds(lambda: self._slots.encode_input(self._slot_values)) / CIPHERTEXTS,
         }

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 PROGRESS = 5  # passes between two lines of the log
 FORMAT_VERSION = 3
 # What `latency.operation_counts` counts.
-#   layer: what its calls cost both parties however small it is.
+#   calls: what the calls of a layer cost both parties however small it is.
 #   encrypt, decrypt: a ciphertext at the client. load, reply: a ciphertext at the server. All of them full of values.
 #   wide_flood: what a reply takes more where its flood exceeds 64-bit integers.
 #   arrange: an input ciphertext made ready for products. product: of a ciphertext and a weight polynomial, added up.
@@ -33,7 +33,7 @@ FORMAT_VERSION = 3
 #   rotation: one ciphertext, measured only where a key-switching prime beside the primes leaves the set secure.
 ROTATION = "rotation"
 OPERATIONS = (
-    "layer",
+    "calls",
     "encrypt",
     "load",
     "arrange",
