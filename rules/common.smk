@@ -28,12 +28,15 @@ NETWORKS = config["run"]["networks"]
 SCHEMES = config["run"]["schemes"]
 # The agent searches in the one packing whose errors are simulated (autoprivacy.search.errors).
 SEARCH_PACKING = "coefficient"
+SEARCHED_SCHEMES = [
+    scheme for scheme in ("autoprivacy", "autoprivacy+") if scheme in SCHEMES
+]
 # What is measured: every scheme in every packing that it has.
 CONTENDERS = [
     (scheme, packing)
     for packing in config["run"]["packings"]
     for scheme in SCHEMES
-    if scheme != "autoprivacy" or packing == SEARCH_PACKING
+    if scheme not in SEARCHED_SCHEMES or packing == SEARCH_PACKING
 ]
 # One of each scheme, for the accuracy, which hardly hangs on the packing: where it tolerates errors there is one alone.
 FIRST_CONTENDERS = [
@@ -54,7 +57,7 @@ onstart:
 wildcard_constraints:
     network="|".join(config["networks"]),
     dataset="[a-z0-9-]+",
-    scheme="delphi|darl|autoprivacy",
+    scheme=r"delphi|darl|autoprivacy\+?",
     packing="coefficient|slot",
 
 
@@ -125,7 +128,7 @@ def integer_network(network):
 
 def deployed_network(network, scheme):
     """The integer network that a scheme serves: finetuned with its errors where the scheme tolerates any."""
-    if scheme == "autoprivacy":
+    if scheme in SEARCHED_SCHEMES:
         return f"{RESULTS}/networks/{network}-{scheme}.npz"
     return integer_network(network)
 

@@ -1,49 +1,56 @@
-"""Let the DDPG agent choose every layer's decryption error rate (the paper's section 3.1)."""
+"""Search every layer's target: autoprivacy as in the paper (section 3.1), autoprivacy+ in a wider space and faster."""
 
+from dataclasses import replace
 from typing import Any
 
 from autoprivacy.data import load
-from autoprivacy.he.latency import Link
-from autoprivacy.he.parameters import Flooding
 from autoprivacy.he.profiling import OperationProfile
-from autoprivacy.he.selection import layer_policy
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
+from autoprivacy.provenance import provenance
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.resumption import resumable
-from autoprivacy.search.ddpg import Agent, AgentSettings
-from autoprivacy.search.environment import FEATURES, Budget, LayerwiseEnvironment
+from autoprivacy.search.configured import configured_problem
 from autoprivacy.search.finetuning import FinetuneSettings
-from autoprivacy.search.search import FinetunedReward, exploration_splits, run_search
+from autoprivacy.search.reward import FinetunedReward, SimulatedReward, exploration_splits
+from autoprivacy.search.search import Finals, SearchSettings, run_search
+from autoprivacy.search.space import ErrorRates, NoiseLevels
+from autoprivacy.search.strategies import PAPER
+from autoprivacy.search.strategies.strategy import StrategySettings
 from autoprivacy.storage import write_rows
 
 
 def main(snakemake: Any) -> None:
-    params, files = snakemake.params, snakemake.input
-    search, selection = params.search, params.selection
-    network, darl = IntegerNetwork.load(files.network), Policy.load(files.darl)
-    profile, link = OperationProfile.load(files.profile), Link(**selection["link"])
-    flooding = Flooding(selection["flooding"], selection["kappa"])
-    splits = exploration_splits(
-        load(files.dataset).train,
-        search["classes"],
-        search["finetune_images"],
-        search["evaluation_images"],
-        params.seed,
+    params, files, search = snakemake.params, snakemake.input, snakemake.params.search
+    network, darl, profile = (
+        IntegerNetwork.load(files.network),
+        Policy.load(files.darl),
+        OperationProfile.load(files.profile),
     )
+    images = (search["classes"], search["finetune_images"], search["evaluation_images"])
+    splits = exploration_splits(load(files.dataset).train, *images, params.seed)
     # during exploration the paper finetunes for one epoch, whatever the final finetuning takes
-    reward = FinetunedReward(network, splits, FinetuneSettings(**{**params.finetuning, "epochs": 1}), params.seed)
-    environment = LayerwiseEnvironment(
+    finetuned = FinetunedReward(network, splits, FinetuneSettings(**{**params.finetuning, "epochs": 1}), params.seed)
+    run = StrategySettings(search["episodes"], params.seed, search["warm_up_episodes"])
+    plus = snakemake.wildcards.scheme == NoiseLevels.scheme
+    if plus:
+        reward = SimulatedReward(network, splits.evaluate, params.seed)
+        settings = SearchSettings(search["strategy"], run, True, Finals(finetuned, search["finalists"]))
+    else:
+        settings = SearchSettings(PAPER, run)
+    problem = configured_problem(
         network,
         darl,
-        lambda layer, target: layer_policy(layer, target, darl.plaintext_modulus, flooding, profile, link),
-        reward,
-        Budget(**{search["budget"]["kind"]: search["budget"]["value"]}),
+        profile,
+        reward if plus else finetuned,
+        NoiseLevels() if plus else ErrorRates(),
+        search,
+        params.selection,
     )
-    agent = Agent(len(FEATURES), AgentSettings(warm_up_episodes=search["warm_up_episodes"]), params.seed)
     with resumable(params.state, files, params.library) as state:
-        result = run_search(environment, agent, search["episodes"], state)
-        result.policy.save(snakemake.output.policy)
+        result = run_search(problem, settings, state)
+        record = {**provenance(search, params.seed), "finalists": result.finalists}
+        replace(result.policy, provenance=record).save(snakemake.output.policy)
         write_rows(snakemake.output.history, result.history)
 
 

@@ -34,8 +34,9 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
     _fill(config, schema)
     _check_names(config, files)
     run = config["run"]
-    if "autoprivacy" in run["schemes"] and "coefficient" not in run["packings"]:
-        allowed = "coefficient among them, as the scheme autoprivacy is made in it; or leave that out of run.schemes"
+    searched = [scheme for scheme in run["schemes"] if scheme.startswith("autoprivacy")]
+    if searched and "coefficient" not in run["packings"]:
+        allowed = f"coefficient among them, as the scheme {searched[0]} is made in it; or leave that out of run.schemes"
         raise UserError(_message(("run", "packings"), repr(run["packings"]), allowed, files))
     return config
 
