@@ -107,6 +107,12 @@ def test_the_given_config_is_not_changed():
             {"selection": {"plaintext": {"kind": "power_of_two"}}, "run": {**RUN_7CNET, "packings": ["slot"]}},
             ["selection.plaintext.kind", "got power_of_two", "another where run.packings has slot"],
         ),
+        (
+            {"run": {"networks": ["7cnet"], "schemes": ["autoprivacy+"], "packings": ["slot"]}},
+            ["run.packings", "the scheme autoprivacy+ is made in it"],
+        ),
+        ({"search": {"strategy": "annealing"}}, ["search.strategy", "annealing", "greedy, dynamic_programming"]),
+        ({"search": {"comparison": {"seeds": 2}}}, ["search.comparison.seeds", "got 2", "at least 3"]),
         ({"study": "A B"}, ["study", "'A B'", "pattern"]),
         ({"search": {"budget": {"kind": "way", "valu": 1}}}, ["search.budget.valu", "unknown key", "kind, value"]),
     ],

@@ -37,6 +37,9 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
     if config["selection"]["plaintext"]["kind"] == "power_of_two" and "slot" in run["packings"]:
         allowed = "another where run.packings has slot, whose plaintext modulus is to be a prime == 1 mod 2n"
         raise UserError(_message(("selection", "plaintext", "kind"), "power_of_two", allowed, files))
+    if "autoprivacy+" in run["schemes"] and "coefficient" not in run["packings"]:
+        allowed = "coefficient among them, as the scheme autoprivacy+ is made in it; or leave that out of run.schemes"
+        raise UserError(_message(("run", "packings"), repr(run["packings"]), allowed, files))
     return config
 
 
