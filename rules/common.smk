@@ -26,16 +26,19 @@ RESULTS = f"results/{config['study']}"
 
 NETWORKS = config["run"]["networks"]
 SCHEMES = config["run"]["schemes"]
-# The agent searches in one packing of a study, coefficient packing where that is among them.
+# Searches are made in one packing of a study, coefficient packing where that is among them.
 SEARCH_PACKING = "coefficient" if "coefficient" in config["run"]["packings"] else "slot"
+SEARCHED_SCHEMES = [
+    scheme for scheme in ("autoprivacy", "autoprivacy+") if scheme in SCHEMES
+]
 # What is measured: every scheme in every packing that it has.
 CONTENDERS = [
     (scheme, packing)
     for packing in config["run"]["packings"]
     for scheme in SCHEMES
-    if scheme != "autoprivacy" or packing == SEARCH_PACKING
+    if scheme not in SEARCHED_SCHEMES or packing == SEARCH_PACKING
 ]
-# One of each scheme, for the accuracy, which hardly hangs on the packing: autoprivacy, which tolerates errors, has one.
+# One of each scheme, for the accuracy, which hardly hangs on the packing: where it tolerates errors there is one alone.
 FIRST_CONTENDERS = [
     next(pair for pair in CONTENDERS if pair[0] == scheme) for scheme in SCHEMES
 ]
@@ -54,7 +57,7 @@ onstart:
 wildcard_constraints:
     network="|".join(config["networks"]),
     dataset="[a-z0-9-]+",
-    scheme="delphi|delphi-worst-case|darl|autoprivacy",
+    scheme=r"delphi|delphi-worst-case|darl|autoprivacy\+?",
     packing="coefficient|slot",
     setting="|".join(config["network_settings"]),
 
@@ -126,7 +129,7 @@ def integer_network(network):
 
 def deployed_network(network, scheme):
     """The integer network that a scheme serves: finetuned with its errors where the scheme tolerates any."""
-    if scheme == "autoprivacy":
+    if scheme in SEARCHED_SCHEMES:
         return f"{RESULTS}/networks/{network}-{scheme}.npz"
     return integer_network(network)
 

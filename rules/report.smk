@@ -1,9 +1,6 @@
 # Report: tables, figures and one page, made from result files alone.
 # in: measurements, policies, accuracy, quantization, search, profile; out: tables/, figures/, report.html
 
-# Only autoprivacy searches, so without it there is no history to show.
-SEARCHED = NETWORKS if "autoprivacy" in SCHEMES else []
-
 
 rule tables:
     input:
@@ -37,14 +34,22 @@ rule figures:
     input:
         measurements=rules.tables.input.measurements,
         policies=rules.tables.input.policies,
-        search=expand(f"{RESULTS}/search/{{network}}.csv", network=SEARCHED),
+        search=expand(
+            f"{RESULTS}/search/{{network}}/{{scheme}}.csv",
+            network=NETWORKS,
+            scheme=SEARCHED_SCHEMES,
+        ),
     output:
         expand(
             f"{RESULTS}/figures/{{figure}}.{{format}}",
             figure=[
                 "breakdown",
                 *expand("parameters-{network}", network=NETWORKS),
-                *expand("search-{network}", network=SEARCHED),
+                *expand(
+                    "search-{network}-{scheme}",
+                    network=NETWORKS,
+                    scheme=SEARCHED_SCHEMES,
+                ),
             ],
             format=["svg", "png"],
         ),

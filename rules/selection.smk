@@ -1,6 +1,25 @@
-# Parameter selection: the hardware profile, the rule-based schemes, the agent's search, finetuning with its errors.
+# Parameter selection: the hardware profile, the rule-based schemes, the searches, finetuning with their errors.
 # in: networks/<network>.npz, quantization/<network>.csv
-# out: profile.json, latency/*.csv, figures/latency.*, policies/<network>/<scheme>-<packing>.json, search/<network>.csv, networks/<network>-autoprivacy.npz
+# out: profile.json, latency/*.csv, figures/latency.*, policies/<network>/<scheme>-<packing>.json,
+#      search/<network>/<scheme>.csv, networks/<network>-<scheme>.npz, comparison/<network>.csv,
+#      tables/search-comparison.csv, figures/search-comparison.*
+
+
+def search_settings(wildcards):
+    """The part of the config that a scheme's search uses: how strategies are compared is no part of it, and
+    autoprivacy is always the paper's."""
+    unused = {"comparison"}
+    if wildcards.scheme == "autoprivacy":
+        unused |= {"strategy", "finalists"}
+    return {key: value for key, value in config["search"].items() if key not in unused}
+
+
+# what the comparison of strategies takes of it
+STRATEGY_COMPARISON = {
+    key: value
+    for key, value in config["search"].items()
+    if key not in ("episodes", "strategy", "finalists")
+}
 
 
 rule profile_hardware:
@@ -52,10 +71,12 @@ rule search:
         profile=f"{RESULTS}/profile.json",
         darl=lambda w: policy_file(w.network, "darl", SEARCH_PACKING),
     output:
-        policy=policy_file("{network}", "autoprivacy", SEARCH_PACKING),
-        history=f"{RESULTS}/search/{{network}}.csv",
+        policy=policy_file("{network}", "{scheme}", SEARCH_PACKING),
+        history=f"{RESULTS}/search/{{network}}/{{scheme}}.csv",
     log:
-        f"{RESULTS}/logs/search-{{network}}.log",
+        f"{RESULTS}/logs/search-{{network}}-{{scheme}}.log",
+    wildcard_constraints:
+        scheme=r"autoprivacy\+?",
     conda:
         "../environment.yml"
     threads: lambda wildcards: workflow.cores
@@ -63,15 +84,15 @@ rule search:
         mem_mb=4000,
     params:
         library=library("search.py"),
-        search=config["search"],
+        search=search_settings,
         finetuning=config["finetuning"],
         selection=config["selection"],
         seed=config["seed"],
         state=lambda w: state_folder(
             "search",
-            w.network,
+            f"{w.network}-{w.scheme}",
             [
-                config["search"],
+                search_settings(w),
                 config["finetuning"],
                 config["selection"],
                 config["seed"],
@@ -81,15 +102,66 @@ rule search:
         "../scripts/search.py"
 
 
+# Every strategy on the problem of autoprivacy+, some seeds each; no part of the whole study, ask for it by name:
+# snakemake --cores 2 search_comparison
+rule network_search_comparison:
+    input:
+        dataset=prepared_dataset,
+        network=f"{RESULTS}/networks/{{network}}.npz",
+        profile=f"{RESULTS}/profile.json",
+        darl=lambda w: policy_file(w.network, "darl", "coefficient"),
+    output:
+        f"{RESULTS}/comparison/{{network}}.csv",
+    log:
+        f"{RESULTS}/logs/search_comparison-{{network}}.log",
+    conda:
+        "../environment.yml"
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=4000,
+    params:
+        library=library("compare_strategies.py"),
+        search=STRATEGY_COMPARISON,
+        selection=config["selection"],
+        seed=config["seed"],
+        state=lambda w: state_folder(
+            "comparison",
+            w.network,
+            [STRATEGY_COMPARISON, config["selection"], config["seed"]],
+        ),
+    script:
+        "../scripts/compare_strategies.py"
+
+
+rule search_comparison:
+    input:
+        networks=expand(f"{RESULTS}/comparison/{{network}}.csv", network=NETWORKS),
+    output:
+        table=f"{RESULTS}/tables/search-comparison.csv",
+        figure=multiext(f"{RESULTS}/figures/search-comparison", ".svg", ".png"),
+    log:
+        f"{RESULTS}/logs/search_comparison.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=1000,
+    params:
+        library=library("summarise_comparison.py"),
+    script:
+        "../scripts/summarise_comparison.py"
+
+
 rule finetune:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
-        policy=lambda w: policy_file(w.network, "autoprivacy", SEARCH_PACKING),
+        policy=lambda w: policy_file(w.network, w.scheme, SEARCH_PACKING),
     output:
-        f"{RESULTS}/networks/{{network}}-autoprivacy.npz",
+        f"{RESULTS}/networks/{{network}}-{{scheme}}.npz",
     log:
-        f"{RESULTS}/logs/finetune-{{network}}.log",
+        f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}.log",
+    wildcard_constraints:
+        scheme=r"autoprivacy\+?",
     conda:
         "../environment.yml"
     threads: lambda wildcards: workflow.cores
@@ -100,7 +172,9 @@ rule finetune:
         finetuning=config["finetuning"],
         seed=config["seed"],
         state=lambda w: state_folder(
-            "finetune", w.network, [config["finetuning"], config["seed"]]
+            "finetune",
+            f"{w.network}-{w.scheme}",
+            [config["finetuning"], config["seed"]],
         ),
     script:
         "../scripts/finetune.py"

@@ -15,8 +15,8 @@ def main(snakemake: Any) -> None:
     policies = [ResultFile.read(path) for path in snakemake.input.policies]
     for network, own in by_network(policies).items():
         save(parameters_figure(parameters_rows(own)), folder / f"parameters-{network}")
-    for path in snakemake.input.search:
-        save(search_figure(read_search(path)), folder / f"search-{Path(path).stem}")
+    for path in map(Path, snakemake.input.search):
+        save(search_figure(read_search(path), path.stem), folder / f"search-{path.parent.name}-{path.stem}")
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

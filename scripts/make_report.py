@@ -17,7 +17,7 @@ def main(snakemake: Any) -> None:
         policies=[ResultFile.read(path) for path in snakemake.input.policies],
         accuracy=read_accuracy(snakemake.input.accuracy),
         quantization={Path(path).stem: read_table(path) for path in snakemake.input.quantization},
-        search={Path(path).stem: read_search(path) for path in snakemake.input.search},
+        search={(Path(path).parent.name, Path(path).stem): read_search(path) for path in snakemake.input.search},
         profile=ResultFile.read(snakemake.input.profile),
         paper=read_paper(snakemake.input.paper),
         figures=Path(snakemake.input.figures[0]).parent,

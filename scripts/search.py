@@ -1,48 +1,49 @@
-"""Let the DDPG agent choose every layer's decryption error rate (the paper's section 3.1)."""
+"""Search every layer's target: autoprivacy as in the paper (section 3.1), autoprivacy+ in a wider space and faster."""
 
+from dataclasses import replace
 from typing import Any
 
 from autoprivacy.costs import with_garbling
 from autoprivacy.data import load
-from autoprivacy.he.layer_selection import layer_policy
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.selection import Selection
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
+from autoprivacy.provenance import provenance
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.resumption import resumable
-from autoprivacy.search.ddpg import Agent, AgentSettings
-from autoprivacy.search.environment import FEATURES, Budget, LayerwiseEnvironment
+from autoprivacy.search.configured import configured_problem
 from autoprivacy.search.finetuning import FinetuneSettings
-from autoprivacy.search.search import FinetunedReward, exploration_splits, run_search
+from autoprivacy.search.reward import FinetunedReward, SimulatedReward, exploration_splits
+from autoprivacy.search.search import Finals, SearchSettings, run_search
+from autoprivacy.search.space import ErrorRates, NoiseLevels
+from autoprivacy.search.strategies import PAPER
+from autoprivacy.search.strategies.strategy import StrategySettings
 from autoprivacy.storage import write_rows
 
 
 def main(snakemake: Any) -> None:
-    params, files = snakemake.params, snakemake.input
-    search, network, darl = params.search, IntegerNetwork.load(files.network), Policy.load(files.darl)
+    params, files, search = snakemake.params, snakemake.input, snakemake.params.search
+    network, darl = IntegerNetwork.load(files.network), Policy.load(files.darl)
     selection = Selection.from_config(params.selection, OperationProfile.load(files.profile), darl.packing)
-    splits = exploration_splits(
-        load(files.dataset).train,
-        search["classes"],
-        search["finetune_images"],
-        search["evaluation_images"],
-        params.seed,
-    )
+    images = (search["classes"], search["finetune_images"], search["evaluation_images"])
+    splits = exploration_splits(load(files.dataset).train, *images, params.seed)
     # during exploration the paper finetunes for one epoch, whatever the final finetuning takes
-    reward = FinetunedReward(network, splits, FinetuneSettings(**{**params.finetuning, "epochs": 1}), params.seed)
-    environment = LayerwiseEnvironment(
-        network,
-        darl,
-        lambda layer, target: layer_policy(layer, target, darl.plaintext_modulus, selection),
-        reward,
-        Budget(**{search["budget"]["kind"]: search["budget"]["value"]}),
-    )
-    agent = Agent(len(FEATURES), AgentSettings(warm_up_episodes=search["warm_up_episodes"]), params.seed)
+    finetuned = FinetunedReward(network, splits, FinetuneSettings(**{**params.finetuning, "epochs": 1}), params.seed)
+    run = StrategySettings(search["episodes"], params.seed, search["warm_up_episodes"])
+    plus = snakemake.wildcards.scheme == NoiseLevels.scheme
+    if plus:
+        reward = SimulatedReward(network, splits.evaluate, params.seed)
+        settings = SearchSettings(search["strategy"], run, True, Finals(finetuned, search["finalists"]))
+    else:
+        settings = SearchSettings(PAPER, run)
+    space = NoiseLevels() if plus else ErrorRates()
+    problem = configured_problem(network, darl, selection, reward if plus else finetuned, space, search)
     with resumable(params.state, files, params.library) as state:
-        result = run_search(environment, agent, search["episodes"], state)
-        policy = with_garbling(result.policy, network.architecture, selection.profile, selection.link)
-        policy.save(snakemake.output.policy)
+        result = run_search(problem, settings, state)
+        record = {**provenance(search, params.seed), "finalists": result.finalists}
+        policy = replace(result.policy, provenance=record)
+        with_garbling(policy, network.architecture, selection.profile, selection.link).save(snakemake.output.policy)
         write_rows(snakemake.output.history, result.history)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from autoprivacy.data import Split
 from autoprivacy.he.parameters import Flooding, ParameterSet, Target
+from autoprivacy.networks import build
 from autoprivacy.policy import LayerPolicy, Policy
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
-from autoprivacy.search.environment import Budget, LayerwiseEnvironment
+from autoprivacy.search.environment import LayerwiseEnvironment
+from autoprivacy.search.problem import Budget, SearchProblem
 
 torch.set_num_threads(1)  # networks this small: more threads only wait for each other
 
@@ -46,6 +49,35 @@ def small_network(seed: int = 1) -> IntegerNetwork:
         layers[shape.name] = LinearLayer(shape, weight, bias)
     architecture = Architecture(nodes, shapes, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 0.02)
     return IntegerNetwork(architecture, layers, 2e-5)
+
+
+def layers_of(model: str) -> IntegerNetwork:
+    """The linear layers of a network of the library, without weights and with nothing between them."""
+    shapes: list[LayerShape] = []
+
+    def note(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        image = (*inputs[0].shape[1:], 1, 1)[:3]
+        name = f"layer{len(shapes)}"
+        if isinstance(module, nn.Conv2d):
+            size = (module.out_channels, module.kernel_size, module.stride[0], int(module.padding[0]), module.groups)
+            shapes.append(LayerShape(name, "convolution", image, *size))  # type: ignore[arg-type]
+        else:
+            shapes.append(LayerShape(name, "fully_connected", image, output.shape[1], (1, 1)))
+
+    network = build(model, 10).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32))
+    nodes = [Node("image", "input", (), (3, 32, 32))]
+    layers = {}
+    for shape in shapes:
+        nodes.append(Node(shape.name, "linear", (nodes[-1].name,), shape.output_shape))
+        size = (shape.output_channels, shape.input_shape[0] // shape.groups, *shape.kernel)
+        bias = np.zeros(shape.output_channels, np.int64)
+        layers[shape.name] = LinearLayer(shape, np.zeros(size, np.int64), bias)
+    return IntegerNetwork(Architecture(tuple(nodes), tuple(shapes), (0.5,) * 3, (0.25,) * 3, 0.02), layers, 1.0)
 
 
 def images_of(count: int, seed: int = 2) -> Split:
@@ -103,7 +135,7 @@ class RuleReward:
     def fingerprint(self) -> str:
         return repr((self.best, self.constant))
 
-    def __call__(self, policy: Policy) -> float:
+    def __call__(self, policy: Policy, to_beat: float | None = None) -> float:
         self.policies.append(policy)
         if self.constant is not None:
             return self.constant
@@ -112,7 +144,52 @@ class RuleReward:
         return -sum(distances) / (5 * len(distances))
 
 
-def rule_environment(best: tuple[int, ...] = (5, 5, 5), budget: Budget | None = None) -> LayerwiseEnvironment:
+def rule_problem(best: tuple[int, ...] = (5, 5, 5), budget: Budget | None = None) -> SearchProblem:
     """The search on the small network with selection and reward by rule."""
     network = small_network()
-    return LayerwiseEnvironment(network, darl_policy(network), select_by_rule, RuleReward(best), budget)
+    return SearchProblem(network, darl_policy(network), select_by_rule, RuleReward(best), budget)
+
+
+def rule_environment(best: tuple[int, ...] = (5, 5, 5), budget: Budget | None = None) -> LayerwiseEnvironment:
+    """The same as an environment."""
+    return LayerwiseEnvironment(rule_problem(best, budget))
+
+
+def levels_of_exponents(exponents: list[int]) -> list[int]:
+    """Levels of error rates 2^-exponent."""
+    return [exponent - 5 for exponent in exponents]
+
+
+def exponents_of(levels: list[int]) -> list[int]:
+    """Its inverse."""
+    return [level + 5 for level in levels]
+
+
+def noisy_select(layer: LinearLayer, target: Target) -> LayerPolicy:
+    """A set per target: a halving of the noise takes 0.1 s more, and twice that in the first layer."""
+    tau = target.tau or 0.07
+    slope = 0.2 if layer.shape.name == "first" else 0.1
+    predicted = {"tau": tau, "latency_seconds": 5 * slope - slope * float(np.log2(tau)) + 10}
+    return LayerPolicy(layer.shape.name, target, parameters_of(2048), predicted)
+
+
+class NoiseReward:
+    """Accuracy lost in proportion to noise variance in steps, each layer by its own factor: the losses add up."""
+
+    def __init__(self, factors: tuple[float, ...], steps: tuple[int, ...]) -> None:
+        self.factors, self.steps = factors, steps
+        self.count = 0
+
+    @property
+    def fingerprint(self) -> str:
+        return repr((self.factors, self.steps))
+
+    def __call__(self, policy: Policy, to_beat: float | None = None) -> float:
+        self.count += 1
+        losses = [
+            factor * (layer.predicted["tau"] / 2.0**step) ** 2
+            for factor, step, layer in zip(self.factors, self.steps, policy.layers, strict=True)
+        ]
+        bits = [layer.target.ignored_share_bits for layer in policy.layers]
+        losses += [f * 4.0 ** (t - k) / 6 * (t > 0) for f, k, t in zip(self.factors, self.steps, bits, strict=True)]
+        return -min(sum(losses), 1.0)

@@ -111,6 +111,12 @@ def test_the_given_config_is_not_changed():
             {"selection": {"plaintext": {"kind": "composite"}}, "run": RUN_7CNET},
             ["selection.plaintext.kind", "got composite", "another where run.packings has coefficient"],
         ),
+        (
+            {"run": {"networks": ["7cnet"], "schemes": ["autoprivacy+"], "packings": ["slot"]}},
+            ["run.packings", "the scheme autoprivacy+ is made in it"],
+        ),
+        ({"search": {"strategy": "annealing"}}, ["search.strategy", "annealing", "greedy, dynamic_programming"]),
+        ({"search": {"comparison": {"seeds": 2}}}, ["search.comparison.seeds", "got 2", "at least 3"]),
         ({"study": "A B"}, ["study", "'A B'", "pattern"]),
         ({"search": {"budget": {"kind": "way", "valu": 1}}}, ["search.budget.valu", "unknown key", "kind, value"]),
     ],

@@ -21,9 +21,9 @@ from autoprivacy.he.ring import ntt_primes
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import LayerShape, to_signed
-from autoprivacy.search.environment import deployed_key
 from autoprivacy.search.errors import CoefficientErrors, PackedErrors, Perturbation, perturbation
 from autoprivacy.search.finetuning import FinetuneSettings, finetune, network_digest
+from autoprivacy.search.problem import deployed_key
 
 DEGREE = 1024
 P = ntt_primes(1 << 17, DEGREE, 1)[0]

@@ -102,10 +102,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(root / f"quantization/{NETWORK}.csv", quantization)
     rewards, latencies = (-0.3, -0.1, -0.2, -0.05), (0.5, 0.6, 0.4, 0.45)
     episodes = [
-        {"episode": i + 1, "reward": r, "latency_seconds": t, "best_reward": max(rewards[: i + 1])}
+        {
+            "episode": i + 1,
+            "reward": r,
+            "latency_seconds": t,
+            "best_reward": max(rewards[: i + 1]),
+            "within_budget": True,
+        }
         for i, (r, t) in enumerate(zip(rewards, latencies, strict=True))
     ]
-    write_rows(root / f"search/{NETWORK}.csv", episodes)
+    write_rows(root / f"search/{NETWORK}/autoprivacy.csv", episodes)
     write_json(root / "profile.json", {"provenance": PROVENANCE})
     return root
 
@@ -125,11 +131,12 @@ def rows(results: Path) -> list[dict[str, Any]]:
 def study(results: Path) -> page.Study:
     """The page's input, figures drawn."""
     measurements, policies = read(results, "measurements"), read(results, "policies")
-    search = {NETWORK: read_search(results / f"search/{NETWORK}.csv")}
+    search = {(NETWORK, "autoprivacy"): read_search(results / f"search/{NETWORK}/autoprivacy.csv")}
     figures.save(figures.breakdown_figure(measurements), results / "figures/breakdown")
     drawn = figures.parameters_figure(tables.parameters_rows(policies))
     figures.save(drawn, results / f"figures/parameters-{NETWORK}")
-    figures.save(figures.search_figure(search[NETWORK]), results / f"figures/search-{NETWORK}")
+    drawn = figures.search_figure(search[NETWORK, "autoprivacy"], "autoprivacy")
+    figures.save(drawn, results / f"figures/search-{NETWORK}-autoprivacy")
     return page.Study(
         name="quick",
         measurements=measurements,
@@ -377,7 +384,7 @@ def test_numbers_for_people() -> None:
     assert (power_of_two(2.0**-40), power_of_two(0.3), power_of_two(0)) == ("2^−40", "2^−1.7", "0")
 
 
-@pytest.mark.parametrize("name", ["breakdown", f"parameters-{NETWORK}", f"search-{NETWORK}"])
+@pytest.mark.parametrize("name", ["breakdown", f"parameters-{NETWORK}", f"search-{NETWORK}-autoprivacy"])
 def test_figures_are_drawn(study: page.Study, name: str) -> None:
     root = ElementTree.parse(study.figures / f"{name}.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -507,7 +514,11 @@ def test_page_escapes_what_it_is_given(study: page.Study) -> None:
 
 
 def test_search_table_lists_the_improvements(study: page.Study) -> None:
-    assert [row[0] for row in page.search_table(study.search[NETWORK]).rows] == ["1", "2", "4"]
+    episodes = study.search[NETWORK, "autoprivacy"]
+    assert [row[0] for row in page.search_table(episodes).rows] == ["1", "2", "4"]
+    # a measurement beyond the budget is no improvement
+    probe = {**episodes[0], "reward": -0.01, "within_budget": "False"}
+    assert [row[0] for row in page.search_table([probe, *episodes]).rows] == ["1", "2", "4"]
     assert "4 episodes" in page.render(study)
     without = page.render(page.Study(**{**vars(study), "search": {}}))
     assert "search history" not in without and without.count("<svg") == 2

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from autoprivacy.errors import UserError
-from autoprivacy.report.results import SCHEMES, ResultFile, scheme
+from autoprivacy.report.results import ResultFile, scheme
 from autoprivacy.report.tables import contenders, cpu_seconds_by_kind
 from autoprivacy.report.text import significant
 from autoprivacy.storage import atomic_write
@@ -71,7 +71,8 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def _panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of the report's width and so many inches of height, and its axes row by row."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, [axis for line in axes for axis in line]
@@ -92,7 +93,7 @@ def parameters_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             raise UserError(f"policy {name} of {rows[0]['network']}: layers differ from the first policy's {layers}")
     turned = max(len(layer) for layer in layers) * _NAME_INCHES if len(layers) > _CROWDED else 0.0
     with mpl.rc_context(STYLE):
-        figure, (degree, modulus) = _panels(2, 1, 5.2 + turned, sharex=True)
+        figure, (degree, modulus) = panels(2, 1, 5.2 + turned, sharex=True)
         for name, own in by_contender.items():
             _draw_contender(degree, name, own[0], [math.log2(row["polynomial_degree"]) for row in own])
             _draw_contender(modulus, name, own[0], [row["log2_q"] for row in own])
@@ -139,7 +140,7 @@ def breakdown_figure(measurements: Sequence[ResultFile]) -> Figure:
     ]
     names = [f"{file.network}, {name}" for file, name in zip(measurements, contenders(files), strict=True)]
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(1, 2, 1.6 + 0.45 * len(names), sharey=True)
+        figure, axes = panels(1, 2, 1.6 + 0.45 * len(names), sharey=True)
         for axis, phase in zip(axes, _PHASES, strict=True):
             _draw_breakdown(axis, [cpu_seconds_by_kind(measurement, phase) for measurement in measurements])
             axis.set_title(phase)
@@ -166,12 +167,17 @@ def _draw_breakdown(axis: Axes, breakdowns: Sequence[Mapping[str, float]]) -> No
     axis.tick_params(axis="y", length=0)
 
 
-def search_figure(episodes: Sequence[Mapping[str, Any]]) -> Figure:
-    """Reward of each episode and the best so far; below, the predicted latency of each episode's policy."""
+def search_figure(episodes: Sequence[Mapping[str, Any]], searched: str) -> Figure:
+    """Reward of each episode and the best so far; below, the predicted latency of each episode's policy.
+
+    Args:
+        episodes: the rows of a search's CSV file.
+        searched: the scheme.
+    """
     numbers = [row["episode"] for row in episodes]
-    colour = SCHEMES["autoprivacy"].colour
+    colour = scheme(searched).colour
     with mpl.rc_context(STYLE):
-        figure, (reward, latency) = _panels(2, 1, 5.2, sharex=True)
+        figure, (reward, latency) = panels(2, 1, 5.2, sharex=True)
         dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 3.5, "color": "#0072B2"}
         reward.plot(numbers, [row["reward"] for row in episodes], label="one episode's policy", **dots)
         best = [row["best_reward"] for row in episodes]
@@ -198,7 +204,7 @@ def latency_figure(rows: Sequence[Mapping[str, Any]], tolerance: float) -> Figur
     networks = list(dict.fromkeys(row["network"] for row in rows))
     ends = [min(row["measured_seconds"] for row in rows) / 1.5, max(row["measured_seconds"] for row in rows) * 1.5]
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(1, len(packings), 5.0, sharey=True, sharex=True)
+        figure, axes = panels(1, len(packings), 5.0, sharey=True, sharex=True)
         for axis, packing in zip(axes, packings, strict=True):
             band = f"\N{PLUS-MINUS SIGN}{tolerance:.0%}"
             axis.fill_between(

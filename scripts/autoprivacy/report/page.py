@@ -30,7 +30,7 @@ class Study:
         measurements, policies: the JSON results.
         accuracy: rows of accuracy.csv.
         quantization: per network the rows of its CSV file.
-        search: per network that was searched the rows of its CSV file.
+        search: per network and scheme that was searched the rows of its CSV file.
         profile: the hardware profile; its provenance names the machine.
         paper: config/paper.yaml.
         figures: the folder of the SVG files.
@@ -42,7 +42,7 @@ class Study:
     policies: Sequence[ResultFile]
     accuracy: Sequence[Mapping[str, Any]]
     quantization: Mapping[str, Sequence[Mapping[str, Any]]]
-    search: Mapping[str, Sequence[Mapping[str, Any]]]
+    search: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
     profile: ResultFile
     paper: Mapping[str, Any]
     figures: Path
@@ -109,14 +109,18 @@ def _network_section(study: Study, network: str) -> dict[str, Any]:
         "parameters_figure": FigureBox(svg, _parameters_caption(rows)),
         "parameters": parameters_table(rows),
         "quantization": _plain(study.quantization[network], "name"),
-        "search_figure": None,
-        "search": None,
+        "searches": [
+            _search_section(study, network, scheme, episodes)
+            for (searched, scheme), episodes in study.search.items()
+            if searched == network
+        ],
     }
-    if network in study.search:
-        episodes = study.search[network]
-        figure = FigureBox(_svg(study, f"search-{network}", f"search history, {network}"), _search_caption(episodes))
-        section |= {"search_figure": figure, "search": search_table(episodes)}
     return section
+
+
+def _search_section(study: Study, network: str, scheme: str, episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    svg = _svg(study, f"search-{network}-{scheme}", f"search history, {network}, {scheme}")
+    return {"scheme": scheme, "figure": FigureBox(svg, _search_caption(episodes)), "table": search_table(episodes)}
 
 
 def table2_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -199,10 +203,10 @@ def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def search_table(episodes: Sequence[Mapping[str, Any]]) -> Table:
-    """The episodes that improved on all before them."""
+    """The episodes that improved on all before them within the budget."""
     best, rows = -math.inf, []
     for row in episodes:
-        if row["reward"] > best:
+        if row["reward"] > best and row["within_budget"] == "True":
             best = row["reward"]
             rows.append([f"{row['episode']:.0f}", fixed(row["reward"], ".4f"), significant(row["latency_seconds"])])
     return Table(["episode", "reward", "predicted latency (s)"], rows, text_columns=0)
@@ -254,13 +258,14 @@ def _parameters_caption(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _search_caption(episodes: Sequence[Mapping[str, Any]]) -> str:
-    first, best = episodes[0], max(episodes, key=lambda row: (row["reward"], -row["latency_seconds"]))
+    inside = [row for row in episodes if row["within_budget"] == "True"]
+    first, best = inside[0], max(inside, key=lambda row: (row["reward"], -row["latency_seconds"]))
     reward, time = fixed(best["reward"], ".4f"), significant(best["latency_seconds"])
     first_reward, first_time = fixed(first["reward"], ".4f"), significant(first["latency_seconds"])
     return (
-        f"{len(episodes)} episodes of the agent: reward (minus the error on the exploration subset) and predicted "
+        f"{len(episodes)} episodes: reward (minus the error on the exploration subset) and predicted "
         f"latency of the linear layers. Best reward {reward} in episode {best['episode']:.0f}, at {time} s; the first "
-        f"episode's policy had {first_reward} at {first_time} s "
+        f"policy within the budget had {first_reward} at {first_time} s "
         f"({change(best['latency_seconds'], first['latency_seconds'])})."
     )
 

@@ -16,6 +16,13 @@ from autoprivacy.storage import read_json, read_rows
 ACCURACY_TEXT = ("network", "scheme", "stage")
 ACCURACY_NUMBERS = ("accuracy_percent", "images", "interval_percent")
 SEARCH_NUMBERS = ("episode", "reward", "latency_seconds", "best_reward")
+COMPARISON_NUMBERS = (
+    "seed",
+    "evaluations",
+    "accuracy_percent",
+    "latency_seconds",
+    "held_out_accuracy_percent",
+)
 PARTIES = ("client", "server")
 
 
@@ -44,6 +51,7 @@ SCHEMES = {
     "delphi-worst-case": Scheme("integer", "#CC79A7", "D", 9, "-."),
     "darl": Scheme("integer", "#0072B2", "^", 8, "--"),
     "autoprivacy": Scheme("errors_finetuned", "#000000", "o", 4.5, "-"),
+    "autoprivacy+": Scheme("errors_finetuned", "#009E73", "v", 3.5, ":"),
 }
 BASELINE = next(iter(SCHEMES))
 
@@ -140,8 +148,13 @@ def read_accuracy(path: str | Path) -> list[dict[str, Any]]:
 
 
 def read_search(path: str | Path) -> list[dict[str, Any]]:
-    """The episodes of a search/<network>.csv."""
-    return read_table(path, numbers=SEARCH_NUMBERS)
+    """The episodes of a search/<network>/<scheme>.csv."""
+    return read_table(path, text=("within_budget",), numbers=SEARCH_NUMBERS)
+
+
+def read_comparison(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a comparison/<network>.csv."""
+    return read_table(path, ("network", "strategy"), COMPARISON_NUMBERS)
 
 
 def read_paper(path: str | Path) -> dict[str, Any]:

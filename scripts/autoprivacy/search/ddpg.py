@@ -2,7 +2,8 @@
 
 Lillicrap et al., Continuous control with deep reinforcement learning, ICLR 2016, with the paper's settings; what the
 paper leaves open follows Wang et al., HAQ: Hardware-Aware Automated Quantization, CVPR 2019, whose search has the same
-shape (one step per layer, one reward per episode). Everything random comes from one generator that the state holds.
+shape (one step per layer, one reward per episode). Everything random comes from one generator of the agent's own, so
+the same seed and rewards give the same agent.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -61,12 +61,12 @@ class AgentSettings:
 
 
 class _Network(nn.Module):
-    """inputs -> 400 -> 300 -> 1 with ReLUs between; `sigmoid` bounds the output to [0, 1] (the actor)."""
+    """inputs -> 400 -> 300 -> outputs with ReLUs between; `sigmoid` bounds the output to [0, 1] (the actor)."""
 
-    def __init__(self, inputs: int, sigmoid: bool, generator: torch.Generator) -> None:
+    def __init__(self, inputs: int, outputs: int, sigmoid: bool, generator: torch.Generator) -> None:
         super().__init__()
         first, second = HIDDEN_UNITS
-        layers = [nn.Linear(inputs, first), nn.Linear(first, second), nn.Linear(second, 1)]
+        layers = [nn.Linear(inputs, first), nn.Linear(first, second), nn.Linear(second, outputs)]
         self.layers = nn.ModuleList(layers)
         self.sigmoid = sigmoid
         for layer in layers:
@@ -82,7 +82,7 @@ class _Network(nn.Module):
 
 
 class Agent:
-    """A DDPG agent for actions in [0, 1].
+    """A DDPG agent for actions of numbers in [0, 1]; the paper's are one number.
 
     Two readings of the paper's formulas: the loss is taken at the actions that were rewarded, Q(O_i, a_i), where the
     paper writes Q(O_i, mu(O_i)) (a reward says nothing of an action that was not taken); and over a batch of the replay
@@ -92,20 +92,20 @@ class Agent:
         observation_size: length of an observation.
         settings: see AgentSettings.
         seed: of weights, exploration and batches.
+        action_size: numbers in an action.
     """
 
-    def __init__(self, observation_size: int, settings: AgentSettings, seed: int) -> None:
+    def __init__(self, observation_size: int, settings: AgentSettings, seed: int, action_size: int = 1) -> None:
         self.settings = settings
-        self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
-        self.actor = _Network(observation_size, sigmoid=True, generator=self.generator)
-        self.critic = _Network(observation_size + 1, sigmoid=False, generator=self.generator)
+        self.actor = _Network(observation_size, action_size, sigmoid=True, generator=self.generator)
+        self.critic = _Network(observation_size + action_size, 1, sigmoid=False, generator=self.generator)
         self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), settings.actor_learning_rate)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), settings.critic_learning_rate)
         # A row per transition: observation, action, reward, next observation, 1 for an episode's last.
-        self.replay = torch.zeros(0, 2 * observation_size + 3)
-        self.observation_size = observation_size
+        self.sizes = [observation_size, action_size, 1, observation_size, 1]
+        self.replay = torch.zeros(0, sum(self.sizes))
         self.episodes = 0
         self.baseline: float | None = None
 
@@ -116,24 +116,24 @@ class Agent:
         return self.settings.noise * self.settings.noise_decay**after
 
     @torch.no_grad()
-    def act(self, observation: np.ndarray, explore: bool = True) -> float:
+    def act(self, observation: np.ndarray, explore: bool = True) -> tuple[float, ...]:
         """The action for an observation; exploring, uniform during the warm-up and noisy after it.
 
         The noise is a Gaussian around the actor's output truncated to [0, 1]; clipping it instead would choose the two
         extreme error rates in a third of all steps.
         """
         if explore and self.episodes < self.settings.warm_up_episodes:
-            return float(torch.rand(1, generator=self.generator))
+            return _numbers(torch.rand(self.sizes[1], generator=self.generator))
         mean = self.actor(torch.from_numpy(observation)).double()
         if not explore:
-            return float(mean)
+            return _numbers(mean)
         low, high = (torch.special.ndtr((edge - mean) / self.noise) for edge in (0.0, 1.0))
-        uniform = torch.rand(1, generator=self.generator, dtype=torch.float64)
-        return float((mean + self.noise * torch.special.ndtri(low + uniform * (high - low))).clamp(0, 1))
+        uniform = torch.rand(len(mean), generator=self.generator, dtype=torch.float64)
+        return _numbers((mean + self.noise * torch.special.ndtri(low + uniform * (high - low))).clamp(0, 1))
 
     def finish_episode(self, transitions: Sequence[Transition]) -> None:
         """Remember an episode and, after the warm-up, update the networks once per step of it."""
-        rows = [[*t.observation, t.action, t.reward, *t.next_observation, float(t.last)] for t in transitions]
+        rows = [[*t.observation, *t.action, t.reward, *t.next_observation, float(t.last)] for t in transitions]
         self.replay = torch.cat([self.replay, torch.tensor(rows)])[-self.settings.replay_size :]
         reward, decay = transitions[-1].reward, self.settings.baseline_decay
         self.baseline = reward if self.baseline is None else decay * self.baseline + (1 - decay) * reward
@@ -144,8 +144,7 @@ class Agent:
 
     def _update(self) -> None:
         chosen = torch.randint(len(self.replay), (self.settings.batch_size,), generator=self.generator)
-        size = self.observation_size
-        states, actions, rewards, next_states, last = self.replay[chosen].split([size, 1, 1, size, 1], dim=1)
+        states, actions, rewards, next_states, last = self.replay[chosen].split(self.sizes, dim=1)
         with torch.no_grad():
             following = self.critic_target(torch.cat([next_states, self.actor_target(next_states)], 1))
             values = rewards - self.baseline + self.settings.discount * (1 - last) * following
@@ -165,23 +164,6 @@ class Agent:
         for new, old in zip(network.parameters(), target.parameters(), strict=True):
             old.lerp_(new, self.settings.soft_update)
 
-    def _modules(self) -> dict[str, Any]:
-        names = ("actor", "critic", "actor_target", "critic_target", "actor_optimizer", "critic_optimizer")
-        return {name: getattr(self, name) for name in names}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the agent's future depends on; tensors and plain values only."""
-        return {
-            **{name: module.state_dict() for name, module in self._modules().items()},
-            "generator": self.generator.get_state(),
-            "replay": self.replay,
-            "episodes": self.episodes,
-            "baseline": self.baseline,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        for name, module in self._modules().items():
-            module.load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
-        self.replay, self.episodes, self.baseline = state["replay"], state["episodes"], state["baseline"]
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

@@ -1,0 +1,48 @@
+"""Run every search strategy on one network's problem of autoprivacy+, with several seeds each."""
+
+from typing import Any
+
+from autoprivacy.data import load
+from autoprivacy.he.profiling import OperationProfile
+from autoprivacy.he.selection import Selection
+from autoprivacy.logs import run_script
+from autoprivacy.policy import Policy
+from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.resumption import resumable
+from autoprivacy.search.comparison import Comparison
+from autoprivacy.search.configured import configured_problem
+from autoprivacy.search.problem import SearchProblem
+from autoprivacy.search.reward import SimulatedReward, exploration_splits
+from autoprivacy.search.space import NoiseLevels
+from autoprivacy.storage import write_rows
+
+
+def main(snakemake: Any) -> None:
+    params, files, search = snakemake.params, snakemake.input, snakemake.params.search
+    network, darl = IntegerNetwork.load(files.network), Policy.load(files.darl)
+    selection = Selection.from_config(params.selection, OperationProfile.load(files.profile), darl.packing)
+    images = (search["classes"], search["finetune_images"], search["evaluation_images"])
+    splits = exploration_splits(load(files.dataset).train, *images, params.seed)
+    # nothing is finetuned here, so these images are free to tell what the best policies are worth elsewhere
+    others = splits.finetune.take(slice(0, len(splits.evaluate.labels)))
+
+    def problem(seed: int) -> SearchProblem:
+        reward = SimulatedReward(network, splits.evaluate, seed)
+        return configured_problem(network, darl, selection, reward, NoiseLevels(), search)
+
+    settings = search["comparison"]
+    seeds = [params.seed + k for k in range(settings["seeds"])]
+    comparison = Comparison(
+        snakemake.wildcards.network,
+        problem,
+        lambda seed: SimulatedReward(network, others, seed + len(seeds)),
+        settings["strategies"],
+        settings["evaluations"],
+        search["warm_up_episodes"],
+        seeds,
+    )
+    with resumable(params.state, files, params.library) as state:
+        write_rows(snakemake.output[0], comparison.run(state))
+
+
+run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821
