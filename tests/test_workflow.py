@@ -180,7 +180,7 @@ def test_the_parameters_table_is_made_on_demand(finished, study):
     for name in ("tables/ablation.md", "tables/parameter-choices.md", f"figures/ablation-{NETWORK}.svg"):
         assert (study / name).stat().st_size > 1000
     # a network that nobody has trained gets random weights, and asking for the table trains none
-    code, output = finished.snakemake(*CONFIGS, "--dry-run", "--", "results/tiny/parameters/resnet32.csv")
+    code, output = finished.snakemake(*CONFIGS, "--dry-run", "--", "results/tiny/parameters/untrained.csv")
     rules = set(re.findall(r"^(?:local)?rule (\w+):", output, re.MULTILINE))
     assert code == 0 and rules == {"prepare_dataset", "quantize_random", "parameter_choices"}
 
