@@ -60,8 +60,8 @@ class Rule:
 def delphi(network: IntegerNetwork, name: str, required: Interval, selection: Selection) -> Policy:
     """DELPHI's published set for every layer: log p = 22, n = 2^13, log q = 180 in three primes (the paper's Table 1).
 
-    In slot packing the third prime is the key-switching prime. The target is 2^-40, which the set surpasses by far:
-    under statistical flooding it makes no errors at all.
+    In slot packing the third prime is the key-switching prime. The target is 2^-40. The set alone would surpass it by
+    far: that room is spent on replies of few bits.
 
     Raises:
         UserError: p of 22 bits does not hold the network's `required` range, its smallest and largest accumulator.
