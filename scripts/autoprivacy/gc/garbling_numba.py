@@ -12,16 +12,18 @@ import numpy as np
 from numba import njit
 
 from autoprivacy.gc.circuit import AND, LEFT_INVERTED, RIGHT_INVERTED, Circuit
-from autoprivacy.gc.half_gates_llvm import KEY_WORDS, evaluate_and, expand_key, garble_and, hash_word
+from autoprivacy.gc.half_gates_llvm import ROUND_KEY_BYTES, evaluate_and, expand_key, garble_and, hash_words, xor_labels
+from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.projection import Projection
 
 # Instances walked through the whole circuit at once: their wires, 2 KiB each, stay in the second-level cache.
 BLOCK = 128
+CACHE_LINE_WORDS = 8
+WORD_BYTES = 8
 HALF = np.uint64(32)
 LOW_HALF = np.uint64((1 << 32) - 1)
 ONE = np.uint64(1)
 NONE = np.uint64(0)
-ALL = np.uint64((1 << 64) - 1)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -37,85 +39,86 @@ def _reduce(value: Any, modulus: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _expand_keys(keys: Any) -> Any:
+def _expand_keys(keys: Any, expanded: Any) -> None:
     """Round keys, uint64 [keys, 22], of AES keys, uint64 [keys, 2]."""
-    expanded = np.empty((len(keys), KEY_WORDS), np.uint64)
     for i in range(len(keys)):
-        expand_key(keys[i], expanded[i])
-    return expanded
+        expand_key(_address(keys) + i * LABEL_BYTES, _address(expanded) + i * ROUND_KEY_BYTES)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _address(array: Any) -> Any:
+    """Where an array's memory begins. The caller's caller keeps the array, as numba drops its own at their last use."""
+    return array.ctypes.data
 
 
 @njit(cache=True, nogil=True)
-def _xor(x: Any, y: Any, out: Any, words: Any) -> None:
-    for i in range(words):
-        out[i] = x[i] ^ y[i]
-
-
-@njit(cache=True, nogil=True)
-def _load_inputs(wires: Any, garbler: Any, evaluator: Any, first: Any, size: Any) -> None:
-    """The labels of instances first .. first + size of all, uint64 [bits, count, 2], into the lowest slots."""
+def _place_inputs(places: Any, garbler: Any, evaluator: Any, first: Any) -> None:
+    """Where the inputs' labels, uint64 [bits, count, 2], stand, from instance `first` on: in the lowest slots."""
     for i in range(len(garbler)):
-        wires[i, : 2 * size] = garbler[i, first : first + size].reshape(-1)
+        places[i] = _address(garbler) + LABEL_BYTES * (i * garbler.shape[1] + first)
     for i in range(len(evaluator)):
-        wires[len(garbler) + i, : 2 * size] = evaluator[i, first : first + size].reshape(-1)
+        places[len(garbler) + i] = _address(evaluator) + LABEL_BYTES * (i * evaluator.shape[1] + first)
+
+
+@njit(cache=True, nogil=True)
+def _garble_gates(
+    gates: Any, places: Any, wires: Any, keys: Any, offsets: Any, ands: Any, first: Any, size: Any
+) -> None:
+    row = ands.shape[2] * LABEL_BYTES
+    table, key = _address(ands) + LABEL_BYTES * first, _address(keys)
+    delta = _address(offsets) + LABEL_BYTES
+    for gate in range(len(gates)):
+        operation = gates[gate, 0]
+        x, y, out = places[gates[gate, 1]], places[gates[gate, 2]], _address(wires[gates[gate, 3]])
+        places[gates[gate, 3]] = out
+        if not operation & AND:
+            xor_labels(x, y, out, size)
+            continue
+        flip_x = -1 if operation & LEFT_INVERTED else 0
+        flip_y = -1 if operation & RIGHT_INVERTED else 0
+        garble_and(key, delta, x, y, out, flip_x, flip_y, table, row, size)
+        table += 2 * row
+        key += ROUND_KEY_BYTES
 
 
 @njit(cache=True, nogil=True)
 def _garble_outputs(
-    outputs: Any, weights: Any, wires: Any, keys: Any, delta: Any, modulus: Any, ciphertexts: Any, mask: Any
+    outputs: Any,
+    weights: Any,
+    places: Any,
+    keys: Any,
+    offsets: Any,
+    hashes: Any,
+    modulus: Any,
+    ciphertexts: Any,
+    mask: Any,
 ) -> None:
-    hashes = np.empty((2, BLOCK), np.uint64)
+    """The ciphertexts of one block, uint32 [outputs, size], and the sums of its masks."""
+    size = len(mask)
     mask[:] = NONE
     for bit in range(len(outputs)):
-        zero, key = wires[outputs[bit, 0]], keys[bit]
-        flip = ALL if outputs[bit, 1] else NONE
-        flip_low, flip_high = flip & delta[0], flip & delta[1]
-        for i in range(len(mask)):
-            low, high = zero[2 * i] ^ flip_low, zero[2 * i + 1] ^ flip_high
-            hashes[0, i] = hash_word(key, low, high)
-            hashes[1, i] = hash_word(key, low ^ delta[0], high ^ delta[1])
-        _project(hashes, zero, flip_low, weights[bit], modulus, ciphertexts[bit], mask)
-
-
-@njit(cache=True, nogil=True)
-def _project(hashes: Any, zero: Any, flip_low: Any, weight: Any, modulus: Any, ciphertexts: Any, mask: Any) -> None:
-    """One output bit's ciphertexts and its part of the masks, from the hashes of its labels of value 0 and 1."""
-    for i in range(len(mask)):
-        of_zero, of_one = _scale(hashes[0, i], modulus), _scale(hashes[1, i], modulus)
-        # What the hash of value 1's label lacks. The other one's lack is its negative; colour 0 is to lack nothing.
-        lack = _reduce(_reduce(of_zero + (modulus - of_one), modulus) + weight, modulus)
-        colour = (zero[2 * i] ^ flip_low) & ONE
-        mask[i] += of_zero + colour * (modulus - lack)
-        ciphertexts[i] = _reduce(lack + colour * (modulus - lack - lack), modulus)
-
-
-@njit(cache=True, nogil=True)
-def _garble_gates(gates: Any, wires: Any, keys: Any, delta: Any, ands: Any, first: Any, size: Any) -> None:
-    row = ands.shape[2] * 2
-    index_and = 0
-    table = ands.reshape(-1)
-    for gate in range(len(gates)):
-        operation = gates[gate, 0]
-        x, y, out = wires[gates[gate, 1]], wires[gates[gate, 2]], wires[gates[gate, 3]]
-        if not operation & AND:
-            _xor(x, y, out, 2 * size)
-            continue
-        key = keys[index_and]
-        flip_x = ALL if operation & LEFT_INVERTED else NONE
-        flip_y = ALL if operation & RIGHT_INVERTED else NONE
-        start = 2 * index_and * row + 2 * first
-        for i in range(0, 2 * size, 2):
-            garble_and(key, delta, x, y, flip_x, flip_y, out, i, table, start + i, start + row + i)
-        index_and += 1
+        for value in range(2):
+            offset = _address(offsets) + LABEL_BYTES * (value ^ outputs[bit, 1])
+            key, out = _address(keys) + bit * ROUND_KEY_BYTES, _address(hashes[value])
+            hash_words(key, places[outputs[bit, 0]], offset, out, out + WORD_BYTES * BLOCK, size)
+        for i in range(size):
+            of_zero, of_one = _scale(hashes[0, 0, i], modulus), _scale(hashes[1, 0, i], modulus)
+            # What the hash of value 1's label lacks. The other one's lack is its negative; colour 0 is to lack nothing.
+            lack = _reduce(_reduce(of_zero + (modulus - of_one), modulus) + weights[bit], modulus)
+            colour = hashes[0, 1, i] & ONE
+            mask[i] += of_zero + colour * (modulus - lack)
+            ciphertexts[bit, i] = _reduce(lack + colour * (modulus - lack - lack), modulus)
 
 
 @njit(cache=True, nogil=True)
 def _garble(
     gates: Any,
     outputs: Any,
+    places: Any,
     wires: Any,
+    hashes: Any,
     keys: Any,
-    delta: Any,
+    offsets: Any,
     garbler: Any,
     evaluator: Any,
     chunk_start: Any,
@@ -125,52 +128,53 @@ def _garble(
     ciphertexts: Any,
     masks: Any,
 ) -> None:
-    expanded = _expand_keys(keys)
     count = masks.shape[1]
     for first in range(0, count, BLOCK):
         size = min(BLOCK, count - first)
-        _load_inputs(wires, garbler, evaluator, chunk_start + first, size)
-        _garble_gates(gates, wires, expanded, delta, ands, first, size)
+        _place_inputs(places, garbler, evaluator, chunk_start + first)
+        _garble_gates(gates, places, wires, keys, offsets, ands, first, size)
         for j in range(len(moduli)):
-            own = expanded[len(ands) + j * len(outputs) :]
+            own = keys[len(ands) + j * len(outputs) :]
             lacks, mask = ciphertexts[j, :, first : first + size], masks[j, first : first + size]
-            _garble_outputs(outputs, weights[j], wires, own, delta, moduli[j], lacks, mask)
+            _garble_outputs(outputs, weights[j], places, own, offsets, hashes, moduli[j], lacks, mask)
 
 
 @njit(cache=True, nogil=True)
-def _evaluate_gates(gates: Any, wires: Any, keys: Any, ands: Any, first: Any, size: Any) -> None:
-    row = ands.shape[2] * 2
-    index_and = 0
-    table = ands.reshape(-1)
+def _evaluate_gates(gates: Any, places: Any, wires: Any, keys: Any, ands: Any, first: Any, size: Any) -> None:
+    row = ands.shape[2] * LABEL_BYTES
+    table, key = _address(ands) + LABEL_BYTES * first, _address(keys)
     for gate in range(len(gates)):
-        x, y, out = wires[gates[gate, 1]], wires[gates[gate, 2]], wires[gates[gate, 3]]
+        x, y, out = places[gates[gate, 1]], places[gates[gate, 2]], _address(wires[gates[gate, 3]])
+        places[gates[gate, 3]] = out
         if not gates[gate, 0] & AND:
-            _xor(x, y, out, 2 * size)
+            xor_labels(x, y, out, size)
             continue
-        key = keys[index_and]
-        start = 2 * index_and * row + 2 * first
-        for i in range(0, 2 * size, 2):
-            evaluate_and(key, x, y, out, i, table, start + i, start + row + i)
-        index_and += 1
+        evaluate_and(key, x, y, out, table, row, size)
+        table += 2 * row
+        key += ROUND_KEY_BYTES
 
 
 @njit(cache=True, nogil=True)
-def _evaluate_outputs(outputs: Any, wires: Any, keys: Any, modulus: Any, ciphertexts: Any, result: Any) -> None:
-    for i in range(len(result)):
-        result[i] = NONE
+def _evaluate_outputs(
+    outputs: Any, places: Any, keys: Any, offsets: Any, hashes: Any, modulus: Any, ciphertexts: Any, result: Any
+) -> None:
+    result[:] = NONE
     for bit in range(len(outputs)):
-        label, key, row = wires[outputs[bit, 0]], keys[bit], ciphertexts[bit]
+        key, out = _address(keys) + bit * ROUND_KEY_BYTES, _address(hashes)
+        hash_words(key, places[outputs[bit, 0]], _address(offsets), out, out + WORD_BYTES * BLOCK, len(result))
         for i in range(len(result)):
-            low, high = label[2 * i], label[2 * i + 1]
-            result[i] += _scale(hash_word(key, low, high), modulus) + (low & ONE) * np.uint64(row[i])
+            result[i] += _scale(hashes[0, 0, i], modulus) + (hashes[0, 1, i] & ONE) * np.uint64(ciphertexts[bit, i])
 
 
 @njit(cache=True, nogil=True)
 def _evaluate(
     gates: Any,
     outputs: Any,
+    places: Any,
     wires: Any,
+    hashes: Any,
     keys: Any,
+    offsets: Any,
     garbler: Any,
     evaluator: Any,
     chunk_start: Any,
@@ -179,24 +183,38 @@ def _evaluate(
     ciphertexts: Any,
     results: Any,
 ) -> None:
-    expanded = _expand_keys(keys)
     count = results.shape[1]
     for first in range(0, count, BLOCK):
         size = min(BLOCK, count - first)
-        _load_inputs(wires, garbler, evaluator, chunk_start + first, size)
-        _evaluate_gates(gates, wires, expanded, ands, first, size)
+        _place_inputs(places, garbler, evaluator, chunk_start + first)
+        _evaluate_gates(gates, places, wires, keys, ands, first, size)
         for j in range(len(moduli)):
-            own = expanded[len(ands) + j * len(outputs) :]
+            own = keys[len(ands) + j * len(outputs) :]
             lacks, result = ciphertexts[j, :, first : first + size], results[j, first : first + size]
-            _evaluate_outputs(outputs, wires, own, moduli[j], lacks, result)
+            _evaluate_outputs(outputs, places, own, offsets, hashes, moduli[j], lacks, result)
 
 
 class Workspace:
-    """Memory for the temporaries of one chunk after the other, all of the same size."""
+    """Memory for the temporaries of one chunk after the other, all of the same size.
+
+    Attributes:
+        size: instances of a chunk.
+        temporaries: of a block. Where the labels in every slot stand, the wires that gates fill, uint64
+            [slots, BLOCK, 2], and for both values of an output the hashes and the labels' first words [2, 2, BLOCK].
+    """
 
     def __init__(self, circuit: Circuit, size: int) -> None:
         self.size = size
-        self.wires = np.empty((circuit.slot_count, 2 * BLOCK), np.uint64)
+        places = np.empty(circuit.slot_count, np.int64)
+        wires = _aligned(circuit.slot_count * BLOCK * 2).reshape(-1, BLOCK, 2)
+        self.temporaries = (places, wires, _aligned(4 * BLOCK).reshape(2, 2, BLOCK))
+
+
+def _aligned(words: int) -> np.ndarray:
+    """uint64 [words] that begin with a cache line: vectors that straddle two take twice the time."""
+    memory = np.empty(words + CACHE_LINE_WORDS - 1, np.uint64)
+    start = -memory.ctypes.data // WORD_BYTES % CACHE_LINE_WORDS
+    return memory[start : start + words]
 
 
 def garble(
@@ -213,7 +231,8 @@ def garble(
     masks: np.ndarray,
 ) -> None:
     """Garble one chunk; arguments as in `garbling_numpy.garble`."""
-    wires = (workspace.wires, _words(keys), delta, garbler_zero, evaluator_zero, start)
+    offsets = np.array([np.zeros(2, np.uint64), delta])
+    wires = (*workspace.temporaries, _round_keys(keys), offsets, garbler_zero, evaluator_zero, start)
     _garble(circuit.gates, circuit.outputs, *wires, projection.moduli, projection.weights, ands, ciphertexts, masks)
 
 
@@ -230,12 +249,15 @@ def evaluate(
     outputs: np.ndarray,
 ) -> None:
     """Evaluate one chunk; arguments as in `garbling_numpy.evaluate`."""
-    wires = (workspace.wires, _words(keys), garbler_labels, evaluator_labels, start)
+    offsets = np.zeros((1, 2), np.uint64)
+    wires = (*workspace.temporaries, _round_keys(keys), offsets, garbler_labels, evaluator_labels, start)
     _evaluate(circuit.gates, circuit.outputs, *wires, projection.moduli, ands, ciphertexts, outputs)
 
 
-def _words(keys: np.ndarray) -> np.ndarray:
-    return keys.copy().view(np.uint64)
+def _round_keys(keys: np.ndarray) -> np.ndarray:
+    expanded = np.empty((len(keys), ROUND_KEY_BYTES), np.uint8)
+    _expand_keys(keys, expanded)
+    return expanded
 
 
 @njit(cache=True, nogil=True)

@@ -1,13 +1,18 @@
-"""The half-gates' inner loop bodies in LLVM's intermediate representation, around the AES-NI instructions.
+"""The half-gates' inner loops in LLVM's intermediate representation, around the processor's AES instructions.
 
-numba has no 128-bit type, so what touches labels as a whole is written here: an intrinsic garbles or evaluates one AND
-gate of one instance from and to memory. x86 processors with AES instructions only.
+numba has no type for a label of 128 bits, so the loop over the instances of one gate is written here, as an intrinsic.
+Four instances go into one vector where the processor has AVX-512 and its AES instructions take such vectors (VAES), two
+elsewhere, where without VAES they are taken apart for AES; the last few instances go one by one. The bits are the same
+everywhere. x86 processors with AES instructions only.
+
+Arguments are int64 all of them: numbers, and addresses of uint64 words at any multiple of 8, unchecked.
 
 After an edit here, touch garbling_numba.py: numba's cache of compiled kernels looks at that file alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -15,88 +20,141 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from autoprivacy.gc.labels import LABEL_BYTES
+
 AES_ROUNDS = 10
-KEY_WORDS = 2 * (AES_ROUNDS + 1)
+ROUND_KEY_BYTES = LABEL_BYTES * (AES_ROUNDS + 1)
 # Round constants of the AES-128 key schedule (FIPS 197, section 5.2).
 ROUND_CONSTANTS = (0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x1B, 0x36)
 
 WORD = ir.IntType(64)
+WORD_BYTES = 8
+INDEX = ir.IntType(32)
 LABEL = ir.VectorType(WORD, 2)
-QUARTERS = ir.VectorType(ir.IntType(32), 4)
-
-
-def _label(builder: Any, low: Any, high: Any) -> Any:
-    """A label of two words."""
-    value = builder.insert_element(ir.Constant(LABEL, ir.Undefined), low, ir.IntType(32)(0))
-    return builder.insert_element(value, high, ir.IntType(32)(1))
+QUARTERS = ir.VectorType(INDEX, 4)
+# How the names of LLVM's AES instructions end, by labels to a vector.
+AES_WIDTHS = {1: "", 2: ".256", 4: ".512"}
 
 
 def _shuffle(builder: Any, value: Any, order: list[int]) -> Any:
     """The elements of `value`, followed by zeros, in this order."""
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
+    mask = ir.Constant(ir.VectorType(INDEX, len(order)), order)
     return builder.shuffle_vector(value, ir.Constant(value.type, None), mask)
 
 
-def _sigma(builder: Any, label: Any) -> Any:
-    """(l ^ r, l) for a label (l, r)."""
-    return builder.xor(_shuffle(builder, label, [1, 0]), _shuffle(builder, label, [0, 2]))
+def _in_each(value: Any, order: list[int]) -> list[int]:
+    """An order of the two words of a label, for each label of a vector."""
+    return [word + label for label in range(0, value.type.count, 2) for word in order]
 
 
-def _colour_mask(builder: Any, label: Any) -> Any:
-    """All ones where the label's lowest bit is set, else zero."""
-    low = _shuffle(builder, label, [0, 0])
-    return builder.sub(ir.Constant(LABEL, None), builder.and_(low, ir.Constant(LABEL, [1, 1])))
+def _both_words(builder: Any, word: Any) -> Any:
+    """A label of one word twice."""
+    return _shuffle(builder, builder.insert_element(ir.Constant(LABEL, ir.Undefined), word, INDEX(0)), [0, 0])
+
+
+def _join(builder: Any, first: Any, second: Any) -> Any:
+    """Two vectors as one."""
+    places = range(2 * first.type.count)
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(INDEX, len(places)), list(places)))
+
+
+def _repeat(builder: Any, label: Any, lanes: int) -> Any:
+    """One label in every lane."""
+    return _shuffle(builder, label, [0, 1] * lanes)
+
+
+def _sigma(builder: Any, labels: Any) -> Any:
+    """(l ^ r, l) for labels (l, r)."""
+    low = ir.Constant(labels.type, [(1 << 64) - 1, 0] * (labels.type.count // 2))
+    return builder.xor(_shuffle(builder, labels, _in_each(labels, [1, 0])), builder.and_(labels, low))
+
+
+def _where_coloured(builder: Any, labels: Any, values: Any) -> Any:
+    """The values whose label has its lowest bit set, zero for the others."""
+    ones = ir.Constant(labels.type, [1] * labels.type.count)
+    zeros = ir.Constant(labels.type, None)
+    colours = builder.and_(_shuffle(builder, labels, _in_each(labels, [0, 0])), ones)
+    return builder.select(builder.icmp_unsigned("!=", colours, zeros), values, zeros)
 
 
 def _call(builder: Any, name: str, *arguments: Any) -> Any:
-    function_type = ir.FunctionType(LABEL, [argument.type for argument in arguments])
+    function_type = ir.FunctionType(arguments[0].type, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
 
 
-def _hash(builder: Any, keys: list[Any], labels: list[Any]) -> list[Any]:
-    """H of every label, the rounds of all of them interleaved; `keys` are the 11 round keys."""
-    inputs = [_sigma(builder, label) for label in labels]
-    blocks = [builder.xor(block, keys[0]) for block in inputs]
-    for key in keys[1:-1]:
-        blocks = [_call(builder, "llvm.x86.aesni.aesenc", block, key) for block in blocks]
-    blocks = [_call(builder, "llvm.x86.aesni.aesenclast", block, keys[-1]) for block in blocks]
-    return [builder.xor(block, one) for block, one in zip(blocks, inputs, strict=True)]
+class _Loop:
+    """A loop over the labels of a gate's instances, several at once."""
+
+    def __init__(self, context: Any, builder: Any) -> None:
+        features = context.codegen().magic_tuple()[2].split(",")  # of the processor that this is compiled for
+        wide = "+vaes" in features
+        self._lanes = 4 if wide and "+avx512f" in features else 2
+        self._aes_lanes = self._lanes if wide else 1
+        self.builder = builder
+
+    def load(self, address: Any, offset: Any | None = None, lanes: int = 1) -> Any:
+        kind = ir.VectorType(WORD, 2 * lanes)
+        return self.builder.load(self._pointer(address, offset, kind), align=WORD_BYTES)
+
+    def store(self, value: Any, address: Any, offset: Any | None = None) -> None:
+        self.builder.store(value, self._pointer(address, offset, value.type), align=WORD_BYTES)
+
+    def prefetch(self, address: Any, offset: Any, write: bool) -> None:
+        """Ask for a cache line, to read or to write it soon; there need not be one."""
+        pointer = self._pointer(address, offset, ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INDEX, INDEX, INDEX])
+        prefetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        self.builder.call(prefetch, [pointer, INDEX(int(write)), INDEX(3), INDEX(1)])
+
+    def _pointer(self, address: Any, offset: Any | None, kind: Any) -> Any:
+        place = address if offset is None else self.builder.add(address, offset)
+        return self.builder.inttoptr(place, kind.as_pointer())
+
+    def run(self, size: Any, body: Callable[[int, Any], None]) -> None:
+        """`body(lanes, offset)` for all of `size` labels, offsets in bytes: many at once, then the rest one by one."""
+        start, end = WORD(0), self.builder.mul(size, WORD(LABEL_BYTES))
+        for lanes in (self._lanes, 1):
+            stop = self.builder.and_(end, WORD(-LABEL_BYTES * lanes))
+            with cgutils.for_range_slice(self.builder, start, stop, WORD(LABEL_BYTES * lanes), WORD) as (offset, _):
+                body(lanes, offset)
+            start = stop
+
+    def round_keys(self, address: Any) -> list[Any]:
+        return [self.load(address, WORD(LABEL_BYTES * i)) for i in range(AES_ROUNDS + 1)]
+
+    def hash(self, keys: list[Any], labels: list[Any]) -> list[Any]:
+        """H of vectors of labels, the rounds of all of them interleaved; `keys` are the 11 round keys."""
+        builder, lanes = self.builder, labels[0].type.count // 2
+        width = min(lanes, self._aes_lanes)
+        keys = [_repeat(builder, key, width) for key in keys]
+        inputs = [_sigma(builder, vector) for vector in labels]
+        parts = [[2 * start + word for word in range(2 * width)] for start in range(0, lanes, width)]
+        blocks = [builder.xor(_shuffle(builder, vector, part), keys[0]) for vector in inputs for part in parts]
+        for key in keys[1:-1]:
+            blocks = [_call(builder, "llvm.x86.aesni.aesenc" + AES_WIDTHS[width], block, key) for block in blocks]
+        blocks = [_call(builder, "llvm.x86.aesni.aesenclast" + AES_WIDTHS[width], block, keys[-1]) for block in blocks]
+        if len(parts) == 2:
+            blocks = [_join(builder, *pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]
+        return [builder.xor(block, vector) for block, vector in zip(blocks, inputs, strict=True)]
 
 
-class _Memory:
-    """Labels in the flat uint64 arrays that an intrinsic was called with, found by argument number and word index."""
+def _typed(count: int, generate: Callable[..., None]) -> tuple[Any, Callable[..., Any]]:
+    """What an intrinsic returns: its signature, `count` times int64, and `generate(loop, *arguments)` for its code."""
 
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        self._builder = builder
-        self._arguments = arguments
-        self._data = {
-            i: context.make_array(kind)(context, builder, arguments[i]).data
-            for i, kind in enumerate(signature.args)
-            if isinstance(kind, types.Array)
-        }
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        generate(_Loop(context, builder), *arguments)
+        return context.get_dummy_value()
 
-    def _pointer(self, argument: int, index: int | Any) -> Any:
-        if isinstance(index, int):
-            index = ir.Constant(WORD, index)
-        return self._builder.bitcast(self._builder.gep(self._data[argument], [index]), LABEL.as_pointer())
-
-    def load(self, argument: int, index: int | Any) -> Any:
-        return self._builder.load(self._pointer(argument, index), align=8)
-
-    def store(self, value: Any, argument: int, index: int | Any) -> None:
-        self._builder.store(value, self._pointer(argument, index), align=8)
-
-    def round_keys(self, argument: int) -> list[Any]:
-        return [self.load(argument, 2 * i) for i in range(AES_ROUNDS + 1)]
+    return types.none(*[types.int64] * count), lower
 
 
 def _expand_key(typingctx: Any, key: Any, expanded: Any) -> Any:
-    """The round keys of an AES-128 key: two words in, 22 words out."""
+    """The round keys of an AES-128 key: 16 bytes at one address, 176 bytes to another."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        memory = _Memory(context, builder, signature, arguments)
-        key = memory.load(0, 0)
-        memory.store(key, 1, 0)
+    def generate(loop: _Loop, address: Any, expanded: Any) -> None:
+        builder = loop.builder
+        key = loop.load(address)
+        loop.store(key, expanded)
         for i, constant in enumerate(ROUND_CONSTANTS):
             assist = _call(builder, "llvm.x86.aesni.aeskeygenassist", key, ir.IntType(8)(constant))
             words = builder.bitcast(key, QUARTERS)
@@ -104,86 +162,123 @@ def _expand_key(typingctx: Any, key: Any, expanded: Any) -> Any:
             for order in ([4, 0, 1, 2], [4, 4, 0, 1], [4, 4, 4, 0]):  # word i of a round key sums words 0 to i
                 last = builder.xor(last, _shuffle(builder, words, order))
             key = builder.bitcast(builder.xor(words, last), LABEL)
-            memory.store(key, 1, 2 * (i + 1))
-        return context.get_dummy_value()
+            loop.store(key, expanded, WORD(LABEL_BYTES * (i + 1)))
 
-    return types.none(key, expanded), generate
+    return _typed(2, generate)
+
+
+def _xor_labels(typingctx: Any, x: Any, y: Any, out: Any, size: Any) -> Any:
+    """An XOR gate of `size` instances, whose labels are at the addresses x, y and out."""
+
+    def generate(loop: _Loop, x: Any, y: Any, out: Any, size: Any) -> None:
+        def body(lanes: int, place: Any) -> None:
+            loop.store(loop.builder.xor(loop.load(x, place, lanes), loop.load(y, place, lanes)), out, place)
+
+        loop.run(size, body)
+
+    return _typed(4, generate)
+
+
+def _half_gates(loop: _Loop, keys: list[Any], offset: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
+    """Both half-gates of x AND y (Zahur, Rosulek, Evans, EUROCRYPT 2015, figure 2): ciphertexts, label of 0."""
+    xor = loop.builder.xor
+    labels = [x, xor(x, offset), y, xor(y, offset)]
+    generator, generator_one, evaluator, evaluator_one = loop.hash(keys, labels)
+    first = xor(xor(generator, generator_one), _where_coloured(loop.builder, y, offset))
+    difference = xor(evaluator, evaluator_one)
+    zero = xor(generator, _where_coloured(loop.builder, x, first))
+    return first, xor(difference, x), xor(zero, xor(evaluator, _where_coloured(loop.builder, y, difference)))
 
 
 def _garble_and(
     typingctx: Any,
-    keys: Any,
+    key: Any,
     delta: Any,
     x: Any,
     y: Any,
+    out: Any,
     flip_x: Any,
     flip_y: Any,
-    out: Any,
-    index: Any,
     table: Any,
-    first: Any,
-    second: Any,
+    row: Any,
+    size: Any,
 ) -> Any:
-    """Both half-gates of one AND gate (Zahur, Rosulek, Evans, EUROCRYPT 2015, figure 2) of one instance.
+    """An AND gate of `size` instances, garbled.
 
-    keys: the gate's 22 words. x, y, out: the wires' labels of value 0, this instance's at word `index`. flip_x, flip_y:
-    all ones where the input is inverted, else zero. table: receives the ciphertexts at words `first` and `second`.
+    Addresses: `key` of the gate's round keys, `delta` of the offset, x, y, out of labels of value 0, `table` of where
+    the first ciphertexts go. The second ones go `row` bytes further, the next gate's two and three times `row`: their
+    cache lines are asked for meanwhile. flip_x, flip_y: -1 where the input is inverted, else 0.
     """
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        memory = _Memory(context, builder, signature, arguments)
-        flip_x, flip_y, index, first, second = (arguments[n] for n in (4, 5, 7, 9, 10))
-        offset = memory.load(1, 0)
-        x = builder.xor(memory.load(2, index), builder.and_(offset, _label(builder, flip_x, flip_x)))
-        y = builder.xor(memory.load(3, index), builder.and_(offset, _label(builder, flip_y, flip_y)))
-        labels = [x, builder.xor(x, offset), y, builder.xor(y, offset)]
-        generator, generator_one, evaluator, evaluator_one = _hash(builder, memory.round_keys(0), labels)
-        mask_x, mask_y = _colour_mask(builder, x), _colour_mask(builder, y)
-        generator_sum = builder.xor(generator, generator_one)
-        evaluator_sum = builder.xor(evaluator, evaluator_one)
-        generator_row = builder.xor(generator_sum, builder.and_(mask_y, offset))
-        memory.store(generator_row, 8, first)
-        memory.store(builder.xor(evaluator_sum, x), 8, second)
-        zero = builder.xor(generator, builder.and_(mask_x, generator_row))
-        zero = builder.xor(zero, builder.xor(evaluator, builder.and_(mask_y, evaluator_sum)))
-        memory.store(zero, 6, index)
-        return context.get_dummy_value()
+    def generate(loop: _Loop, *arguments: Any) -> None:
+        key, delta, x, y, out, flip_x, flip_y, table, row, size = arguments
+        builder = loop.builder
+        keys, delta = loop.round_keys(key), loop.load(delta)
+        flip_x, flip_y = (builder.and_(delta, _both_words(builder, flip)) for flip in (flip_x, flip_y))
+        ahead = builder.shl(row, WORD(1))
 
-    return types.none(keys, delta, x, y, flip_x, flip_y, out, index, table, first, second), generate
+        def body(lanes: int, place: Any) -> None:
+            left = builder.xor(loop.load(x, place, lanes), _repeat(builder, flip_x, lanes))
+            right = builder.xor(loop.load(y, place, lanes), _repeat(builder, flip_y, lanes))
+            *ciphertexts, zero = _half_gates(loop, keys, _repeat(builder, delta, lanes), left, right)
+            start = builder.add(table, place)
+            for ciphertext, own in zip(ciphertexts, (start, builder.add(start, row)), strict=True):
+                loop.store(ciphertext, own)
+                loop.prefetch(own, ahead, write=True)
+            loop.store(zero, out, place)
 
+        loop.run(size, body)
 
-def _evaluate_and(
-    typingctx: Any, keys: Any, x: Any, y: Any, out: Any, index: Any, table: Any, first: Any, second: Any
-) -> Any:
-    """One AND gate of one instance, evaluated; arguments as in `_garble_and`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        memory = _Memory(context, builder, signature, arguments)
-        index, first, second = (arguments[n] for n in (4, 6, 7))
-        x, y = memory.load(1, index), memory.load(2, index)
-        generator, evaluator = _hash(builder, memory.round_keys(0), [x, y])
-        row = builder.and_(_colour_mask(builder, x), memory.load(5, first))
-        label = builder.xor(generator, row)
-        row = builder.and_(_colour_mask(builder, y), builder.xor(memory.load(5, second), x))
-        label = builder.xor(label, builder.xor(evaluator, row))
-        memory.store(label, 3, index)
-        return context.get_dummy_value()
-
-    return types.none(keys, x, y, out, index, table, first, second), generate
+    return _typed(10, generate)
 
 
-def _hash_word(typingctx: Any, keys: Any, low: Any, high: Any) -> Any:
-    """The first word of H(low, high)."""
+def _evaluate_and(typingctx: Any, key: Any, x: Any, y: Any, out: Any, table: Any, row: Any, size: Any) -> Any:
+    """An AND gate of `size` instances, evaluated; arguments as in `_garble_and`."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        memory = _Memory(context, builder, signature, arguments)
-        (hashed,) = _hash(builder, memory.round_keys(0), [_label(builder, arguments[1], arguments[2])])
-        return builder.extract_element(hashed, ir.IntType(32)(0))
+    def generate(loop: _Loop, key: Any, x: Any, y: Any, out: Any, table: Any, row: Any, size: Any) -> None:
+        builder = loop.builder
+        keys, ahead = loop.round_keys(key), builder.shl(row, WORD(1))
 
-    return types.uint64(keys, low, high), generate
+        def body(lanes: int, place: Any) -> None:
+            left, right = loop.load(x, place, lanes), loop.load(y, place, lanes)
+            start = builder.add(table, place)
+            first, second = loop.load(start, None, lanes), loop.load(start, row, lanes)
+            loop.prefetch(start, ahead, write=False)
+            loop.prefetch(builder.add(start, row), ahead, write=False)
+            generator, evaluator = loop.hash(keys, [left, right])
+            generator = builder.xor(generator, _where_coloured(builder, left, first))
+            evaluator = builder.xor(evaluator, _where_coloured(builder, right, builder.xor(second, left)))
+            loop.store(builder.xor(generator, evaluator), out, place)
+
+        loop.run(size, body)
+
+    return _typed(7, generate)
+
+
+def _hash_words(typingctx: Any, key: Any, wire: Any, offset: Any, hashes: Any, words: Any, size: Any) -> Any:
+    """For label ^ offset of the `size` labels of a wire the first word of its hash, and its own.
+
+    All but `size` are addresses; a word of each goes to `hashes` and to `words` for every instance.
+    """
+
+    def generate(loop: _Loop, key: Any, wire: Any, offset: Any, hashes: Any, words: Any, size: Any) -> None:
+        builder = loop.builder
+        keys, offset = loop.round_keys(key), loop.load(offset)
+
+        def body(lanes: int, place: Any) -> None:
+            labels = builder.xor(loop.load(wire, place, lanes), _repeat(builder, offset, lanes))
+            (hashed,) = loop.hash(keys, [labels])
+            for values, out in ((hashed, hashes), (labels, words)):
+                first = _shuffle(builder, values, list(range(0, 2 * lanes, 2)))
+                loop.store(first, out, builder.lshr(place, WORD(1)))
+
+        loop.run(size, body)
+
+    return _typed(6, generate)
 
 
 expand_key: Any = intrinsic(_expand_key)
+xor_labels: Any = intrinsic(_xor_labels)
 garble_and: Any = intrinsic(_garble_and)
 evaluate_and: Any = intrinsic(_evaluate_and)
-hash_word: Any = intrinsic(_hash_word)
+hash_words: Any = intrinsic(_hash_words)

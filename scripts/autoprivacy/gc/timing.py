@@ -19,6 +19,7 @@ from autoprivacy.gc.oblivious_transfer import (
     ExtensionSender,
     choice_bits,
 )
+from autoprivacy.memory import keep_freed_memory
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 
 # What `costs.activation_counts` counts, each for both parties together but for the first two.
@@ -67,6 +68,7 @@ class GarblingTimer:
     """
 
     def __init__(self, backend: str | None = None) -> None:
+        keep_freed_memory()  # as both parties do
         random = SecureRandom()
         self._delta = random_delta(random)
         self._small, self._large = (_Garbled(modulus, self._delta, random, backend) for modulus in MODULI)
