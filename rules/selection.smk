@@ -68,6 +68,7 @@ rule search:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
+        layers=f"{RESULTS}/quantization/{{network}}.csv",
         profile=f"{RESULTS}/profile.json",
         darl=lambda w: policy_file(w.network, "darl", SEARCH_PACKING),
     output:
@@ -108,6 +109,7 @@ rule network_search_comparison:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
+        layers=f"{RESULTS}/quantization/{{network}}.csv",
         profile=f"{RESULTS}/profile.json",
         darl=lambda w: policy_file(w.network, "darl", "coefficient"),
     output:
