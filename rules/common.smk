@@ -6,7 +6,7 @@ import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
-from autoprivacy.config import complete
+from autoprivacy.config import complete, search_settings
 from autoprivacy.errors import UserError
 from autoprivacy.sources import fingerprint, model_sources, sources
 

@@ -15,6 +15,12 @@ if config["quantization"]["finetuning_epochs"]:
     }
 
 
+def trained_settings(wildcards):
+    """What training uses of a network's entry: how parameters are searched for it is no part of it."""
+    entry = network_settings(wildcards)
+    return {key: value for key, value in entry.items() if key != "search"}
+
+
 rule train:
     input:
         dataset=prepared_dataset,
@@ -34,7 +40,7 @@ rule train:
         library=library("train.py"),
         model_code=model_code,
         teacher_code=lambda w: teacher(w) and fingerprint(MODEL_FILES[teacher(w)]),
-        network=network_settings,
+        network=trained_settings,
         teacher_model=lambda w: (
             config["networks"][teacher(w)]["model"] if teacher(w) else None
         ),
@@ -43,7 +49,7 @@ rule train:
             "train",
             w.network,
             [
-                network_settings(w),
+                trained_settings(w),
                 teacher(w) and config["networks"][teacher(w)]["model"],
                 config["seed"],
             ],

@@ -5,21 +5,22 @@
 #      tables/search-comparison.csv, figures/search-comparison.*
 
 
-def search_settings(wildcards):
-    """The part of the config that a scheme's search uses: how strategies are compared is no part of it, and
-    autoprivacy is always the paper's."""
-    unused = {"comparison"}
-    if wildcards.scheme == "autoprivacy":
-        unused |= {"strategy", "finalists"}
-    return {key: value for key, value in config["search"].items() if key not in unused}
+def used_search(network, *unused):
+    """The part `search` of the config as it is for a network, less what a step does not use."""
+    settings = search_settings(config, network)
+    return {key: value for key, value in settings.items() if key not in unused}
 
 
-# what the comparison of strategies takes of it
-STRATEGY_COMPARISON = {
-    key: value
-    for key, value in config["search"].items()
-    if key not in ("episodes", "strategy", "finalists")
-}
+def scheme_search(wildcards):
+    """What a scheme's search uses: how strategies are compared is no part of it, and autoprivacy is always the
+    paper's."""
+    fixed = ("strategy", "finalists") if wildcards.scheme == "autoprivacy" else ()
+    return used_search(wildcards.network, "comparison", *fixed)
+
+
+def strategy_comparison(wildcards):
+    """What the comparison of strategies uses."""
+    return used_search(wildcards.network, "episodes", "strategy", "finalists")
 
 
 rule profile_hardware:
@@ -68,6 +69,7 @@ rule search:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
+        layers=f"{RESULTS}/quantization/{{network}}.csv",
         profile=f"{RESULTS}/profile.json",
         darl=lambda w: policy_file(w.network, "darl", SEARCH_PACKING),
     output:
@@ -84,7 +86,7 @@ rule search:
         mem_mb=4000,
     params:
         library=library("search.py"),
-        search=search_settings,
+        search=scheme_search,
         finetuning=config["finetuning"],
         selection=config["selection"],
         seed=config["seed"],
@@ -92,7 +94,7 @@ rule search:
             "search",
             f"{w.network}-{w.scheme}",
             [
-                search_settings(w),
+                scheme_search(w),
                 config["finetuning"],
                 config["selection"],
                 config["seed"],
@@ -108,6 +110,7 @@ rule network_search_comparison:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
+        layers=f"{RESULTS}/quantization/{{network}}.csv",
         profile=f"{RESULTS}/profile.json",
         darl=lambda w: policy_file(w.network, "darl", "coefficient"),
     output:
@@ -121,13 +124,13 @@ rule network_search_comparison:
         mem_mb=4000,
     params:
         library=library("compare_strategies.py"),
-        search=STRATEGY_COMPARISON,
+        search=strategy_comparison,
         selection=config["selection"],
         seed=config["seed"],
         state=lambda w: state_folder(
             "comparison",
             w.network,
-            [STRATEGY_COMPARISON, config["selection"], config["seed"]],
+            [strategy_comparison(w), config["selection"], config["seed"]],
         ),
     script:
         "../scripts/compare_strategies.py"

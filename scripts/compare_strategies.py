@@ -8,13 +8,13 @@ from autoprivacy.he.selection import Selection
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.quantization.quantize import required_ranges
 from autoprivacy.resumption import resumable
 from autoprivacy.search.comparison import Comparison
-from autoprivacy.search.configured import configured_problem
+from autoprivacy.search.configured import noise_problem, tolerant_modulus
 from autoprivacy.search.problem import SearchProblem
 from autoprivacy.search.reward import SimulatedReward, exploration_splits
-from autoprivacy.search.space import NoiseLevels
-from autoprivacy.storage import write_rows
+from autoprivacy.storage import read_rows, write_rows
 
 
 def main(snakemake: Any) -> None:
@@ -25,10 +25,11 @@ def main(snakemake: Any) -> None:
     splits = exploration_splits(load(files.dataset).train, *images, params.seed)
     # nothing is finetuned here, so these images are free to tell what the best policies are worth elsewhere
     others = splits.finetune.take(slice(0, len(splits.evaluate.labels)))
+    p = tolerant_modulus(network, required_ranges(read_rows(files.layers)), selection, params.selection["plaintext"])
 
     def problem(seed: int) -> SearchProblem:
         reward = SimulatedReward(network, splits.evaluate, seed)
-        return configured_problem(network, darl, selection, reward, NoiseLevels(), search)
+        return noise_problem(network, darl, selection, reward, search, p)
 
     settings = search["comparison"]
     seeds = [params.seed + k for k in range(settings["seeds"])]

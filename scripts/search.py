@@ -11,15 +11,16 @@ from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.provenance import provenance
 from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.quantization.quantize import required_ranges
 from autoprivacy.resumption import resumable
-from autoprivacy.search.configured import configured_problem
+from autoprivacy.search.configured import noise_problem, paper_problem, tolerant_modulus
 from autoprivacy.search.finetuning import FinetuneSettings
 from autoprivacy.search.reward import FinetunedReward, SimulatedReward, exploration_splits
 from autoprivacy.search.search import Finals, SearchSettings, run_search
-from autoprivacy.search.space import ErrorRates, NoiseLevels
+from autoprivacy.search.space import NoiseLevels
 from autoprivacy.search.strategies import PAPER
 from autoprivacy.search.strategies.strategy import StrategySettings
-from autoprivacy.storage import write_rows
+from autoprivacy.storage import read_rows, write_rows
 
 
 def main(snakemake: Any) -> None:
@@ -31,14 +32,16 @@ def main(snakemake: Any) -> None:
     # during exploration the paper finetunes for one epoch, whatever the final finetuning takes
     finetuned = FinetunedReward(network, splits, FinetuneSettings(**{**params.finetuning, "epochs": 1}), params.seed)
     run = StrategySettings(search["episodes"], params.seed, search["warm_up_episodes"])
-    plus = snakemake.wildcards.scheme == NoiseLevels.scheme
-    if plus:
+    if snakemake.wildcards.scheme == NoiseLevels.scheme:
+        p = tolerant_modulus(
+            network, required_ranges(read_rows(files.layers)), selection, params.selection["plaintext"]
+        )
         reward = SimulatedReward(network, splits.evaluate, params.seed)
+        problem = noise_problem(network, darl, selection, reward, search, p)
         settings = SearchSettings(search["strategy"], run, True, Finals(finetuned, search["finalists"]))
     else:
+        problem = paper_problem(network, darl, selection, finetuned, search)
         settings = SearchSettings(PAPER, run)
-    space = NoiseLevels() if plus else ErrorRates()
-    problem = configured_problem(network, darl, selection, reward if plus else finetuned, space, search)
     with resumable(params.state, files, params.library) as state:
         result = run_search(problem, settings, state)
         record = {**provenance(search, params.seed), "finalists": result.finalists}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -102,7 +104,7 @@ def darl_policy(network: IntegerNetwork) -> Policy:
         LayerPolicy(shape.name, Target(2.0**-40), parameters_of(2048), {"tau": 0.07, "latency_seconds": 1.0})
         for shape in network.architecture.layers
     )
-    return Policy("small", "darl", "coefficient", Flooding("none"), layers)
+    return Policy("small", "darl", "coefficient", Flooding("none"), layers, {"garbled_seconds": 5.0})
 
 
 def exponent_of(target: Target) -> int:
@@ -163,6 +165,15 @@ def levels_of_exponents(exponents: list[int]) -> list[int]:
 def exponents_of(levels: list[int]) -> list[int]:
     """Its inverse."""
     return [level + 5 for level in levels]
+
+
+def circuit_table(p: int = 257, factor: float = 1e-3) -> dict[str, list[float]]:
+    """Seconds of the small network's circuits as if they took time for every bit of a share that is left."""
+    return {
+        node.name: [factor * math.prod(node.shape) * (p.bit_length() - t) for t in range(node.shift + 1)]
+        for node in small_network().architecture.nodes
+        if node.operation == "activation"
+    }
 
 
 def noisy_select(layer: LinearLayer, target: Target) -> LayerPolicy:

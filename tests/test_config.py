@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autoprivacy.config import complete, keys
+from autoprivacy.config import complete, keys, search_settings
 from autoprivacy.errors import UserError
 from autoprivacy.training import Distillation, TrainingSettings
 
@@ -50,6 +50,17 @@ def test_the_schemas_defaults_are_those_of_the_training_settings():
     training = network["networks"]["a"]["training"]
     assert TrainingSettings.from_config(training, 7) == TrainingSettings(epochs=1, seed=7)
     assert Distillation("b") == Distillation("b", *(DISTILLATION[key]["default"] for key in ("temperature", "weight")))
+
+
+def test_a_networks_own_search_settings_come_first():
+    config = main_config()
+    config["networks"]["resnet32"]["search"] = {"episodes": 7, "budget": {"kind": "seconds", "value": 3}}
+    config = complete({**config, "search": {"classes": 3, "episodes": 9}})
+    own, other = (search_settings(config, network) for network in ("resnet32", "7cnet"))
+    assert (own["episodes"], own["classes"], own["budget"]) == (7, 3, {"kind": "seconds", "value": 3})
+    assert (other["episodes"], other["classes"], other["budget"]) == (9, 3, {"kind": "way", "value": 0.5})
+    assert own["strategy"] == other["strategy"] and own["comparison"] == config["search"]["comparison"]
+    assert own.keys() == other.keys() == config["search"].keys()
 
 
 def test_the_given_config_is_not_changed():
@@ -117,6 +128,10 @@ def test_the_given_config_is_not_changed():
         ),
         ({"search": {"strategy": "annealing"}}, ["search.strategy", "annealing", "greedy, dynamic_programming"]),
         ({"search": {"comparison": {"seeds": 2}}}, ["search.comparison.seeds", "got 2", "at least 3"]),
+        (
+            {"networks": {"a": {**NETWORK, "search": {"strategy": "greedy"}}}, "run": RUN},
+            ["networks.a.search.strategy", "unknown key", "episodes"],
+        ),
         ({"study": "A B"}, ["study", "'A B'", "pattern"]),
         ({"search": {"budget": {"kind": "way", "valu": 1}}}, ["search.budget.valu", "unknown key", "kind, value"]),
     ],

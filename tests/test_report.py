@@ -225,7 +225,10 @@ def test_parameters_count_the_key_switching_prime_and_allow_no_prediction() -> N
     assert row["primes"] == 2 and row["log2_q"] == pytest.approx(np.log2(17 * 97))
     assert row["predicted_latency_seconds"] is None and row["security_bits"] is None
     cells = dict(zip(page.parameters_table([row]).header, page.parameters_table([row]).rows[0], strict=True))
-    assert cells["target"] == "tau 0.500, 4 bits ignored" and cells["latency (ms)"] == "–"
+    assert cells["target"] == "tau 0.500" and cells["share bits ignored"] == "4"
+    exact = page.parameters_table([{**row, "ignored_share_bits": 0}]).rows[0]
+    assert "none: exact" in exact
+    assert cells["latency (ms)"] == "–"
 
 
 def test_tables_survive_the_csv_file(results: Path, rows: list[dict[str, Any]]) -> None:
@@ -405,6 +408,27 @@ def test_parameters_figure_shows_the_values(study: page.Study) -> None:
     for line, scheme in zip(modulus.lines, SCHEMES, strict=True):
         assert np.asarray(line.get_ydata()).tolist() == pytest.approx([log2_q for _, log2_q in SETS[scheme]], abs=0.1)
     assert [label.get_text() for label in modulus.get_xticklabels()] == list(LAYERS)
+
+
+def test_parameters_figure_shows_the_ignored_share_bits_where_there_are_any(study: page.Study) -> None:
+    rows = tables.parameters_rows(study.policies)
+    ignored = {row["scheme"]: [2 * k for k, _ in enumerate(LAYERS)] for row in rows[-1:]}
+    rows = [
+        {**row, "ignored_share_bits": ignored[row["scheme"]][LAYERS.index(row["layer"])]}
+        if row["scheme"] in ignored
+        else row
+        for row in rows
+    ]
+    axes = figures.parameters_figure(rows).axes
+    drawn = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axes[2].lines}
+    assert drawn == {scheme: ignored.get(scheme, [0] * len(LAYERS)) for scheme in SCHEMES}
+    assert [label.get_text() for label in axes[2].get_xticklabels()] == list(LAYERS)
+
+
+def test_a_search_tells_whose_latency_it_limits(study: page.Study) -> None:
+    rows = study.search[NETWORK, "autoprivacy"]
+    for searched, whose in (("autoprivacy", "linear layers"), ("autoprivacy+", "linear layers and circuits")):
+        assert figures.search_figure(rows, searched).axes[1].get_ylabel().endswith(f"of {whose}")
 
 
 def test_breakdown_bars_end_at_the_total(study: page.Study) -> None:

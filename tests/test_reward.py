@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from search_support import darl_policy, images_of, small_network
 
+from autoprivacy.data import Split
 from autoprivacy.errors import UserError
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
@@ -46,6 +47,33 @@ def test_exploration_splits_are_disjoint_and_of_the_chosen_categories() -> None:
     for sizes in ((0, 10), (10, 0), (300, 300)):
         with pytest.raises(UserError, match="at least 1 of each"):
             exploration_splits(train, 2, *sizes, seed=3)
+
+
+def numbered(labels: np.ndarray) -> Split:
+    """An image of one pixel for each label, told apart by its colour."""
+    colours = np.arange(len(labels))[:, None] >> np.array([0, 8, 16])
+    return Split((colours & 255).astype(np.uint8).reshape(-1, 1, 1, 3), labels.astype(np.int64))
+
+
+@pytest.mark.parametrize(
+    ("classes", "images", "expected"),
+    [
+        (10, 5000, (2, 7500, 2500)),  # CIFAR-10
+        (100, 500, (10, 3750, 1250)),  # CIFAR-100
+        (2, 7, (2, 11, 3)),
+        (43, 100, (4, 300, 100)),
+        (3, 6000, (2, 7500, 2500)),  # no more than of CIFAR-10
+    ],
+)
+def test_the_subset_of_a_data_set_by_its_classes(classes: int, images: int, expected: tuple[int, int, int]) -> None:
+    train = numbered(np.arange(classes * images) % classes)
+    splits = exploration_splits(train, None, None, None, seed=1)
+    labels = np.unique([*splits.finetune.labels, *splits.evaluate.labels])
+    assert (len(labels), len(splits.finetune.labels), len(splits.evaluate.labels)) == expected
+    both = np.concatenate([splits.finetune.images, splits.evaluate.images])
+    assert len(np.unique(both.reshape(len(both), 3), axis=0)) == len(both)
+    given = exploration_splits(train, 2, 5, None, seed=1)
+    assert (len(given.finetune.labels), len(given.evaluate.labels)) == (5, min(2 * images // 4, 2500))
 
 
 def test_the_finetuned_reward_falls_with_the_errors_and_is_reproducible() -> None:

@@ -20,6 +20,7 @@ import torch
 from search_support import (
     NoiseReward,
     RuleReward,
+    circuit_table,
     darl_policy,
     exponent_of,
     exponents_of,
@@ -59,11 +60,6 @@ def noise_problem(circuits: object = None, way: float = 0.3, factors: tuple[floa
     return SearchProblem(network, darl_policy(network), noisy_select, reward, Budget(way=way), space, circuits)  # type: ignore[arg-type]
 
 
-def count_based(p: int, ignored: int) -> float:
-    """Seconds of a circuit that adds the bits that are left."""
-    return 1e-3 * (p.bit_length() - ignored)
-
-
 def exhaustive(problem: SearchProblem) -> float:
     """The best reward of all policies that meet the budget."""
     policies = itertools.product(*(range(size) for size in problem.sizes))
@@ -72,9 +68,9 @@ def exhaustive(problem: SearchProblem) -> float:
 
 def test_what_rounds_a_layers_output() -> None:
     first, second, last = roundings(small_network()).values()
-    assert first == Rounding(6, 6 * 8 * 8, "first")
-    assert second == Rounding(7, 6 * 8 * 8, "body.second")  # the residual that is added comes from an activation
-    assert (last.activations, last.decided_by) == (0, "fc")
+    assert first == Rounding(6, "first", ("first.relu",))
+    assert second == Rounding(7, "body.second", ("clipped",))  # the residual that is added comes from an activation
+    assert (last.activations, last.decided_by) == ((), "fc")
     layer = small_network().layers["fc"]
     deviation = layer.weight_norm * 1020 / math.sqrt(12)
     assert 2.0**last.shift <= deviation / 256 < 2.0 ** (last.shift + 1)
@@ -92,14 +88,15 @@ def test_a_sum_of_two_layers_has_one_circuit_and_a_factor_makes_noise_coarser() 
     changed = replace(network.architecture, nodes=tuple(nodes), layers=layers)
     network = IntegerNetwork(changed, {**network.layers, "side": side}, network.output_scale)
     found = roundings(network)
-    assert found["side"] == Rounding(7 - 5, 384, "side")  # listed last, so the sum's circuit is its
-    assert found["body.second"] == Rounding(7, 0, "side")
+    assert found["side"] == Rounding(7 - 5, "side", ("clipped",))  # listed last, so the sum's circuit is its
+    assert found["body.second"] == Rounding(7, "side", ())
     problem = SearchProblem(
-        network, darl_policy(network), noisy_select, RuleReward(BEST), None, NoiseLevels(), count_based
+        network, darl_policy(network), noisy_select, RuleReward(BEST), None, NoiseLevels(), circuit_table()
     )
-    assert problem.sizes[1::2] == [7, 1, 1, 3]
-    policy = problem.policy([*problem.strictest[:-1], 1])
+    assert problem.sizes[1::2] == [7, 1, 1, 8]
+    policy = problem.policy([*problem.strictest[:-1], 6])
     assert [layer.target.ignored_share_bits for layer in policy.layers] == [0, 1, 0, 1]
+    assert policy.residues(changed).ignored_bits == {"first.relu": 0, "clipped": 1}
 
 
 def test_noise_goes_on_from_the_exact_target_to_above_the_step() -> None:
@@ -111,16 +108,14 @@ def test_noise_goes_on_from_the_exact_target_to_above_the_step() -> None:
 
 
 def test_the_problem_of_noise_and_ignored_bits() -> None:
-    problem = noise_problem(count_based)
+    problem = noise_problem(circuit_table())
     assert problem.dimensions == 2
     # f ignored bits at most where a circuit reads the layer
     assert problem.sizes[1::2] == [6 + 1, 7 + 1, 1]
     policy = problem.policy([0, 0, 3, 2, 4, 0])
     assert [layer.target.ignored_share_bits for layer in policy.layers] == [6, 5, 0]
     assert policy.scheme == "autoprivacy+" and policy.layers[0].target.tau == 2.0**10
-    p = problem.darl.plaintext_modulus
-    circuits = 384 * (count_based(p, 6) + count_based(p, 5))
-    assert policy.predicted["circuit_seconds"] == pytest.approx(circuits)
+    circuits = 384e-3 * (9 - 6 + 9 - 5)
     linear = sum(layer.predicted["latency_seconds"] for layer in policy.layers)
     assert problem.latency([0, 0, 3, 2, 4, 0]) == pytest.approx(linear + circuits)
     assert policy.predicted["latency_seconds"] == pytest.approx(linear)
@@ -148,7 +143,59 @@ def test_the_knapsack_finds_the_optimum() -> None:
         assert sum(loss[k] for loss, k in zip(losses, levels, strict=True)) <= best + 1e-12
 
 
-@pytest.mark.parametrize("circuits", [None, count_based])
+def test_layers_that_meet_in_any_circuit_ignore_the_same_bits() -> None:
+    network = small_network()
+    nodes = list(network.architecture.nodes)
+    at = next(index for index, node in enumerate(nodes) if node.name == "pooled")
+    # what the second layer gives is read before the addition too, and the sum of two layers by a third activation
+    nodes[at:at] = [
+        Node("early", "activation", ("body.second",), (6, 8, 8), shift=3),
+        Node("again", "activation", ("clipped",), (6, 8, 8), shift=1),
+    ]
+    shape = LayerShape("side", "convolution", (3, 8, 8), 6, (1, 1), input_maximum=128)
+    side = LinearLayer(shape, np.ones((6, 3, 1, 1), np.int64), np.zeros(6, np.int64))
+    scaled = next(index for index, node in enumerate(nodes) if node.name == "scaled")
+    nodes[scaled : scaled + 1] = [
+        Node("side", "linear", ("image",), (6, 8, 8)),
+        Node("scaled", "flatten", ("side",), (6, 8, 8)),
+    ]
+    layers = (*network.architecture.layers, shape)
+    changed = replace(network.architecture, nodes=tuple(nodes), layers=layers)
+    network = IntegerNetwork(changed, {**network.layers, "side": side}, network.output_scale)
+    found = roundings(network)
+    assert found["side"] == Rounding(7, "side", ("clipped", "early"))
+    assert found["body.second"] == Rounding(3, "side", ())
+    table = {**circuit_table(), "early": [3.0, 2.0, 1.0, 1.0], "again": [0.5, 0.25]}
+    problem = SearchProblem(network, darl_policy(network), noisy_select, RuleReward(BEST), None, NoiseLevels(), table)
+    # early's shift bounds them; its third bit saves nothing there, but one with clipped
+    assert problem.sizes[1::2] == [7, 1, 1, 4]
+    policy = problem.policy(problem.loosest)
+    assert policy.residues(changed).ignored_bits == {"first.relu": 6, "clipped": 3, "early": 3, "again": 0}
+    linear = sum(layer.predicted["latency_seconds"] for layer in policy.layers)
+    # no layer feeds the activation that reads another one: it stays exact
+    circuits = table["first.relu"][6] + table["clipped"][3] + 1.0 + 0.5
+    assert problem.latency(problem.loosest) == pytest.approx(linear + circuits)
+
+
+def test_bits_that_save_nothing_are_no_choice() -> None:
+    table = circuit_table()
+    table["first.relu"] = [4.0, 5.0, 3.0, 3.0, 3.5, 2.0, 2.0]
+    problem = noise_problem(table)
+    assert problem.coordinates[1].seconds.tolist() == [2.0, 3.0, 4.0]
+    policies = [problem.policy([0, level, *problem.strictest[2:]]) for level in range(3)]
+    assert [policy.layers[0].target.ignored_share_bits for policy in policies] == [5, 2, 0]
+    assert noise_problem({name: own[:1] for name, own in table.items()}).sizes[1::2] == [1, 1, 1]
+
+
+def test_darls_share_counts_its_circuits() -> None:
+    network = small_network()
+    arguments = (network, darl_policy(network), noisy_select, RuleReward(BEST), Budget(share_of_darl=20.0))
+    assert SearchProblem(*arguments, NoiseLevels()).budget_seconds == pytest.approx(20 * 3)
+    problem = SearchProblem(*arguments, NoiseLevels(), circuit_table())
+    assert problem.budget_seconds == pytest.approx(20 * (3 + 5))
+
+
+@pytest.mark.parametrize("circuits", [None, circuit_table()])
 def test_dynamic_programming_finds_the_optimum_of_an_additive_loss(circuits: object) -> None:
     problem = noise_problem(circuits)
     result = run_search(problem, settings("dynamic_programming", 30))
@@ -198,7 +245,7 @@ def test_uniform_tries_every_rate_that_meets_the_budget_the_smallest_first() -> 
 
 
 def test_uniform_pairs_both_choices() -> None:
-    problem = noise_problem(count_based, way=1.0)
+    problem = noise_problem(circuit_table(), way=1.0)
     strategy = make_strategy("uniform", problem, StrategySettings(500, 1))
     seen = set()
     while (proposal := strategy.ask()) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
         allowed = "coefficient among them, as the scheme autoprivacy+ is made in it; or leave that out of run.schemes"
         raise UserError(_message(("run", "packings"), repr(run["packings"]), allowed, files))
     return config
+
+
+def search_settings(config: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """The part `search` of a complete config as it is for one network."""
+    own = {key: value for key, value in config["networks"][network]["search"].items() if value is not None}
+    return {**config["search"], **own}
 
 
 def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autoprivacy.errors import UserError
-from autoprivacy.gc.activation import Activation, modulus_bits
+from autoprivacy.gc.activation import Activation, ignorable_bits, modulus_bits
 from autoprivacy.gc.circuit import Circuit
 from autoprivacy.gc.garbling import table_bytes
 from autoprivacy.gc.labels import LABEL_BYTES
@@ -98,6 +98,30 @@ def garbling(
             cost, before = activation_cost(node, residues, rates, link), costs.get(layer, {})
             costs[layer] = {name: value + before.get(name, 0) for name, value in cost.items()}
     return costs
+
+
+def circuit_seconds(
+    architecture: Architecture, modulus: int, profile: OperationProfile, link: Link
+) -> dict[str, list[float]]:
+    """garbled_seconds of every activation under one modulus, for 0, 1, ... ignored share bits.
+
+    As many as there are circuits for: at most the activation's shift, and what p admits (`ignorable_bits`).
+
+    Raises:
+        UserError: there is no circuit for an activation or for p, or the profile lacks a rate.
+    """
+    rates = {name: times["median"] for name, times in profile.garbling.items()}
+    residues = Residues.uniform(architecture, modulus)
+
+    def seconds(node: Node, ignored: int) -> float:
+        own = replace(residues, ignored_bits={node.name: ignored})
+        return activation_cost(node, own, rates, link)["garbled_seconds"]
+
+    return {
+        node.name: [seconds(node, t) for t in range(min(node.shift, ignorable_bits(modulus)) + 1)]
+        for node in architecture.nodes
+        if node.operation == "activation"
+    }
 
 
 def with_garbling(policy: Policy, architecture: Architecture, profile: OperationProfile, link: Link) -> Policy:

@@ -65,7 +65,7 @@ class Activation:
             )
         if not 0 <= t <= self.shift:
             raise UserError(f"activation: {t} ignored share bits; expected 0 to its shift, {self.shift}")
-        if t and not self._is_power and ((p - 1) % (1 << t) or p - 1 == 1 << (bits - 1)):
+        if t > ignorable_bits(p):
             raise UserError(
                 f"activation: {t} ignored share bits modulo {p}; expected a modulus 2^k, or one == 1 mod 2^{t} other "
                 f"than 2^k + 1: choose such a modulus, or ignore fewer bits"
@@ -129,6 +129,15 @@ class Activation:
         if self.ignored_bits and not self._is_power:
             share = (share + np.uint64(self.modulus - 1)) % np.uint64(self.modulus)
         return (share >> np.uint64(self.ignored_bits)) % np.uint64(self._short_modulus)
+
+
+def ignorable_bits(modulus: int) -> int:
+    """How many low share bits a circuit modulo p can ignore at most, whatever its shift."""
+    before = modulus - 1
+    if modulus & before == 0:
+        return modulus_bits(modulus)
+    # 2^k + 1 leaves a power of two of one bit more than the shares have
+    return 0 if before & (before - 1) == 0 else (before & -before).bit_length() - 1
 
 
 def modulus_bits(modulus: int) -> int:

@@ -81,6 +81,8 @@ def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figu
 def parameters_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Polynomial degree and ciphertext modulus per layer under each scheme (the shape of the paper's Figure 6).
 
+    Below, where a scheme has any, the share bits that the circuit behind each layer ignores; 0 is an exact rounding.
+
     Args:
         rows: those of `tables.parameters_rows` that belong to one network.
     """
@@ -93,11 +95,19 @@ def parameters_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             raise UserError(f"policy {name} of {rows[0]['network']}: layers differ from the first policy's {layers}")
     turned = max(len(layer) for layer in layers) * _NAME_INCHES if len(layers) > _CROWDED else 0.0
     with mpl.rc_context(STYLE):
-        figure, (degree, modulus) = panels(2, 1, 5.2 + turned, sharex=True)
+        ignoring = any(row["ignored_share_bits"] for row in rows)
+        figure, axes = panels(2 + ignoring, 1, 5.2 + 1.6 * ignoring + turned, sharex=True)
+        degree, modulus = axes[:2]
         for name, own in by_contender.items():
             _draw_contender(degree, name, own[0], [math.log2(row["polynomial_degree"]) for row in own])
             _draw_contender(modulus, name, own[0], [row["log2_q"] for row in own])
-        _label_layers(degree, modulus, layers)
+            if ignoring:
+                _draw_contender(axes[2], name, own[0], [row["ignored_share_bits"] for row in own])
+        _label_parameters(degree, modulus)
+        if ignoring:
+            axes[2].set_ylabel("share bits ignored,\nt (0: exact)")
+            axes[2].yaxis.set_major_locator(MaxNLocator(integer=True))
+        _label_layers(axes, layers)
         figure.legend(*degree.get_legend_handles_labels(), loc="outside upper center", ncols=min(3, len(by_contender)))
     return figure
 
@@ -118,16 +128,19 @@ def _draw_contender(axis: Axes, name: str, row: Mapping[str, Any], values: Seque
     )
 
 
-def _label_layers(degree: Axes, modulus: Axes, layers: Sequence[str]) -> None:
+def _label_parameters(degree: Axes, modulus: Axes) -> None:
     degree.set_ylabel("polynomial degree,\nlog2 n")
     degree.yaxis.set_major_locator(MultipleLocator(1))
     bottom, top = degree.get_ylim()
     degree.set_ylim(bottom - 0.3, top + 0.3)
     modulus.set_ylabel("ciphertext modulus,\nlog2 q (bits)")
     modulus.set_ylim(0, modulus.get_ylim()[1] * 1.05)
-    modulus.set_xlabel("linear layer")
-    modulus.set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > _CROWDED else 0)
-    for axis in (degree, modulus):
+
+
+def _label_layers(axes: Sequence[Axes], layers: Sequence[str]) -> None:
+    axes[-1].set_xlabel("linear layer")
+    axes[-1].set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > _CROWDED else 0)
+    for axis in axes:
         axis.grid(axis="y")
         axis.set_xlim(-0.6, len(layers) - 0.4)
 
@@ -184,7 +197,7 @@ def search_figure(episodes: Sequence[Mapping[str, Any]], searched: str) -> Figur
         reward.plot(numbers, best, label="best so far", color=colour, linewidth=1.4, drawstyle="steps-post")
         latency.plot(numbers, [row["latency_seconds"] for row in episodes], **dots)
         reward.set_ylabel("reward\n(\N{MINUS SIGN}error, as a fraction)")
-        latency.set_ylabel("predicted latency\nof linear layers (s)")
+        latency.set_ylabel(f"predicted latency (s)\nof {scheme(searched).searched}")
         latency.set_xlabel("episode")
         latency.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axis in (reward, latency):

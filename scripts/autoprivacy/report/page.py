@@ -16,6 +16,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.report import tables
 from autoprivacy.report.comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.results import ResultFile, by_network
+from autoprivacy.report.results import scheme as looks
 from autoprivacy.report.text import change, fixed, points, power_of_two, significant
 
 TEMPLATE = Path(__file__).with_name("template.html.j2")
@@ -120,7 +121,11 @@ def _network_section(study: Study, network: str) -> dict[str, Any]:
 
 def _search_section(study: Study, network: str, scheme: str, episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     svg = _svg(study, f"search-{network}-{scheme}", f"search history, {network}, {scheme}")
-    return {"scheme": scheme, "figure": FigureBox(svg, _search_caption(episodes)), "table": search_table(episodes)}
+    return {
+        "scheme": scheme,
+        "figure": FigureBox(svg, _search_caption(episodes, looks(scheme).searched)),
+        "table": search_table(episodes),
+    }
 
 
 def table2_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -176,8 +181,8 @@ def accuracy_table(study: Study) -> Table:
 
 def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The parameters per layer for people."""
-    header = ["scheme", "layer", "p", "n", "primes", "log2 q", "security (bits)", "target", "predicted error rate"]
-    header += ["tau", "z", "latency (ms)", "up (kB)", "down (kB)"]
+    header = ["scheme", "layer", "p", "n", "primes", "log2 q", "security (bits)", "target", "share bits ignored"]
+    header += ["predicted error rate", "tau", "z", "latency (ms)", "up (kB)", "down (kB)"]
 
     def cell(value: float | None, factor: float = 1.0) -> str:
         return NOT_KNOWN if value is None else significant(value * factor)
@@ -185,13 +190,13 @@ def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     def line(row: Mapping[str, Any], name: str) -> list[str]:
         rate, target = row["predicted_decryption_error_rate"], row["target_decryption_error_rate"]
         goal = f"tau {significant(row['target_tau'])}" if target is None else f"rate {power_of_two(target)}"
-        ignored = f", {row['ignored_share_bits']} bits ignored" if row["ignored_share_bits"] else ""
         return [
             name,
             *(str(row[key]) for key in ("layer", "plaintext_modulus", "polynomial_degree", "primes")),
             f"{row['log2_q']:.1f}",
             cell(row["security_bits"]),
-            goal + ignored,
+            goal,
+            str(row["ignored_share_bits"] or "none: exact"),
             NOT_KNOWN if rate is None else power_of_two(rate),
             *(cell(row[f"predicted_{key}"]) for key in ("tau", "z")),
             cell(row["predicted_latency_seconds"], 1e3),
@@ -257,14 +262,14 @@ def _parameters_caption(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _search_caption(episodes: Sequence[Mapping[str, Any]]) -> str:
+def _search_caption(episodes: Sequence[Mapping[str, Any]], searched: str) -> str:
     inside = [row for row in episodes if row["within_budget"] == "True"]
     first, best = inside[0], max(inside, key=lambda row: (row["reward"], -row["latency_seconds"]))
     reward, time = fixed(best["reward"], ".4f"), significant(best["latency_seconds"])
     first_reward, first_time = fixed(first["reward"], ".4f"), significant(first["latency_seconds"])
     return (
         f"{len(episodes)} episodes: reward (minus the error on the exploration subset) and predicted "
-        f"latency of the linear layers. Best reward {reward} in episode {best['episode']:.0f}, at {time} s; the first "
+        f"latency of the {searched}. Best reward {reward} in episode {best['episode']:.0f}, at {time} s; the first "
         f"policy within the budget had {first_reward} at {first_time} s "
         f"({change(best['latency_seconds'], first['latency_seconds'])})."
     )

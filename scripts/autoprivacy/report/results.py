@@ -36,6 +36,7 @@ class Scheme:
         marker: matplotlib's marker, so that colour is not the only difference.
         size: of the marker in points; earlier schemes are larger, so that markers on one spot all show.
         line: matplotlib's line style.
+        searched: whose latency its search limits.
     """
 
     accuracy_stage: str
@@ -43,6 +44,7 @@ class Scheme:
     marker: str
     size: float
     line: str
+    searched: str = "linear layers"
 
 
 # The baseline of every comparison comes first, as in the paper's Table 2.
@@ -51,7 +53,7 @@ SCHEMES = {
     "delphi-worst-case": Scheme("integer", "#CC79A7", "D", 9, "-."),
     "darl": Scheme("integer", "#0072B2", "^", 8, "--"),
     "autoprivacy": Scheme("errors_finetuned", "#000000", "o", 4.5, "-"),
-    "autoprivacy+": Scheme("errors_finetuned", "#009E73", "v", 3.5, ":"),
+    "autoprivacy+": Scheme("errors_finetuned", "#009E73", "v", 3.5, ":", "linear layers and circuits"),
 }
 BASELINE = next(iter(SCHEMES))
 

@@ -105,14 +105,15 @@ class SearchProblem:
 
     Args:
         network: the integer network.
-        darl: its `darl` policy: the budget's reference, packing and flooding.
+        darl: its `darl` policy: the budget's reference, packing and flooding; with circuits its predictions are to
+            hold theirs (`costs.with_garbling`).
         select: parameter selection of one layer for one target; its predicted["latency_seconds"] is what the budget
             limits. Called once per layer and target.
         reward: see Reward; called once per distinct assignment of sets.
         budget: the limit on the latency.
         space: the targets that may be chosen; by default the paper's error rates.
-        circuits: seconds of an activation's circuit. With it the latency is that of linear layers and circuits, and
-            the share bits that these ignore are chosen too.
+        circuits: seconds of the activations' circuits. With them the latency is that of linear layers and circuits,
+            and the share bits that these ignore are chosen too.
 
     Attributes:
         names: the layers'.
@@ -139,8 +140,11 @@ class SearchProblem:
         self._select, self.reward_of, self._circuits = select, reward, circuits
         self._roundings = roundings(network)
         self._options = [self._layer_options(name) for name in self.names]
+        self._bits = {name: self._ignored_bits(rounding) for name, rounding in self._roundings.items()}
         self.dimensions = 1 if circuits is None else 2
         self.coordinates = [c for index in range(len(self.names)) for c in self._layer_coordinates(index)]
+        decided = {name for rounding in self._roundings.values() for name in rounding.activations}
+        self._fixed_seconds = sum(seconds[0] for name, seconds in (circuits or {}).items() if name not in decided)
         self.budget_seconds = self._limit(budget or Budget())
         self.rewards: dict[str, float] = {}
 
@@ -157,21 +161,37 @@ class SearchProblem:
         return options[::-1]
 
     def _layer_coordinates(self, index: int) -> list[Coordinate]:
-        options, rounding = self._options[index], self._roundings[self.names[index]]
+        options, name = self._options[index], self.names[index]
         seconds = np.array([latency_of(option) for option in options])
-        step = 2.0**rounding.shift
+        step = 2.0 ** self._roundings[name].shift
         coordinates = [Coordinate(index, seconds, np.array([_variance(option) for option in options]) / step**2)]
         if self._circuits is not None:
-            bits = _ignored_bits(rounding)
-            each = [self._circuits(self.darl.plaintext_modulus, t) for t in bits]
+            bits, activations = self._bits[name], self._roundings[name].activations
+            shift = min((node.shift for node in self.network.architecture.nodes if node.name in activations), default=0)
             # dropping t bits rounds to a multiple of 2^t, up or down at random: a variance of 4^t / 6 on average
-            variance = np.array([4.0 ** (t - rounding.shift) / 6 if t else 0.0 for t in bits])
-            coordinates.append(Coordinate(index, rounding.activations * np.array(each), variance))
+            variance = np.array([4.0 ** (t - shift) / 6 if t else 0.0 for t in bits])
+            coordinates.append(Coordinate(index, np.array([self._circuit_seconds(name, t) for t in bits]), variance))
         return coordinates
+
+    def _circuit_seconds(self, name: str, ignored: int) -> float:
+        """Of all activations whose ignored bits a layer decides."""
+        return sum((self._circuits or {})[activation][ignored] for activation in self._roundings[name].activations)
+
+    def _ignored_bits(self, rounding: Rounding) -> list[int]:
+        """The numbers of share bits that a layer may choose from, the most first; 0 alone where it decides nothing.
+
+        More bits that save no seconds are left out.
+        """
+        if self._circuits is None or not rounding.activations:
+            return [0]
+        tables = [self._circuits[name] for name in rounding.activations]
+        seconds = [sum(own) for own in zip(*tables, strict=False)]  # as many bits as all of them may ignore
+        return [t for t in range(len(seconds)) if t == 0 or seconds[t] < min(seconds[:t])][::-1]
 
     def _limit(self, budget: Budget) -> float:
         cheapest, strictest = self.latency(self.loosest), self.latency(self.strictest)
-        darl = sum(latency_of(layer) for layer in self.darl.layers) + self._strict_circuits()
+        darl = sum(latency_of(layer) for layer in self.darl.layers)
+        darl += self.darl.predicted["garbled_seconds"] if self._circuits else 0.0
         limit = budget.limit(cheapest, strictest, darl)
         logging.info(
             "latency budget %.4g s; largest errors %.4g s, smallest %.4g s, darl %.4g s",
@@ -183,9 +203,6 @@ class SearchProblem:
         if limit >= strictest:
             logging.warning("the latency budget of %.4g s admits every policy: it limits nothing", limit)
         return limit
-
-    def _strict_circuits(self) -> float:
-        return sum(float(c.seconds[-1]) for c in self.coordinates[1 :: self.dimensions]) if self._circuits else 0.0
 
     @property
     def sizes(self) -> list[int]:
@@ -209,7 +226,8 @@ class SearchProblem:
     def latency(self, levels: Sequence[int]) -> float:
         """The predicted latency in seconds."""
         self.check_count(levels)
-        return sum(float(c.seconds[level]) for c, level in zip(self.coordinates, levels, strict=True))
+        seconds = (float(c.seconds[level]) for c, level in zip(self.coordinates, levels, strict=True))
+        return sum(seconds, self._fixed_seconds)
 
     def admits(self, levels: Sequence[int]) -> bool:
         """Whether levels meet the budget."""
@@ -228,7 +246,7 @@ class SearchProblem:
         return [layer.target for layer in self._layers(levels)]
 
     def label(self, levels: Sequence[int]) -> str:
-        """The layers' targets in a line; ignored share bits stand behind a colon."""
+        """The layers' targets in a line; ignored share bits stand behind a colon, 0 for an exact rounding."""
         bits = (f":{target.ignored_share_bits}" if self._circuits else "" for target in self.targets(levels))
         return " ".join(self.space.label(t) + b for t, b in zip(self.targets(levels), bits, strict=True))
 
@@ -238,27 +256,21 @@ class SearchProblem:
         for index, name in enumerate(self.names):
             option = self._options[index][levels[index * self.dimensions]]
             if self._circuits is not None:
-                own = index * self.dimensions + 1
-                seconds = float(self.coordinates[own].seconds[levels[own]])
-                target = replace(option.target, ignored_share_bits=self._bits(name, levels))
-                option = replace(option, target=target, predicted={**option.predicted, "circuit_seconds": seconds})
+                deciding = self._roundings[name].decided_by
+                bits = self._bits[deciding][levels[self.names.index(deciding) * self.dimensions + 1]]
+                option = replace(option, target=replace(option.target, ignored_share_bits=bits))
             layers.append(option)
         return layers
 
-    def _bits(self, name: str, levels: Sequence[int]) -> int:
-        """The share bits that the circuit behind a layer ignores: a circuit ignores the fewest that its layers say."""
-        deciding = self._roundings[name].decided_by
-        level = levels[self.names.index(deciding) * self.dimensions + 1]
-        return _ignored_bits(self._roundings[deciding])[level]
-
     def policy(self, levels: Sequence[int]) -> Policy:
-        """The policy of the levels, with those totals of the `darl` policy's that all layers have."""
+        """The policy of the levels, with those totals of the `darl` policy's that all layers have.
+
+        Its predictions are the linear layers'; `costs.with_garbling` adds the circuits'.
+        """
         layers = tuple(self._layers(levels))
         keys = [key for key in self.darl.predicted if all(key in layer.predicted for layer in layers)]
         totals = {key: sum(layer.predicted[key] for layer in layers) for key in keys}
         predicted = {**totals, "latency_seconds": sum(latency_of(layer) for layer in layers)}
-        if self._circuits is not None:
-            predicted["circuit_seconds"] = sum(layer.predicted["circuit_seconds"] for layer in layers)
         return replace(self.darl, scheme=self.space.scheme, layers=layers, predicted=predicted, provenance={})
 
     def constrain(self, levels: Sequence[int]) -> list[int]:
@@ -341,11 +353,3 @@ def _variance(option: LayerPolicy) -> float:
     if "tau" in option.predicted:
         return float(option.predicted["tau"]) ** 2
     return option.predicted.get("decryption_error_rate", 0.0) * option.parameters.plaintext_modulus**2 / 12
-
-
-def _ignored_bits(rounding: Rounding) -> list[int]:
-    """The numbers of share bits that a layer's circuit may ignore, the most first; 0 alone where it has no circuit.
-
-    At most the bits that the circuit's shift takes off: see gc.activation.
-    """
-    return list(range(rounding.shift if rounding.activations else 0, -1, -1))

@@ -26,6 +26,12 @@ GIVE_UP_RISK = 1e-3
 FIRST_IMAGES = 5 * BATCH  # looked at before the first decision; their number doubles from look to look
 
 
+# Of the exploration subset where nothing else is asked for. The paper takes 2 of CIFAR-10's classes and 10 of
+# CIFAR-100's (section 3.1, Finetuning); 10,000 images are all that 2 classes of CIFAR-10 have.
+CLASS_SHARE, FEWEST_CLASSES = 10, 2
+EVALUATION_SHARE, MOST_EVALUATION_IMAGES, MOST_FINETUNE_IMAGES = 4, 2500, 7500
+
+
 @dataclass(frozen=True)
 class ExplorationSplits:
     """The images of the search: `finetune` to finetune with, `evaluate` to reward by; no image is in both."""
@@ -35,18 +41,34 @@ class ExplorationSplits:
 
 
 def exploration_splits(
-    train: Split, categories: int, finetune_images: int, evaluation_images: int, seed: int
+    train: Split, categories: int | None, finetune_images: int | None, evaluation_images: int | None, seed: int
 ) -> ExplorationSplits:
-    """Draw the exploration subset from the training split: random categories (the paper: 2 of CIFAR-10's 10, 10 of
-    CIFAR-100's 100) and disjoint random images of them.
+    """Draw the exploration subset from the training split: random categories and disjoint random images of them.
 
-    The test split takes no part in the search. Raises UserError when there are not that many categories or images.
+    The test split takes no part in the search.
+
+    Args:
+        train: the training split.
+        categories: how many; None takes a tenth of all, at least 2.
+        finetune_images: how many; None takes three quarters of the categories' images, at most 7,500.
+        evaluation_images: how many; None takes a quarter of them, at most 2,500.
+        seed: of both draws.
+
+    Raises:
+        UserError: there are not that many categories or images.
     """
     labels = np.unique(train.labels)
+    if categories is None:
+        categories = max(len(labels) // CLASS_SHARE, FEWEST_CLASSES)
     if not 1 <= categories <= len(labels):
         raise UserError(f"search categories: got {categories}; expected 1 to the {len(labels)} of the data set")
     generator = np.random.default_rng(seed)
     usable = np.flatnonzero(np.isin(train.labels, generator.choice(labels, categories, replace=False)))
+    quarter = len(usable) // EVALUATION_SHARE
+    if evaluation_images is None:
+        evaluation_images = min(quarter, MOST_EVALUATION_IMAGES)
+    if finetune_images is None:
+        finetune_images = min(len(usable) - quarter, MOST_FINETUNE_IMAGES)
     wanted = finetune_images + evaluation_images
     if finetune_images < 1 or evaluation_images < 1 or wanted > len(usable):
         raise UserError(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters import Target
 from autoprivacy.policy import EXACT_TARGET
-from autoprivacy.quantization.integer_network import LOCAL_OPERATIONS, Architecture, IntegerNetwork
+from autoprivacy.quantization.integer_network import LOCAL_OPERATIONS, Architecture, IntegerNetwork, LinearLayer
 
-# Seconds that one activation's circuit takes, both parties and the link, for a plaintext modulus p and t ignored bits.
-CircuitSeconds = Callable[[int, int], float]
+# By activation the seconds of its circuits for 0, 1, ... ignored share bits, as many as there are circuits for: both
+# parties and the link, all values of an image.
+CircuitSeconds = Mapping[str, Sequence[float]]
 
 # How far coarser than its own step a layer's noise may be, in bits: one layer alone bears noise of 2^(f+4) for little
 # accuracy.
@@ -106,41 +107,49 @@ class Rounding:
 
     Attributes:
         shift: 2^shift accumulator LSBs are one step of the finest activation that reads it.
-        activations: how many activations take their circuit's ignored share bits from this layer: those that read its
-            output, unless a later layer's is added to it. 0 where none does.
-        decided_by: the layer that decides how many bits the circuit behind this one ignores: itself, or the later one.
+        decided_by: the layer that decides how many share bits are ignored by all activations that read this one's
+            output: itself, or a later one whose output reaches the same activations.
+        activations: those whose ignored share bits this layer decides; none where another layer does.
     """
 
     shift: int
-    activations: int
     decided_by: str
+    activations: tuple[str, ...]
 
 
 def roundings(network: IntegerNetwork) -> dict[str, Rounding]:
     """Every linear layer's `Rounding`, by its name, in network order."""
     architecture = network.architecture
-    shifts: dict[str, int] = {}
-    counts = dict.fromkeys((layer.name for layer in architecture.layers), 0)
-    deciding: dict[str, str] = {}
-    for _, (shift, size, gains) in _activations(architecture).items():
-        for layer, gain in gains.items():
-            shifts[layer] = min(shifts.get(layer, shift - gain), shift - gain)
-        if gains:
-            last = [layer for layer in counts if layer in gains][-1]
-            counts[last] += size
-            deciding = {**dict.fromkeys(gains, last), **deciding, last: last}
-    for name in counts:
-        if name not in shifts:
-            own = network.layers[name]
-            deviation = own.weight_norm * own.shape.input_maximum / math.sqrt(12)
-            shifts[name] = math.floor(math.log2(max(deviation, 1.0))) - OUTPUT_BITS
-    return {name: Rounding(max(shifts[name], 0), count, deciding.get(name, name)) for name, count in counts.items()}
+    names = [layer.name for layer in architecture.layers]
+    gains, shifts = _gains(architecture), {n.name: n.shift for n in architecture.nodes if n.operation == "activation"}
+    deciding = _deciding(names, [set(layers) for layers in gains.values()])
+    found = {}
+    for name in names:
+        own = [shifts[activation] - layers[name] for activation, layers in gains.items() if name in layers]
+        decided = [activation for activation, layers in gains.items() if name in {deciding[layer] for layer in layers}]
+        shift = max(min(own), 0) if own else _unrounded_shift(network.layers[name])
+        found[name] = Rounding(shift, deciding[name], tuple(decided))
+    return found
 
 
-def _activations(architecture: Architecture) -> dict[str, tuple[int, int, dict[str, int]]]:
-    """Per activation: its shift, its values per image, and the layers it reads with the bits that a factor adds."""
+def _unrounded_shift(layer: LinearLayer) -> int:
+    deviation = layer.weight_norm * layer.shape.input_maximum / math.sqrt(12)
+    return max(math.floor(math.log2(max(deviation, 1.0))) - OUTPUT_BITS, 0)
+
+
+def _deciding(names: Sequence[str], meeting: Sequence[set[str]]) -> dict[str, str]:
+    """For every layer the last of those that meet it in an activation, or meet one that does, and so on."""
+    together = {name: {name} for name in names}
+    for layers in meeting:
+        joined = set[str]().union(*(together[name] for name in layers))
+        together |= dict.fromkeys(joined, joined)
+    return {name: max(group, key=names.index) for name, group in together.items()}
+
+
+def _gains(architecture: Architecture) -> dict[str, dict[str, int]]:
+    """Per activation the layers it reads, with the bits that factors on the way add."""
     behind: dict[str, dict[str, int]] = {}
-    found: dict[str, tuple[int, int, dict[str, int]]] = {}
+    found: dict[str, dict[str, int]] = {}
     for node in architecture.nodes:
         gains: dict[str, int] = {}
         if node.operation == "linear":
@@ -151,7 +160,6 @@ def _activations(architecture: Architecture) -> dict[str, tuple[int, int, dict[s
                 for layer, gain in behind[name].items():
                     gains[layer] = max(gains.get(layer, 0), gain + more)
         if node.operation == "activation":
-            found[node.name] = node.shift, math.prod(node.shape), gains
-            gains = {}
+            found[node.name], gains = gains, {}
         behind[node.name] = gains
     return found
