@@ -103,8 +103,9 @@ def test_backends_agree_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_transpose_moves_every_bit(backend: str) -> None:
-    rows = SecureRandom(bytes(32)).words((128, 6)).copy()
+@pytest.mark.parametrize("words", [1, 6, 8, 19, 300])
+def test_transpose_moves_every_bit(backend: str, words: int) -> None:
+    rows = SecureRandom(bytes(32)).words((128, words)).copy()
     labels = kernels.load_kernels(backend).transpose(rows)
     bits = np.unpackbits(rows.view(np.uint8), axis=1, bitorder="little")
     np.testing.assert_array_equal(np.unpackbits(labels.view(np.uint8), axis=1, bitorder="little"), bits.T)

@@ -23,6 +23,16 @@ def test_consecutive_calls_do_not_repeat():
     assert not np.array_equal(random.words(4), random.words(4))
 
 
+def test_an_array_is_filled_with_what_would_be_drawn():
+    drawn, filled = SecureRandom(KEY), SecureRandom(KEY)
+    rows = np.zeros((3, 100), np.uint8)
+    for row in rows:
+        filled.fill(row)
+    filled.fill(rows[0, :0])
+    assert np.array_equal(rows.reshape(-1), drawn.random_bytes(300))
+    assert np.array_equal(filled.random_bytes(7), drawn.random_bytes(7))
+
+
 def test_a_short_key_is_refused():
     with pytest.raises(ValueError, match="32 bytes, got 5"):
         SecureRandom(b"short")

@@ -42,6 +42,10 @@ class SecureRandom:
         """`count` uniform bytes, uint8."""
         return np.frombuffer(self._stream.update(bytes(count)), np.uint8)
 
+    def fill(self, out: np.ndarray) -> None:
+        """Uniform bytes into a contiguous array, uint8 [count]: what `random_bytes(count)` would give."""
+        self._stream.update_into(bytes(out.size), out.data)
+
     def words(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.uint64) -> np.ndarray:
         """Uniform words, uint64 or another unsigned type."""
         size = math.prod(shape) if isinstance(shape, tuple) else shape

@@ -227,16 +227,22 @@ def _packed_bytes(count: int, modulus: int) -> int:
 def _pack(residues: np.ndarray, modulus: int) -> np.ndarray:
     """Residues, uint32 [count], in as many bits as they need: whole bytes first, byte by byte, then bit by bit."""
     whole, odd = divmod((modulus - 1).bit_length(), 8)
-    planes = np.ascontiguousarray(residues.astype("<u4", copy=False).view(np.uint8).reshape(-1, 4).T)
-    rest = [np.packbits(planes[whole] >> bit & 1, bitorder="little") for bit in range(odd)]
-    return np.concatenate([planes[:whole].reshape(-1), *rest])
+    parts = [(residues >> np.uint32(8 * byte)).astype(np.uint8) for byte in range(whole)]
+    if odd:
+        rest = (residues >> np.uint32(8 * whole)).astype(np.uint8)
+        parts += [np.packbits(rest & np.uint8(1 << bit), bitorder="little") for bit in range(odd)]
+    return np.concatenate(parts)
 
 
 def _unpack(data: np.ndarray, count: int, modulus: int) -> np.ndarray:
     """Undoes `_pack`."""
     whole, odd = divmod((modulus - 1).bit_length(), 8)
-    planes = np.zeros((4, count), np.uint8)
-    planes[:whole] = data[: whole * count].reshape(whole, count)
-    for bit, packed in enumerate(data[whole * count :].reshape(odd, -1) if odd else ()):
-        planes[whole] |= np.unpackbits(packed, count=count, bitorder="little") << np.uint8(bit)
-    return np.ascontiguousarray(planes.T).view("<u4").reshape(count).astype(np.uint32, copy=False)
+    residues = np.zeros(count, np.uint32)
+    for byte in range(whole):
+        residues |= data[byte * count : (byte + 1) * count].astype(np.uint32) << np.uint32(8 * byte)
+    if odd:
+        rest = np.zeros(count, np.uint8)
+        for bit, packed in enumerate(data[whole * count :].reshape(odd, -1)):
+            rest |= np.unpackbits(packed, count=count, bitorder="little") << np.uint8(bit)
+        residues |= rest.astype(np.uint32) << np.uint32(8 * whole)
+    return residues

@@ -262,23 +262,38 @@ def _round_keys(keys: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _transpose(rows: Any, labels: Any) -> None:
-    block = np.empty(64, np.uint64)
-    for word in range(rows.shape[1]):
+    """Eight blocks of 64 columns at once, as every row's share of them is one cache line."""
+    block = np.zeros((2, 64 * CACHE_LINE_WORDS), np.uint64)
+    for start in range(0, rows.shape[1], CACHE_LINE_WORDS):
+        width = min(CACHE_LINE_WORDS, rows.shape[1] - start)
         for half in range(2):
             for i in range(64):
-                block[i] = rows[64 * half + i, word]
-            distance, mask = 32, LOW_HALF
-            while distance:
-                shift = np.uint64(distance)
-                for start in range(0, 64, 2 * distance):
-                    for i in range(start, start + distance):
-                        swap = ((block[i] >> shift) ^ block[i + distance]) & mask
-                        block[i + distance] ^= swap
-                        block[i] ^= swap << shift
-                distance >>= 1
-                mask ^= mask << np.uint64(distance)
-            for i in range(64):
-                labels[64 * word + i, half] = block[i]
+                for word in range(width):
+                    block[half, CACHE_LINE_WORDS * i + word] = rows[64 * half + i, start + word]
+            _transpose_block(block[half])
+        for i in range(64):
+            for word in range(width):
+                for half in range(2):
+                    labels[64 * (start + word) + i, half] = block[half, CACHE_LINE_WORDS * i + word]
+
+
+@njit(cache=True, nogil=True)
+def _transpose_block(block: Any) -> None:
+    """In place the transposes of eight 64 x 64 bit matrices, uint64 [64 * 8], row 0 of all of them first.
+
+    Swaps quarters of halving size (Warren, Hacker's Delight, 7-3).
+    """
+    distance, mask = 32, LOW_HALF
+    while distance:
+        shift, span = np.uint64(distance), CACHE_LINE_WORDS * distance
+        for start in range(0, len(block), 2 * span):
+            upper, lower = block[start : start + span], block[start + span : start + 2 * span]
+            for i in range(span):
+                swap = ((upper[i] >> shift) ^ lower[i]) & mask
+                lower[i] ^= swap
+                upper[i] ^= swap << shift
+        distance >>= 1
+        mask ^= mask << np.uint64(distance)
 
 
 def transpose(rows: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ class ExtensionReceiver:
         """
         count = len(choices)
         labels = np.empty((count, 2), np.uint64)
-        messages = []
+        message = np.empty(extension_bytes(count), np.uint8)
         for start in range(0, count, SLAB):
             part = choices[start : start + SLAB]
             width = _row_bytes(len(part))
@@ -133,9 +133,12 @@ class ExtensionReceiver:
             packed = np.packbits(part, bitorder="little")
             chosen[: len(packed)] = packed
             rows = _draw(self._zero_streams, width)
-            messages.append(rows ^ _draw(self._one_streams, width) ^ chosen)
+            place = LABEL_BYTES * start
+            masked = message[place : place + LABEL_BITS * width].reshape(LABEL_BITS, width)
+            np.bitwise_xor(_draw(self._one_streams, width), chosen, out=masked)
+            masked ^= rows
             labels[start : start + SLAB] = self._transpose(rows.view(np.uint64))[: len(part)]
-        return labels, b"".join(message.tobytes() for message in messages)
+        return labels, message.tobytes()
 
 
 class ExtensionSender:
@@ -152,7 +155,7 @@ class ExtensionSender:
         self._chosen = -offset_bits(delta)[:, None]  # a byte of ones where the bit is set
         self._transpose = load_kernels(backend).transpose
 
-    def extend(self, message: bytes, count: int) -> np.ndarray:
+    def extend(self, message: bytes | bytearray, count: int) -> np.ndarray:
         """Labels of value 0 of `count` transfers, uint64 [count, 2]; the receiver's are these ^ choice * delta.
 
         Raises:
@@ -200,7 +203,7 @@ def _draw(streams: Sequence[SecureRandom], width: int) -> np.ndarray:
     """The next `width` bytes of every stream, uint8 [128, width]."""
     rows = np.empty((len(streams), width), np.uint8)
     for row, stream in zip(rows, streams, strict=True):
-        row[:] = stream.random_bytes(width)
+        stream.fill(row)
     return rows
 
 

@@ -157,7 +157,7 @@ class Session:
         with self.ledger.part(layer, "waiting"):
             message = self.channel.receive_payload(Message.OT_EXTENSION)
         with self.ledger.part(layer, "ot"), parsing(Message.OT_EXTENSION):
-            zero = self._extension.extend(bytes(message), circuit.evaluator_bits * count)
+            zero = self._extension.extend(message, circuit.evaluator_bits * count)
             zero = zero.reshape(circuit.evaluator_bits, count, 2)
         with self.ledger.part(layer, "garbling"):
             garbler_zero = zero_labels(self._random.random_bytes(KEY_BYTES).tobytes(), circuit.garbler_bits, count)
