@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -73,7 +74,7 @@ def make_measurement(scheme: str) -> dict[str, Any]:
     outputs = expected.copy()
     if scheme == "autoprivacy":
         outputs[1, 0], outputs[1, 8] = 1, 11
-    contender = Contender(Path("network"), Path("policy"), expected)
+    contender = Contender(Path("network"), Path("policy"), expected, 0.5 if scheme == "autoprivacy" else None)
     measurement = record(
         make_policy(scheme), client, server, outputs, contender, np.array([9, 9, 9]), MeasureSettings(3)
     )
@@ -252,8 +253,13 @@ def test_agreement(study: page.Study) -> None:
     assert (exact["images_differing"], exact["outputs_differing"], exact["largest_difference"]) == (0, 0, 0)
     assert (tolerant["images_differing"], tolerant["outputs_differing"], tolerant["largest_difference"]) == (1, 2, 3)
     assert tolerant["predictions_differing"] == 1
-    verdicts = [row[2] for row in page.agreement_table(study).rows]
-    assert verdicts == ["equal bit for bit, as promised"] * 2 + ["different (equality was not promised)"]
+    rows = page.agreement_table(study).rows
+    assert [row[2] for row in rows] == ["equal, as promised"] * 2 + ["different (not promised)"]
+    # two of thirty outputs are off, by 1 and 3; nobody simulated the exact ones
+    assert [row[-2:] for row in rows] == [["0", "–"]] * 2 + [[significant(math.sqrt(10 / 30)), "0.500"]]
+    ignoring = {**tolerant, "ignored_share_bits": 7, "images_differing": 0}
+    assert page._verdict(ignoring) == "equal on these images (not promised; up to 7 share bits ignored)"
+    assert page._verdict({**exact, "images_differing": 1}) == "DIFFERENT, although equality was promised"
 
 
 def test_a_broken_promise_is_told(study: page.Study) -> None:

@@ -136,20 +136,23 @@ def table2_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def agreement_table(study: Study) -> Table:
-    """Whether the secure outputs equal the integer network's bit for bit."""
-    header = ["network", "scheme", "verdict", "images", "images differing", "outputs differing"]
-    header += ["largest difference", "predictions differing"]
+    """Whether the secure outputs equal the integer network's bit for bit, and how far they are off where not."""
+    header = ["network", "scheme", "verdict", "images", "images differing", "classes differing", "outputs differing"]
+    header += ["largest difference", "rms difference", "simulated rms"]
     rows, measured = [], tables.agreement_rows(study.measurements)
+    counts = ("images", "images_differing", "predictions_differing", "outputs_differing", "largest_difference")
     for row, name in zip(measured, tables.contenders(measured), strict=True):
-        verdict = {
-            (True, False): "equal bit for bit, as promised",
-            (True, True): "DIFFERENT, although equality was promised",
-            (False, False): "equal on these images (not promised)",
-            (False, True): "different (equality was not promised)",
-        }[row["exact"], row["images_differing"] > 0]
-        counts = ("images", "images_differing", "outputs_differing", "largest_difference", "predictions_differing")
-        rows.append([row["network"], name, verdict, *(str(row[key]) for key in counts)])
+        simulated = row["simulated_rms_difference"]
+        sizes = [significant(row["rms_difference"]), NOT_KNOWN if simulated is None else significant(simulated)]
+        rows.append([row["network"], name, _verdict(row), *(str(row[key]) for key in counts), *sizes])
     return Table(header, rows, text_columns=3)
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    if row["exact"]:
+        return "DIFFERENT, although equality was promised" if row["images_differing"] else "equal, as promised"
+    ignored = f"; up to {row['ignored_share_bits']} share bits ignored" if row["ignored_share_bits"] else ""
+    return f"{'different' if row['images_differing'] else 'equal on these images'} (not promised{ignored})"
 
 
 def accuracy_table(study: Study) -> Table:
