@@ -258,11 +258,18 @@ def _serve_one(model: Model, listener: socket.socket, settings: ServiceSettings,
     return 0
 
 
+def _announce(agreement: Agreement, path: str) -> None:
+    try:
+        Path(path).write_bytes(agreement.to_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
 def _run(options: argparse.Namespace) -> int:
     settings = ServiceSettings(options.clients, options.pool, options.timeout, link_of(options))
     network, policy = IntegerNetwork.load(options.network), Policy.load(options.policy)
     if options.announce:
-        Path(options.announce).write_bytes(Agreement(network.architecture, policy).to_bytes())
+        _announce(Agreement(network.architecture, policy), options.announce)
         return 0
     model = Model(network, policy)
     with listen(options.listen) as listener:
