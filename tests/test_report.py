@@ -20,7 +20,7 @@ from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.he.primes import primes_for
 from autoprivacy.policy import LayerPolicy, Policy
 from autoprivacy.protocol.measurement import Contender, MeasureSettings, record
-from autoprivacy.report import figures, page, tables
+from autoprivacy.report import figures, network_settings, page, tables
 from autoprivacy.report.comparison import comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.results import (
     ResultFile,
@@ -78,7 +78,7 @@ def make_measurement(scheme: str) -> dict[str, Any]:
     measurement = record(
         make_policy(scheme), client, server, outputs, contender, np.array([9, 9, 9]), MeasureSettings(3)
     )
-    return {**measurement, "provenance": PROVENANCE}
+    return {**measurement, "throughput": None, "provenance": PROVENANCE}
 
 
 def accuracy_rows() -> list[dict[str, Any]]:
@@ -420,6 +420,53 @@ def test_breakdown_bars_end_at_the_total(study: page.Study) -> None:
     ]
     assert ends == pytest.approx([3.0, 0.625])
     assert [label.get_text() for label in offline.get_yticklabels()] == [f"{NETWORK}, {scheme}" for scheme in SCHEMES]
+
+
+def under_settings() -> list[ResultFile]:
+    """Every scheme under two network settings, the second with a run on a pool that the first does not have."""
+    throughput = {"pool": 2, "images": 4, "images_differing": 1, "images_per_second": 0.5}
+    throughput |= {"seconds_from_pool": None}
+    throughput |= {"seconds_pool_dry": {"median": 2.0, "lower_quartile": 1.5, "upper_quartile": 2.5}}
+    slow = {"network_setting": "wan", "link": {"bits_per_second": 2e7, "round_trip_seconds": 0.05}}
+    files = []
+    for more in ({}, {**slow, "throughput": throughput}):
+        for scheme in SCHEMES:
+            value = {**make_measurement(scheme), **more}
+            summary = {**value["summary"], "t_on": {**value["summary"]["t_on"], "median": 3.0 if more else 0.25}}
+            files.append(ResultFile("m", {**value, "summary": summary}))
+    return files
+
+
+def test_network_settings_have_a_panel_each() -> None:
+    figure = network_settings.settings_figure(under_settings())
+    assert [axis.get_title() for axis in figure.axes] == ["loopback", "wan"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"{NETWORK}, {s}" for s in SCHEMES]
+    for axis, online in zip(figure.axes, (0.25, 3.0), strict=True):
+        ends = [bar.get_x() + bar.get_width() for bar in axis.containers[1]]
+        assert ends == pytest.approx([SECONDS[scheme] + 1 + online for scheme in SCHEMES])  # medians of three images
+    first, *_, last = under_settings()
+    assert network_settings.setting_text(first) == "loopback (both parties on one machine)"
+    assert network_settings.setting_text(last) == "wan (20.0 Mbit/s each way, round trip 50.0 ms)"
+
+
+def test_throughput_tells_what_the_pool_saves() -> None:
+    header, cells = network_settings.throughput_cells(under_settings())
+    assert [row[0] for row in cells] == [f"{NETWORK}, {scheme}, wan" for scheme in SCHEMES]
+    row = dict(zip(header, cells[0], strict=True))
+    assert (row["images"], row["from the pool"], row["images per second"]) == ("4", "2", "0.500")
+    assert row["seconds from the pool"] == "–" and row["seconds, pool dry"] == "2.00 [1.50, 2.50]"
+    assert row["images differing"] == "1"
+
+
+def test_the_page_shows_network_settings_and_throughput_where_there_are_any(study: page.Study) -> None:
+    plain = page.render(study)
+    assert "Over slower networks" not in plain and "Many images in a row" not in plain
+    figures.save(network_settings.settings_figure(under_settings()), study.figures / "network-settings")
+    text = page.render(page.Study(**{**vars(study), "measurements": under_settings()}))
+    assert text.count("<svg") == 4 and "round trip 50.0 ms" in text
+    assert "Network setting loopback; the work is the same in the others." in text
+    for row in network_settings.throughput_cells(under_settings())[1]:
+        assert row in Page(text).rows
 
 
 def test_figures_are_reproducible(study: page.Study, tmp_path: Path) -> None:
