@@ -18,8 +18,8 @@ _PHASES = (("t_pre", "offline", "#0072B2"), ("t_on", "online", "#E69F00"))  # pa
 _MEGABIT, _MILLISECOND = 1e6, 1e-3
 
 THROUGHPUT_NOTE = (
-    "All images are asked for at once. Those with a bundle from the pool wait for the online phase alone; once the pool "
-    "is dry, an image waits for its offline phase too. Seconds per image on the client's clock, medians with quartiles."
+    "All images are asked for at once. Those with a bundle from the pool wait for the online phase alone; once the "
+    "pool is dry, they wait for their offline phase too. Seconds on the client's clock, medians with quartiles."
 )
 
 
