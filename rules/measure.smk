@@ -34,5 +34,6 @@ rule measure:
             if key != "network_settings"
         },
         setting=lambda w: config["network_settings"][w.setting],
+        seed=config["seed"],
     script:
         "../scripts/measure.py"

@@ -44,6 +44,11 @@ rule figures:
             f"{RESULTS}/figures/{{figure}}.{{format}}",
             figure=[
                 "breakdown",
+                *(
+                    ["network-settings"]
+                    if len(config["measure"]["network_settings"]) > 1
+                    else []
+                ),
                 *expand("parameters-{network}", network=NETWORKS),
                 *expand(
                     "search-{network}-{scheme}",

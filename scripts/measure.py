@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from autoprivacy.data import load
 from autoprivacy.logs import run_script
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.measurement import Contender, MeasureSettings, NetworkSetting, Throughput, measure
 from autoprivacy.provenance import provenance
-from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.search.differences import nearest, simulated_rms
 from autoprivacy.storage import write_json
 
 
@@ -28,10 +26,9 @@ def main(snakemake: Any) -> None:
     for policy_file, network_file in zip(files.policies, files.networks, strict=True):
         network = IntegerNetwork.load(network_file)
         images = network.architecture.quantize_images(test.images)
-        residues = Policy.load(policy_file).residues(network.architecture)
-        expected = Evaluator(network, residues).forward(images)  # rounding to the nearest, whatever bits are ignored
-        outputs = expected.numpy().reshape(len(images), -1).astype(np.int64)
-        contenders.append(Contender(Path(network_file), Path(policy_file), outputs))
+        policy = Policy.load(policy_file)
+        simulated = simulated_rms(network, policy, images, params.seed)
+        contenders.append(Contender(Path(network_file), Path(policy_file), nearest(network, policy, images), simulated))
     records = measure(contenders, Path(files.dataset), test.labels, settings)
     for path, record in zip(snakemake.output, records, strict=True):
         write_json(path, {**record, "provenance": provenance({**params.measure, "network_setting": params.setting})})

@@ -1,16 +1,23 @@
-"""Measurements: two processes, every byte and second in its place, a pool that runs dry, a slower network."""
+"""Measurements: two processes, every byte and second in its place, a pool that runs dry, a slower network, outputs that
+differ; and nothing of the processes left behind."""
 
 import contextlib
+import gc
+import os
 import socket
+import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_protocol import NETWORK, P_PRIME, POLICY
+from test_protocol import FLOODED, FLOODED_SLOTS, NETWORK, P_PRIME, POLICY
 from test_service import service
 
 from autoprivacy.data import Dataset, Split, save
 from autoprivacy.errors import UserError
+from autoprivacy.he.parameters import Target
+from autoprivacy.he.schemes import layerwise
 from autoprivacy.protocol.channel import HEADER, Channel, Message
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.endpoints import connect
@@ -19,16 +26,18 @@ from autoprivacy.protocol.measurement import (
     Contender,
     MeasureSettings,
     NetworkSetting,
-    Pair,
     Throughput,
     measure,
     summary,
 )
 from autoprivacy.quantization.reference import reference_forward
+from autoprivacy.search.differences import nearest, simulated_differences, simulated_rms
 
 COUNT = 2
 PIXELS = np.random.default_rng(5).integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
 PARTIES = ("client", "server")
+SETTINGS = MeasureSettings(COUNT, timeout=60.0)
+SHARE_BITS = 6  # that activations ignore: the smaller shift of the two
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +61,47 @@ def measured(files):
     settings = MeasureSettings(COUNT, timeout=60.0, throughput=Throughput(2, 4), network=network)
     (record,) = measure([contender], dataset, np.arange(COUNT), settings)
     return record
+
+
+def test_exactness_is_recorded_as_such(measured):
+    assert measured["rms_difference"] == 0 and measured["simulated_rms_difference"] is None
+    assert measured["ignored_share_bits"] == 0
+
+
+@pytest.mark.parametrize("selection", [FLOODED, FLOODED_SLOTS], ids=lambda selection: selection.packing)
+def test_ignored_share_bits_are_measured_as_simulated(selection, tmp_path):
+    """Between two processes: outputs round at random, so they are off, by as much as in the simulation."""
+    pixels = np.random.default_rng(9).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+    split = Split(pixels, np.zeros(len(pixels), np.int64))
+    save(Dataset("made-up", split, split, (0.5,) * 3, (0.25,) * 3, "a test"), tmp_path / "data.npz")
+    target = Target(2.0**-40, ignored_share_bits=SHARE_BITS)
+    policy = layerwise(NETWORK, "residual", P_PRIME, dict.fromkeys(NETWORK.layers, target), selection)
+    NETWORK.save(tmp_path / "network.npz")
+    policy.save(tmp_path / "policy.json")
+    images = NETWORK.architecture.quantize_images(pixels)
+    simulated = simulated_rms(NETWORK, policy, images, 1)
+    contender = Contender(
+        tmp_path / "network.npz", tmp_path / "policy.json", nearest(NETWORK, policy, images), simulated
+    )
+    (record,) = measure([contender], tmp_path / "data.npz", split.labels, replace(SETTINGS, images=len(pixels)))
+    assert not record["exact"] and record["ignored_share_bits"] == SHARE_BITS
+    assert record["simulated_rms_difference"] == simulated
+    assert all(image["differing_outputs"] for image in record["images"])
+    own = np.array([image["rms_difference"] for image in record["images"]])
+    assert record["rms_difference"] == pytest.approx(np.sqrt(np.mean(own**2)))
+    # an image's mean square is one draw; the mean of as many has a spread of its own
+    squares = np.square(simulated_differences(NETWORK, policy, images, 2, 50), dtype=np.float64).mean(-1)
+    spread = squares.std() / np.sqrt(len(pixels))
+    assert abs(np.mean(own**2) - simulated**2) < 4.5 * spread and spread < 0.3 * simulated**2
+
+
+def test_nothing_is_simulated_of_policies_that_are_exact_or_predict_nothing():
+    images = NETWORK.architecture.quantize_images(PIXELS)
+    assert simulated_rms(NETWORK, POLICY, images, 1) == 0
+    tolerant = layerwise(NETWORK, "residual", P_PRIME, dict.fromkeys(NETWORK.layers, Target(0.5)), FLOODED)
+    assert simulated_rms(NETWORK, tolerant, images, 1) > 1
+    written = replace(tolerant, layers=tuple(replace(layer, predicted={}) for layer in tolerant.layers))
+    assert simulated_rms(NETWORK, written, images, 1) is None
 
 
 def phases(record):
@@ -116,18 +166,85 @@ def test_a_pool_serves_the_first_images_and_runs_dry(measured):
 
 def test_a_pool_answers_with_the_online_phase_alone(files, tmp_path):
     contender, dataset = files
-    pair = Pair(contender, dataset, tmp_path / "report.json", MeasureSettings(COUNT, timeout=60.0), pool=2)
-    try:
+    with SETTINGS.pair(contender, dataset, tmp_path / "report.json", pool=2) as pair:
         ready = [phase["phase"] for phase in pair.client_phases]
         answers = pair.infer(0, 1, 0)
         server = pair.finish()
-    finally:
-        pair.stop()
     assert ready == ["set-up", "offline", "offline"]
     assert [[phase["phase"] for phase in answer["phases"]] for answer in answers[:2]] == [["online"]] * 2
     assert [answer["prepared_ahead"] for answer in answers] == [True, True, False]
     assert [answer["outputs"] for answer in answers] == contender.expected[[0, 1, 0]].tolist()
     assert [phase["phase"] for phase in server["phases"]][-1] == "closing"
+
+
+def asked_for_too_much(pair):
+    with pytest.raises(UserError, match="the client stopped with status 1; its message is above"):
+        pair.infer(COUNT)
+
+
+def deserted(pair):
+    pair._client.kill()
+    pair._client.wait()
+    for _ in range(2):  # the client's pipe is found broken, then empty
+        with pytest.raises(UserError, match="the client stopped with status -9; its message is above"):
+            pair.infer(0)
+    with pytest.raises(UserError, match="the client stopped with status -9"):
+        pair.finish()
+    assert pair._server.wait(timeout=30) == 1  # its session failed
+
+
+def interrupted(pair):
+    pair.infer(0)
+    raise KeyboardInterrupt
+
+
+WAYS = {
+    "finished": lambda pair: pair.infer(0) and pair.finish(),
+    "finished at once": lambda pair: pair.finish(),
+    "left": lambda pair: None,
+    "asked for too much": asked_for_too_much,
+    "deserted": deserted,
+    "interrupted": interrupted,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_process_and_no_pipe_stays_behind(files, tmp_path, way):
+    contender, dataset = files
+    before = os.listdir("/proc/self/fd")
+    with leaving_nothing():
+        with contextlib.suppress(KeyboardInterrupt), SETTINGS.pair(contender, dataset, tmp_path / "r.json") as pair:
+            WAYS[way](pair)
+        del pair
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("missing", ["network", "policy", "dataset"])
+def test_no_process_and_no_pipe_stays_behind_where_a_party_does_not_start(files, tmp_path, missing):
+    contender, dataset = files
+    if missing == "dataset":
+        dataset = tmp_path / "none.npz"
+    else:
+        contender = replace(contender, **{missing: tmp_path / "none"})
+    before = os.listdir("/proc/self/fd")
+    with leaving_nothing(), pytest.raises(UserError, match="stopped with status 1; its message is above"):
+        SETTINGS.pair(contender, dataset, tmp_path / "report.json")
+    assert os.listdir("/proc/self/fd") == before
+
+
+@contextlib.contextmanager
+def leaving_nothing():
+    """Fails where the block leaves a child process, or an object that warns when it is collected."""
+    warned, hook = [], sys.unraisablehook
+    sys.unraisablehook = warned.append
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert warned == []
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_a_party_that_fails_ends_the_measurement_in_one_line(files, tmp_path):

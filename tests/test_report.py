@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -19,7 +20,7 @@ from autoprivacy.he.parameters import Flooding, ParameterSet, Target
 from autoprivacy.he.primes import primes_for
 from autoprivacy.policy import LayerPolicy, Policy
 from autoprivacy.protocol.measurement import Contender, MeasureSettings, record
-from autoprivacy.report import figures, page, tables
+from autoprivacy.report import figures, network_settings, page, tables
 from autoprivacy.report.comparison import comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.results import (
     ResultFile,
@@ -73,11 +74,11 @@ def make_measurement(scheme: str) -> dict[str, Any]:
     outputs = expected.copy()
     if scheme == "autoprivacy":
         outputs[1, 0], outputs[1, 8] = 1, 11
-    contender = Contender(Path("network"), Path("policy"), expected)
+    contender = Contender(Path("network"), Path("policy"), expected, 0.5 if scheme == "autoprivacy" else None)
     measurement = record(
         make_policy(scheme), client, server, outputs, contender, np.array([9, 9, 9]), MeasureSettings(3)
     )
-    return {**measurement, "provenance": PROVENANCE}
+    return {**measurement, "throughput": None, "provenance": PROVENANCE}
 
 
 def accuracy_rows() -> list[dict[str, Any]]:
@@ -255,8 +256,13 @@ def test_agreement(study: page.Study) -> None:
     assert (exact["images_differing"], exact["outputs_differing"], exact["largest_difference"]) == (0, 0, 0)
     assert (tolerant["images_differing"], tolerant["outputs_differing"], tolerant["largest_difference"]) == (1, 2, 3)
     assert tolerant["predictions_differing"] == 1
-    verdicts = [row[2] for row in page.agreement_table(study).rows]
-    assert verdicts == ["equal bit for bit, as promised"] * 2 + ["different (equality was not promised)"]
+    rows = page.agreement_table(study).rows
+    assert [row[2] for row in rows] == ["equal, as promised"] * 2 + ["different (not promised)"]
+    # two of thirty outputs are off, by 1 and 3; nobody simulated the exact ones
+    assert [row[-2:] for row in rows] == [["0", "–"]] * 2 + [[significant(math.sqrt(10 / 30)), "0.500"]]
+    ignoring = {**tolerant, "ignored_share_bits": 7, "images_differing": 0}
+    assert page._verdict(ignoring) == "equal on these images (not promised; up to 7 share bits ignored)"
+    assert page._verdict({**exact, "images_differing": 1}) == "DIFFERENT, although equality was promised"
 
 
 def test_a_broken_promise_is_told(study: page.Study) -> None:
@@ -438,6 +444,53 @@ def test_breakdown_bars_end_at_the_total(study: page.Study) -> None:
     ]
     assert ends == pytest.approx([3.0, 0.625])
     assert [label.get_text() for label in offline.get_yticklabels()] == [f"{NETWORK}, {scheme}" for scheme in SCHEMES]
+
+
+def under_settings() -> list[ResultFile]:
+    """Every scheme under two network settings, the second with a run on a pool that the first does not have."""
+    throughput = {"pool": 2, "images": 4, "images_differing": 1, "images_per_second": 0.5}
+    throughput |= {"seconds_from_pool": None}
+    throughput |= {"seconds_pool_dry": {"median": 2.0, "lower_quartile": 1.5, "upper_quartile": 2.5}}
+    slow = {"network_setting": "wan", "link": {"bits_per_second": 2e7, "round_trip_seconds": 0.05}}
+    files = []
+    for more in ({}, {**slow, "throughput": throughput}):
+        for scheme in SCHEMES:
+            value = {**make_measurement(scheme), **more}
+            summary = {**value["summary"], "t_on": {**value["summary"]["t_on"], "median": 3.0 if more else 0.25}}
+            files.append(ResultFile("m", {**value, "summary": summary}))
+    return files
+
+
+def test_network_settings_have_a_panel_each() -> None:
+    figure = network_settings.settings_figure(under_settings())
+    assert [axis.get_title() for axis in figure.axes] == ["loopback", "wan"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"{NETWORK}, {s}" for s in SCHEMES]
+    for axis, online in zip(figure.axes, (0.25, 3.0), strict=True):
+        ends = [bar.get_x() + bar.get_width() for bar in axis.containers[1]]
+        assert ends == pytest.approx([SECONDS[scheme] + 1 + online for scheme in SCHEMES])  # medians of three images
+    first, *_, last = under_settings()
+    assert network_settings.setting_text(first) == "loopback (both parties on one machine)"
+    assert network_settings.setting_text(last) == "wan (20.0 Mbit/s each way, round trip 50.0 ms)"
+
+
+def test_throughput_tells_what_the_pool_saves() -> None:
+    header, cells = network_settings.throughput_cells(under_settings())
+    assert [row[0] for row in cells] == [f"{NETWORK}, {scheme}, wan" for scheme in SCHEMES]
+    row = dict(zip(header, cells[0], strict=True))
+    assert (row["images"], row["from the pool"], row["images per second"]) == ("4", "2", "0.500")
+    assert row["seconds from the pool"] == "–" and row["seconds, pool dry"] == "2.00 [1.50, 2.50]"
+    assert row["images differing"] == "1"
+
+
+def test_the_page_shows_network_settings_and_throughput_where_there_are_any(study: page.Study) -> None:
+    plain = page.render(study)
+    assert "Over slower networks" not in plain and "Many images in a row" not in plain
+    figures.save(network_settings.settings_figure(under_settings()), study.figures / "network-settings")
+    text = page.render(page.Study(**{**vars(study), "measurements": under_settings()}))
+    assert text.count("<svg") == 4 and "round trip 50.0 ms" in text
+    assert "Network setting loopback; the work is the same in the others." in text
+    for row in network_settings.throughput_cells(under_settings())[1]:
+        assert row in Page(text).rows
 
 
 def test_figures_are_reproducible(study: page.Study, tmp_path: Path) -> None:

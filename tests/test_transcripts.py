@@ -1,38 +1,39 @@
 """What each party receives is uniform where theory says so, and no two runs have a block in common.
 
-A wrong refusal happens once in ten thousand tests of a kind at the thresholds below.
+There are about a hundred tests of distributions here; at the threshold below a right program fails one of them once in
+ten thousand runs.
 """
 
 import numpy as np
 import pytest
-from made_up_profile import LINK, PROFILE
 from scipy import stats
-from test_protocol import IMAGES, NETWORK, P_POWER, P_PRIME, POLICY, WELCOME, session
+from test_protocol import FLOODED, IMAGES, NETWORK, P_POWER, POLICY, SLOT_POLICY, WELCOME, session
 
 from autoprivacy.gc.activation import modulus_bits
 from autoprivacy.he.bits import packed_bytes, unpack_bits, unpack_polynomials
 from autoprivacy.he.cipher import polynomial_bytes
-from autoprivacy.he.parameters import Flooding
+from autoprivacy.he.reply import ReplyForm, ReplyReader
 from autoprivacy.he.schemes import darl
-from autoprivacy.he.selection import Selection
 from autoprivacy.protocol.bundles import NUMBER_BYTES
 from autoprivacy.protocol.channel import HEADER, Message
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.secure_random import KEY_BYTES
 
-SIGNIFICANCE = 1e-4
+SIGNIFICANCE = 1e-6
 BINS = 64
-RUNS = 6
+RUNS, MANY_RUNS = 6, 80  # the second for what has a handful of values in a run
 BLOCK = 16  # bytes: a label, an AES block
 AGREEMENT = Agreement(NETWORK.architecture, POLICY)
+POLICIES = {"prime": POLICY, "power of two": darl(NETWORK, "residual", P_POWER, FLOODED), "slots": SLOT_POLICY}
 
 
 def frames(stream):
     """The messages of a recorded stream: (type, payload)."""
-    while stream:
-        _, kind, length = HEADER.unpack_from(stream)
-        yield Message(kind), bytes(stream[HEADER.size : HEADER.size + length])
-        stream = stream[HEADER.size + length :]
+    place = 0
+    while place < len(stream):
+        _, kind, length = HEADER.unpack_from(stream, place)
+        place += HEADER.size + length
+        yield Message(kind), bytes(stream[place - length : place])
 
 
 def transcript(image, policy=POLICY, runs=RUNS):
@@ -42,7 +43,7 @@ def transcript(image, policy=POLICY, runs=RUNS):
             client.infer(client.prepare(), image)
     payloads = {}
     for end in ends:
-        for kind, payload in frames(bytes(end.sent)):
+        for kind, payload in frames(end.sent):
             payloads.setdefault(kind, []).append(payload)
     return payloads
 
@@ -76,20 +77,63 @@ def assert_uniform_bytes(payloads):
     assert stats.chisquare(np.bincount(data, minlength=256)).pvalue > SIGNIFICANCE
 
 
-@pytest.mark.parametrize("p", [P_PRIME, P_POWER])
-def test_what_the_server_receives_of_the_image_and_of_activations_is_uniform(p, payloads):
-    own = payloads
-    if p != P_PRIME:
-        own = transcript(IMAGES[0], darl(NETWORK, "residual", p, Selection(PROFILE, LINK, Flooding("statistical"))))
-    bits = modulus_bits(p)
-    assert_uniform([residues(payload, bits, NUMBER_BYTES) for payload in own[Message.INFER]], p)
-    assert_uniform([residues(payload, bits) for payload in own[Message.MASKED_ACTIVATION]], p)
+def assert_fair_bits(values, bits):
+    """Every bit of numbers of so many bits is set half of the time, and the upper ones take their values evenly."""
+    values = np.concatenate([np.ravel(part) for part in values]).astype(np.uint64)
+    assert values.size > 5 * BINS and int(values.max()) < 1 << bits
+    ones = np.array([int((values >> np.uint64(bit) & np.uint64(1)).sum()) for bit in range(bits)])
+    # squared deviations of independent fair bits in units of their variance: chi-squared, one degree of freedom each
+    squares = (ones - values.size / 2) ** 2 / (values.size / 4)
+    assert stats.chi2.sf(squares.sum(), bits) > SIGNIFICANCE
+    upper = values >> np.uint64(max(0, bits - BINS.bit_length() + 1))
+    assert stats.chisquare(np.bincount(upper.astype(int), minlength=min(BINS, 1 << bits))).pvalue > SIGNIFICANCE
 
 
-def test_masks_that_the_client_decrypts_are_uniform():
-    """M r - s for the same r every time: s alone makes it uniform."""
-    with session() as (client, _):
-        fixed = {}
+@pytest.fixture(scope="module", params=POLICIES)
+def repeated(request):
+    """A policy and the payloads of many runs under it, all of one image."""
+    policy = POLICIES[request.param]
+    return policy, transcript(IMAGES[0], policy, MANY_RUNS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "skip"), [(Message.INFER, NUMBER_BYTES), (Message.MASKED_ACTIVATION, 0), (Message.OUTPUT_SHARE, 0)]
+)
+def test_masked_values_are_uniform_and_independent_from_run_to_run(repeated, kind, skip):
+    """x - r of the image, y - r of activations, the server's share of the output; one image all the time."""
+    policy, payloads = repeated
+    p = policy.plaintext_modulus
+    runs = [residues(payload, modulus_bits(p), skip).astype(np.int64) for payload in payloads[kind]]
+    assert_uniform(runs, p)
+    runs = np.array_split(np.concatenate(runs), MANY_RUNS)  # a run may have several messages of the kind
+    assert_uniform([(second - first) % p for first, second in zip(runs[:-1], runs[1:], strict=True)], p)
+
+
+def test_coefficients_of_replies_are_uniform_over_their_bits(repeated):
+    """c0 and c1 of every layer as they are sent, behind flood and modulus switch."""
+    policy, payloads = repeated
+    agreement = Agreement(NETWORK.architecture, policy)
+    for index, layer in enumerate(policy.layers):
+        bits, firsts, seconds = agreement.reply_bits(layer.name), [], []
+        form = ReplyForm.of(agreement.plan(layer.name), bits)
+        for payload in payloads[Message.ENCRYPTED_SHARES][index :: len(policy.layers)]:
+            tail = form.ciphertexts * packed_bytes(form.degree, bits.c1)
+            second = np.empty((form.ciphertexts, 1, form.degree), np.uint64)
+            unpack_polynomials(memoryview(payload)[:tail], (bits.c1,), second)
+            seconds.append(second)
+            firsts.append(unpack_bits(payload[tail:], bits.c0, form.coefficients))
+        assert_fair_bits(firsts, bits.c0)
+        assert_fair_bits(seconds, bits.c1)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_all_that_the_client_decrypts_is_uniform(name, monkeypatch):
+    """M r - s for the same r every time: s alone makes it uniform, in every coefficient that is sent."""
+    policy, decrypted = POLICIES[name], []
+    read = ReplyReader.read
+    monkeypatch.setattr(ReplyReader, "read", lambda *a: decrypted.append(read(*a)) or decrypted[-1])
+    with session(policy, pool=MANY_RUNS) as (client, _):
+        fixed, p = {}, policy.plaintext_modulus
 
         class Fixed:
             def below(self, modulus, shape):
@@ -99,8 +143,10 @@ def test_masks_that_the_client_decrypts_are_uniform():
                 return np.frombuffer(np.random.default_rng().bytes(count), np.uint8)
 
         client._random = Fixed()
-        for name in ("first", "second"):
-            assert_uniform([client.prepare().shares[name][P_PRIME] for _ in range(5)], P_PRIME)
+        bundles = [client.prepare() for _ in range(MANY_RUNS)]
+    for index, layer in enumerate(policy.layers):
+        assert_uniform([bundle.shares[layer.name][p] for bundle in bundles], p)
+        assert_uniform(decrypted[index :: len(policy.layers)], p)
 
 
 def test_oblivious_transfers_tables_and_labels_are_uniform_bytes(payloads):
@@ -148,11 +194,13 @@ def blocks(payloads):
 PUBLIC = (Message.WELCOME,)
 
 
-def test_no_block_comes_twice_within_a_session_or_in_two(payloads):
+@pytest.mark.parametrize("name", POLICIES)
+def test_no_block_comes_twice_within_a_session_or_in_two(name):
     """The same image in every run: a mask, label, key or seed used twice would show as a repeated block."""
-    again = transcript(IMAGES[0], runs=2)
-    assert payloads[Message.WELCOME] == again[Message.WELCOME] == [WELCOME]
-    first, second = blocks(payloads), blocks(again)
+    sessions = [transcript(IMAGES[0], POLICIES[name], runs) for runs in (RUNS, 2)]
+    if name == "prime":
+        assert [own[Message.WELCOME] for own in sessions] == [[WELCOME]] * 2
+    first, second = (blocks(own) for own in sessions)
     assert len(first) > 10_000 and len(second) > 3_000
     assert len(set(first)) == len(first) and len(set(second)) == len(second)
     assert not set(first) & set(second)

@@ -279,7 +279,7 @@ def test_a_network_that_no_scheme_is_run_for_can_be_evaluated(tmp_path):
 
 def test_the_committed_studies_can_be_planned(tmp_path):
     checkout = Checkout(tmp_path)
-    for arguments in ([], ["--configfile", "config/quick.yaml"]):
+    for arguments in ([], *(["--configfile", f"config/{study}.yaml"] for study in ("quick", "networks"))):
         code, output = checkout.snakemake("--dry-run", *arguments)
         assert code == 0, output
         assert {"profile_hardware", "search", "measure", "report"} <= set(re.findall(r"rule (\w+):", output))

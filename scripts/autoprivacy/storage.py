@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,8 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); make it again") from None
 
@@ -77,10 +80,15 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], Any]:
     """Read what `write_arrays` wrote: the arrays and the header (None without one); UserError when damaged."""
     try:
         # opened here, since numpy leaves a file open that turns out damaged
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with open(path, "rb") as stream:
+            if not zipfile.is_zipfile(stream):  # which numpy would take for a pickle, and propose to load unsafely
+                raise UserError(f"{path}: not a readable npz archive (no zip file); fetch or make it again")
+            with np.load(stream, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UserError:
+        raise
     except Exception as error:  # zipfile, zlib and numpy each raise their own kinds on damaged archives
         raise UserError(f"{path}: not a readable npz archive ({error}); fetch or make it again") from None
     header = arrays.pop("header", None)

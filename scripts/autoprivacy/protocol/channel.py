@@ -294,7 +294,8 @@ class Channel:
         while got < length:
             count = self._connection.recv_into(view[got:])
             if count == 0:
-                raise ProtocolError(f"the peer closed the connection ({got} of {length} bytes had come)")
+                part = f" ({got} of {length} bytes had come)" if got else ""
+                raise ProtocolError(f"the peer closed the connection{part}")
             got += count
             self._progress = time.monotonic()
         return content

@@ -38,6 +38,9 @@ from autoprivacy.protocol.shares import local_shares
 from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
 from autoprivacy.secure_random import SecureRandom
 
+STOPPED = "the client stopped"  # what the server is told of all that is no fault of the protocol
+INTERRUPTED = 130  # exit status of a program that Ctrl-C ended: 128 and the signal's number
+
 
 class Client:
     """One session with a server.
@@ -237,8 +240,9 @@ class _Answering:
 
     def answer(self, line: str) -> None:
         """One private inference; UserError for a line that is no image's number."""
-        if not line.strip().isdigit() or int(line) >= len(self._images):
-            raise UserError(f'image "{line.strip()}": expected a number from 0 to {len(self._images) - 1}')
+        text = line.strip()
+        if not (text.isascii() and text.isdecimal()) or int(text) >= len(self._images):
+            raise UserError(f"image {text!r}: expected a number from 0 to {len(self._images) - 1}")
         start = time.perf_counter()
         prepared_ahead = bool(self._ready)
         bundle = self._ready.pop(0) if prepared_ahead else self._client.prepare()
@@ -262,7 +266,17 @@ def _lines(stream: IO[str]) -> queue.SimpleQueue[str | None]:
 
 
 def _answer_all(client: Client, images: np.ndarray, pool: int) -> None:
-    """Fill the pool, then answer every line of standard input; while none waits, fill it up again."""
+    """Fill the pool, then answer every line of standard input; while none waits, fill it up again.
+
+    Raises:
+        UserError: the images are not of the network's shape, or a line is no image's number.
+    """
+    channels, height, width = client.agreement.architecture.nodes[0].shape
+    if images.shape[1:] != (height, width, channels):
+        raise UserError(
+            f"the data set's images have height, width, channels {images.shape[1:]}; the server's network takes "
+            f"{(height, width, channels)}: give --dataset the one that it was made for"
+        )
     answering = _Answering(client, images, pool)
     while answering.fill():
         pass
@@ -300,6 +314,10 @@ def _expected(options: argparse.Namespace) -> tuple[Policy | None, Architecture 
         announced = Agreement.from_bytes(Path(options.announcement).read_bytes())
     except OSError as error:
         raise UserError(f"{options.announcement}: cannot be read ({error.strerror})") from None
+    except ProtocolError:
+        raise UserError(
+            f"{options.announcement}: not an announcement; make it with the server's --announce option"
+        ) from None
     return (Policy.load(options.policy) if options.policy else announced.policy), announced.architecture
 
 
@@ -308,6 +326,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     channel = None
     try:
+        if options.pool < 0:
+            raise UserError(f"--pool {options.pool}: expected 0 or more bundles")
         images = load(options.dataset).test.images
         expected = _expected(options)
         channel = connect(options.connect, options.timeout, link_of(options))
@@ -316,8 +336,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"client: {error}", file=sys.stderr)
         if channel is not None:
             # Words about this side's input are none of the server's business.
-            channel.fail(str(error) if isinstance(error, ProtocolError) else "the client stopped")
+            channel.fail(str(error) if isinstance(error, ProtocolError) else STOPPED)
         return 1
+    except KeyboardInterrupt:
+        if channel is not None:
+            channel.fail(STOPPED)
+        return INTERRUPTED
     return 0
 
 

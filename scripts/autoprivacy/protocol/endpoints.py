@@ -39,7 +39,10 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         if self.clients < 1 or self.pool < 1 or not self.timeout > 0:
-            raise UserError(f"service: {self}; expected at least 1 client, a pool of at least 1, a time-out above 0")
+            raise UserError(
+                f"service: {self.clients} clients, a pool of {self.pool}, a time-out of {self.timeout:g} s; expected "
+                f"at least 1 client, a pool of at least 1, a time-out above 0"
+            )
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -51,7 +54,9 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def connect(address: str, timeout: float, link: Link | None = None) -> Channel:
-    """Connect to a server; UserError when it cannot be reached."""
+    """Connect to a server; UserError when it cannot be reached, or for a time-out that is not above 0."""
+    if not timeout > 0:
+        raise UserError(f"time-out {timeout:g} s; expected seconds above 0")
     try:
         return Channel(socket.create_connection(parse_address(address), timeout=timeout), timeout, link)
     except OSError as error:

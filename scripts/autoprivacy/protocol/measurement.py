@@ -4,11 +4,7 @@ output compared with the integer network's; on request also many images in a row
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,11 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from autoprivacy.errors import UserError
 from autoprivacy.policy import Policy
-
-# One thread a party: both run on one machine here, and a timing should not hang on what else a library starts.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+from autoprivacy.protocol.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class MeasureSettings:
     Attributes:
         images: measured per scheme.
         warm_up_images: run first and not counted.
-        timeout: seconds of silence that end a session.
+        timeout: seconds of silence that end a session, those in which the others have their turn among them.
         threads: of each party's numerical libraries.
         throughput: the run of many images; None leaves it out.
         network: the connection.
@@ -69,92 +62,10 @@ class MeasureSettings:
     throughput: Throughput | None = None
     network: NetworkSetting = NetworkSetting("loopback")
 
-
-class Pair:
-    """A server and a client process of one contender, set up, `pool` bundles prepared, waiting for images."""
-
-    def __init__(
-        self, contender: Contender, dataset: Path, report: Path, settings: MeasureSettings, pool: int = 0
-    ) -> None:
-        network, policy = contender.network, contender.policy
-        self._report = report
-        self._settings = settings
-        self._processes: list[subprocess.Popen[str]] = []
-        try:
-            files = ["--network", str(network), "--policy", str(policy), "--report", str(report)]
-            self._server = self._start("server", [*files, "--pool", str(pool + 1)])
-            address = self._line("server", self._server)
-            options = ["--connect", address, "--dataset", str(dataset), "--policy", str(policy), "--pool", str(pool)]
-            self._client = self._start("client", options)
-            self.client_phases: list[dict[str, Any]] = []
-            self.client_peak_memory = 0
-            self._answer()
-        except BaseException:
-            self.stop()
-            raise
-
-    def _start(self, program: str, options: list[str]) -> subprocess.Popen[str]:
-        library = str(Path(__file__).parents[2])
-        threads = dict.fromkeys(_THREAD_VARIABLES, str(self._settings.threads))
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                f"autoprivacy.protocol.{program}",
-                *options,
-                "--timeout",
-                str(self._settings.timeout),
-                *self._settings.network.options(),
-            ],
-            env={**os.environ, **threads, "PYTHONPATH": library},
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._processes.append(process)
-        return process
-
-    @staticmethod
-    def _line(program: str, process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise UserError(f"the {program} stopped with status {process.wait()}; its message is above")
-        return line.strip()
-
-    def _answer(self) -> dict[str, Any]:
-        """The client's next line."""
-        answer: dict[str, Any] = json.loads(self._line("client", self._client))
-        self.client_phases += answer["phases"]
-        self.client_peak_memory = answer["peak_memory_bytes"]
-        return answer
-
-    def infer(self, *images: int) -> list[dict[str, Any]]:
-        """Private inferences, asked for at once and made one after the other; the client's answers."""
-        assert self._client.stdin is not None
-        self._client.stdin.write("".join(f"{image}\n" for image in images))
-        self._client.stdin.flush()
-        return [self._answer() for _ in images]
-
-    def finish(self) -> dict[str, Any]:
-        """End both processes and return what the server recorded."""
-        assert self._client.stdin is not None
-        self._client.stdin.close()
-        self._answer()
-        if self._client.wait() or self._server.wait():
-            raise UserError("a party failed at the end of the session; see its message above")
-        return json.loads(self._report.read_text())
-
-    def stop(self) -> None:
-        """Stop both processes, if they still run, at once."""
-        for process in self._processes:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(BrokenPipeError):  # bytes that the process will not read
-                        stream.close()
+    def pair(self, contender: Contender, dataset: Path, report: Path, pool: int = 0) -> Pair:
+        """The two programs for a contender; see `Pair`."""
+        options = ["--timeout", str(self.timeout), *self.network.options()]
+        return Pair(contender.network, contender.policy, dataset, report, pool, self.threads, options)
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -178,12 +89,16 @@ class Contender:
 
     Attributes:
         network, policy: the files.
-        expected: the integer network's outputs modulo the policy's p for the measured images, int64 [images, classes].
+        expected: the integer network's outputs modulo the policy's p for the measured images, int64 [images, classes],
+            all activations rounded to the nearest.
+        simulated_rms: the root mean square of what simulated decryption errors and random roundings change in an output
+            of these images; None where nobody simulated.
     """
 
     network: Path
     policy: Path
     expected: np.ndarray
+    simulated_rms: float | None = None
 
 
 def measure(
@@ -197,20 +112,18 @@ def measure(
         labels: the measured images' classes.
         settings: see MeasureSettings.
     """
-    pairs: list[Pair] = []
     outputs: list[list[list[int]]] = [[] for _ in contenders]
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            for index, contender in enumerate(contenders):
-                pairs.append(Pair(contender, dataset, Path(scratch) / f"{index}.json", settings))
-            for image in [0] * settings.warm_up_images + list(range(settings.images)):
-                for pair, answers in zip(pairs, outputs, strict=True):
-                    answers.append(pair.infer(image)[0]["outputs"])
-                logging.info("image %d of %d done", image + 1, settings.images)
-            servers = [pair.finish() for pair in pairs]
-        finally:
-            for pair in pairs:
-                pair.stop()
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        pairs = [
+            stack.enter_context(settings.pair(contender, dataset, scratch / f"{index}.json"))
+            for index, contender in enumerate(contenders)
+        ]
+        for image in [0] * settings.warm_up_images + list(range(settings.images)):
+            for pair, answers in zip(pairs, outputs, strict=True):
+                answers.append(pair.infer(image)[0]["outputs"])
+            logging.info("image %d of %d done", image + 1, settings.images)
+        servers = [pair.finish() for pair in pairs]
     records = []
     for contender, pair, server, answers in zip(contenders, pairs, servers, outputs, strict=True):
         kept = np.asarray(answers[settings.warm_up_images :])
@@ -233,15 +146,14 @@ def throughput(contender: Contender, dataset: Path, settings: MeasureSettings) -
     assert settings.throughput is not None
     pool, count = settings.throughput.pool, settings.throughput.images
     asked = [index % len(contender.expected) for index in range(count)]
-    with tempfile.TemporaryDirectory() as scratch:
-        pair = Pair(contender, dataset, Path(scratch) / "report.json", settings, pool)
-        try:
-            start = time.perf_counter()
-            answers = pair.infer(*asked)
-            seconds = time.perf_counter() - start
-            pair.finish()
-        finally:
-            pair.stop()
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        settings.pair(contender, dataset, Path(scratch) / "report.json", pool) as pair,
+    ):
+        start = time.perf_counter()
+        answers = pair.infer(*asked)
+        seconds = time.perf_counter() - start
+        pair.finish()
     rows: dict[bool, list[float]] = {True: [], False: []}
     for answer in answers:
         rows[answer["prepared_ahead"]].append(answer["seconds"])
@@ -266,24 +178,19 @@ def record(
     labels: np.ndarray,
     settings: MeasureSettings,
 ) -> dict[str, Any]:
-    """The measurement of one policy: set-up, every image after those of the warm-up, medians with quartiles."""
+    """The measurement of one policy: set-up, every image after those of the warm-up, medians with quartiles.
+
+    `exact` promises that outputs equal the integer network's bit for bit: no share bits ignored, error rates of at most
+    2^-40. Without it they differ by decryption errors, and by roundings at random where `ignored_share_bits`, the
+    most that a layer ignores, is above 0; `rms_difference` tells by how much, over the outputs of all images.
+    """
     skip, network = settings.warm_up_images, settings.network
     images, expected = [], contender.expected
     for index in range(len(outputs)):
         offline = _merge(client, server, index + skip, "offline")
         online = _merge(client, server, index + skip, "online")
-        images.append(
-            {
-                "image": index,
-                "label": int(labels[index]),
-                "prediction": int(outputs[index].argmax()),
-                "expected_prediction": int(expected[index].argmax()),
-                "differing_outputs": int((outputs[index] != expected[index]).sum()),
-                "largest_difference": int(np.abs(outputs[index] - expected[index]).max()),
-                "offline": offline,
-                "online": online,
-            }
-        )
+        compared = _compared(outputs[index], expected[index])
+        images.append({"image": index, "label": int(labels[index]), **compared, "offline": offline, "online": online})
     set_up = _merge(client, server, None, "set-up")
     return {
         "network": policy.network,
@@ -293,10 +200,29 @@ def record(
         "network_setting": network.name,
         "link": {"bits_per_second": network.bits_per_second, "round_trip_seconds": network.round_trip_seconds},
         "exact": policy.promises_exactness(),
+        "ignored_share_bits": max(layer.target.ignored_share_bits for layer in policy.layers),
+        "rms_difference": _rms(outputs - expected),
+        "simulated_rms_difference": contender.simulated_rms,
         "set_up": set_up,
         "summary": _totals(set_up, images),
         "images": images,
     }
+
+
+def _compared(outputs: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
+    """One image's outputs beside the integer network's, both int64 [classes]."""
+    difference = outputs - expected
+    return {
+        "prediction": int(outputs.argmax()),
+        "expected_prediction": int(expected.argmax()),
+        "differing_outputs": int((difference != 0).sum()),
+        "largest_difference": int(np.abs(difference).max()),
+        "rms_difference": _rms(difference),
+    }
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def _totals(set_up: dict[str, Any], images: list[dict[str, Any]]) -> dict[str, Any]:

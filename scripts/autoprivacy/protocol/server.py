@@ -216,19 +216,22 @@ def _check_request(kind: Message, length: int) -> None:
 
 
 def serve(model: Model, channel: Channel, pool: int = ServiceSettings.pool) -> Session | None:
-    """One client from hello to goodbye. A failure is told to the client and logged, and ends no other session."""
-    session = None
+    """One client from hello to goodbye; the session, or None where it failed.
+
+    A failure is told to the client and logged, and ends no other session.
+    """
     try:
         session = Session(model, channel, pool)
         session.run()
         channel.close()
+        return session
     except UserError as error:
         logging.warning("session ended: %s", error)
         channel.fail(str(error))
     except Exception:  # a fault of this program, which is to cost one client its session and no more
         logging.exception("session ended by a fault of the server")
         channel.fail("a fault of the server, whose log has more")
-    return session
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -246,25 +249,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve_one(model: Model, listener: socket.socket, settings: ServiceSettings, report: str) -> None:
+def _serve_one(model: Model, listener: socket.socket, settings: ServiceSettings, report: str) -> int:
+    """The exit status: 1, and no report, where the session failed."""
     session = serve(model, accept(listener, settings), settings.pool)
-    write_json(report, session.ledger.report() if session else {"phases": []})
+    if session is None:
+        return 1
+    write_json(report, session.ledger.report())
+    return 0
 
 
-def _run(options: argparse.Namespace) -> None:
+def _announce(agreement: Agreement, path: str) -> None:
+    try:
+        Path(path).write_bytes(agreement.to_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _run(options: argparse.Namespace) -> int:
     settings = ServiceSettings(options.clients, options.pool, options.timeout, link_of(options))
     network, policy = IntegerNetwork.load(options.network), Policy.load(options.policy)
     if options.announce:
-        Path(options.announce).write_bytes(Agreement(network.architecture, policy).to_bytes())
-        return
+        _announce(Agreement(network.architecture, policy), options.announce)
+        return 0
     model = Model(network, policy)
     with listen(options.listen) as listener:
         host, port = listener.getsockname()[:2]
         print(f"{host}:{port}", flush=True)
         if options.report:
-            _serve_one(model, listener, settings, options.report)
-        else:
-            serve_clients(listener, settings, partial(serve, model, pool=settings.pool))
+            return _serve_one(model, listener, settings, options.report)
+        serve_clients(listener, settings, partial(serve, model, pool=settings.pool))
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -272,13 +286,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="server: %(message)s")
     try:
-        _run(options)
+        return _run(options)
     except UserError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
-    return 0
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Agreement:
 
     def __post_init__(self) -> None:
         packing = packing_named(self.policy.packing)  # refuses one that is unknown
+        self.policy.check_layers([layer.name for layer in self.architecture.layers])
         for layer in self.policy.layers:
             packing.check_factors(layer.name, layer.parameters)
         for node in self.activation_nodes():

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from autoprivacy.errors import UserError
 from autoprivacy.report import tables
 from autoprivacy.report.comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
+from autoprivacy.report.network_settings import THROUGHPUT_NOTE, by_setting, setting_text, throughput_cells
 from autoprivacy.report.results import ResultFile, by_network
 from autoprivacy.report.results import scheme as looks
 from autoprivacy.report.text import change, fixed, points, power_of_two, significant
@@ -78,7 +79,7 @@ def render(study: Study) -> str:
     return environment.get_template(TEMPLATE.name).render(
         study=study,
         cpu=study.profile.get("provenance", "cpu"),
-        settings=", ".join(dict.fromkeys(row["network_setting"] for row in rows)),
+        settings="; ".join(dict.fromkeys(map(setting_text, study.measurements))),
         networks=networks,
         images=sorted({row["images"] for row in rows}),
         table2=table2_table(rows),
@@ -87,6 +88,9 @@ def render(study: Study) -> str:
         sentences=comparison_sentences(rows, study.paper),
         contradictions=contradictions(study.paper, networks),
         breakdown=FigureBox(_svg(study, "breakdown", "CPU seconds by kind of work"), _breakdown_caption(study)),
+        network_settings=_settings_box(study),
+        throughput=Table(*throughput_cells(study.measurements)),
+        throughput_note=THROUGHPUT_NOTE,
         agreement=agreement_table(study),
         accuracy=accuracy_table(study),
         paper_parameters=_plain(study.paper["table1"], "scheme"),
@@ -141,20 +145,23 @@ def table2_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def agreement_table(study: Study) -> Table:
-    """Whether the secure outputs equal the integer network's bit for bit."""
-    header = ["network", "scheme", "verdict", "images", "images differing", "outputs differing"]
-    header += ["largest difference", "predictions differing"]
+    """Whether the secure outputs equal the integer network's bit for bit, and how far they are off where not."""
+    header = ["network", "scheme", "verdict", "images", "images differing", "classes differing", "outputs differing"]
+    header += ["largest difference", "rms difference", "simulated rms"]
     rows, measured = [], tables.agreement_rows(study.measurements)
+    counts = ("images", "images_differing", "predictions_differing", "outputs_differing", "largest_difference")
     for row, name in zip(measured, tables.contenders(measured), strict=True):
-        verdict = {
-            (True, False): "equal bit for bit, as promised",
-            (True, True): "DIFFERENT, although equality was promised",
-            (False, False): "equal on these images (not promised)",
-            (False, True): "different (equality was not promised)",
-        }[row["exact"], row["images_differing"] > 0]
-        counts = ("images", "images_differing", "outputs_differing", "largest_difference", "predictions_differing")
-        rows.append([row["network"], name, verdict, *(str(row[key]) for key in counts)])
+        simulated = row["simulated_rms_difference"]
+        sizes = [significant(row["rms_difference"]), NOT_KNOWN if simulated is None else significant(simulated)]
+        rows.append([row["network"], name, _verdict(row), *(str(row[key]) for key in counts), *sizes])
     return Table(header, rows, text_columns=3)
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    if row["exact"]:
+        return "DIFFERENT, although equality was promised" if row["images_differing"] else "equal, as promised"
+    ignored = f"; up to {row['ignored_share_bits']} share bits ignored" if row["ignored_share_bits"] else ""
+    return f"{'different' if row['images_differing'] else 'equal on these images'} (not promised{ignored})"
 
 
 def accuracy_table(study: Study) -> Table:
@@ -233,16 +240,30 @@ def _rounded(value: Any) -> str:
     return rounded.rstrip("0").rstrip(".") if "." in rounded else rounded
 
 
+def _settings_box(study: Study) -> FigureBox | None:
+    """Latency by network setting, where there are several."""
+    if len(by_setting(study.measurements)) < 2:
+        return None
+    svg = _svg(study, "network-settings", "seconds per image by network setting")
+    return FigureBox(
+        svg,
+        "Seconds per image by network setting, medians; every panel has a scale of its own. Over a slow connection "
+        "bytes and round trips decide, not computation. Set-up, once per session, is in no bar.",
+    )
+
+
 def _breakdown_caption(study: Study) -> str:
-    names = tables.contenders(tables.agreement_rows(study.measurements))
+    (setting, measurements), *others = by_setting(study.measurements).items()
+    names = tables.contenders(tables.agreement_rows(measurements))
     shares = "; ".join(
         f"{measurement.network} {name} {tables.he_share_percent(measurement):.0f}%"
-        for measurement, name in zip(study.measurements, names, strict=True)
+        for measurement, name in zip(measurements, names, strict=True)
     )
+    only = f" Network setting {setting}; the work is the same in the others." if others else ""
     return (
         f"CPU seconds of client and server together, mean per image, by kind of work; the shape of the paper's "
-        f"Figure 1(a). CPU seconds rather than wall time, because the parties work at the same time. Share of HE, "
-        f"offline and online together: {shares}. In the paper HE-based linear layers take "
+        f"Figure 1(a). CPU seconds rather than wall time, because the parties work at the same time.{only} Share of "
+        f"HE, offline and online together: {shares}. In the paper HE-based linear layers take "
         f"{study.paper['he_share_percent']}% of DELPHI's latency."
     )
 

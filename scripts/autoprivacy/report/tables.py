@@ -110,10 +110,18 @@ def agreement_rows(measurements: Sequence[ResultFile]) -> list[dict[str, Any]]:
                 **_agreement(measurement),
                 "outputs_differing": round(sum(of("differing_outputs"))),
                 "largest_difference": round(max(of("largest_difference"))),
+                "rms_difference": measurement.number("rms_difference"),
+                "simulated_rms_difference": _simulated_rms(measurement),
+                "ignored_share_bits": round(measurement.number("ignored_share_bits")),
                 "predictions_differing": sum(a != b for a, b in zip(predicted, expected, strict=True)),
             }
         )
     return rows
+
+
+def _simulated_rms(measurement: ResultFile) -> float | None:
+    key = "simulated_rms_difference"
+    return None if measurement.get(key) is None else measurement.number(key)
 
 
 def parameters_rows(policies: Sequence[ResultFile]) -> list[dict[str, Any]]:

@@ -1,0 +1,58 @@
+"""How far a policy's outputs are simulated to be from the integer network's, to hold what is measured against."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from autoprivacy.policy import Policy
+from autoprivacy.quantization.evaluation import Evaluator
+from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.search.errors import perturbation, simulated_shares
+
+# Evaluations of an image for `simulated_rms`: with ten outputs each, which move together, the rms is a few percent off.
+EVALUATIONS = 1000
+
+
+def nearest(network: IntegerNetwork, policy: Policy, images: np.ndarray) -> np.ndarray:
+    """The integer network's outputs modulo the policy's p, int64 [images, outputs].
+
+    No decryption errors, and every activation rounds to the nearest, whatever share bits it ignores.
+    """
+    residues = policy.residues(network.architecture)
+    return Evaluator(network, residues).forward(images).numpy()
+
+
+def simulated_differences(
+    network: IntegerNetwork, policy: Policy, images: np.ndarray, seed: int, draws: int
+) -> np.ndarray:
+    """What simulated decryption errors and random roundings change in the outputs, int64 [draws, images, outputs].
+
+    Args:
+        network: the integer network.
+        policy: with predictions of its layers' noise (UserError without).
+        images: quantized, int64 [images, C, H, W].
+        seed: of the errors and of the shares that decide how activations round.
+        draws: how often each image is evaluated.
+    """
+    architecture = network.architecture
+    evaluator = Evaluator(network, policy.residues(architecture), simulated_shares("evaluate", seed))
+    errors = perturbation(policy, architecture, "evaluate", seed)
+    outputs = evaluator.forward(np.tile(images, (draws, 1, 1, 1)), errors).numpy()
+    return outputs.reshape(draws, len(images), -1) - nearest(network, policy, images)
+
+
+def simulated_rms(network: IntegerNetwork, policy: Policy, images: np.ndarray, seed: int) -> float | None:
+    """The root mean square of `simulated_differences`.
+
+    0 for a policy that promises exactness; None for one that does not predict the noise of its layers, as a policy
+    written by hand may not.
+    """
+    if policy.promises_exactness():
+        return 0.0
+    if not all(layer.predicted for layer in policy.layers):
+        return None
+    draws = math.ceil(EVALUATIONS / len(images))
+    differences = simulated_differences(network, policy, images, seed, draws)
+    return float(np.sqrt(np.mean(np.square(differences, dtype=np.float64))))
