@@ -468,6 +468,8 @@ def test_network_settings_have_a_panel_each() -> None:
     for axis, online in zip(figure.axes, (0.25, 3.0), strict=True):
         ends = [bar.get_x() + bar.get_width() for bar in axis.containers[1]]
         assert ends == pytest.approx([SECONDS[scheme] + 1 + online for scheme in SCHEMES])  # medians of three images
+        told = [text.get_text() for text in axis.texts]
+        assert told == [significant(SECONDS[scheme] + 1 + 0.25) for scheme in SCHEMES]  # as in Table 2
     first, *_, last = under_settings()
     assert network_settings.setting_text(first) == "loopback (both parties on one machine)"
     assert network_settings.setting_text(last) == "wan (20.0 Mbit/s each way, round trip 50.0 ms)"

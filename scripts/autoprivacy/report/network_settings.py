@@ -71,8 +71,10 @@ def _draw_setting(axis: Axes, measurements: Sequence[ResultFile]) -> None:
         widths = [measurement.number("summary", quantity, "median") for measurement in measurements]
         axis.barh(range(len(widths)), widths, left=left, height=0.68, label=label, color=colour)
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    for position, total in enumerate(left):
-        axis.annotate(significant(total), (total, position), (4, 0), textcoords="offset points", va="center", size=9)
+    for position, (end, measurement) in enumerate(zip(left, measurements, strict=True)):
+        # Table 2's median of the sums, which is not quite the sum of the medians
+        total = significant(measurement.number("summary", "t_total", "median"))
+        axis.annotate(total, (end, position), (4, 0), textcoords="offset points", va="center", size=9)
     axis.set_xlim(0, max(left) * 1.2)  # room for the totals
     axis.grid(axis="x")
     axis.tick_params(axis="y", length=0)
