@@ -216,11 +216,11 @@ def perturbation(policy: Policy, architecture: Architecture, half: Half, seed: i
     return Perturbation(layers, half, seed)
 
 
-def simulated_shares(half: Half, seed: int) -> torch.Generator:
+def simulated_shares(half: Half, seed: int) -> np.random.Generator:
     """What the evaluator draws the client's shares with, where a policy's activations ignore share bits.
 
     The shares' low bits decide how such an activation rounds (`truncated_activation`). Simulation only; the halves draw
     from different streams, and neither is one of a layer's errors.
     """
-    key = np.random.SeedSequence([seed, HALVES.index(half)], spawn_key=(1,)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(key[0] >> np.uint64(1)))
+    key = np.random.SeedSequence([seed, HALVES.index(half)], spawn_key=(1,))
+    return np.random.Generator(np.random.SFC64(key))  # of numpy's the fastest: it draws for every value of the network
