@@ -29,7 +29,7 @@ from autoprivacy.quantization.integer_network import (
     rounding_constant,
     sign_threshold,
 )
-from autoprivacy.quantization.residues import Residues, truncated_activation
+from autoprivacy.quantization.residues import Residues, low_share_bits, truncated_activation
 from autoprivacy.training import device
 
 Perturbation = Callable[[str, Tensor], Tensor]
@@ -144,7 +144,7 @@ class Evaluator:
         network: the integer network.
         modulus: p, or what a policy says of every node; None for integers without a modulus.
         shares: draws the client's shares, for the activations that ignore share bits to round as their circuits do; for
-            simulation only, with 64 bits to a raw draw. None lets all activations round to the nearest.
+            simulation only (see `low_share_bits`). None lets all activations round to the nearest.
 
     Attributes:
         wraps: per node that is read as a signed number (the linear layers, or the additions and poolings behind them),
@@ -289,7 +289,10 @@ class Evaluator:
             x = x.clone()
         if ignored:
             # modulo 2^k the low bits of the client's share are all that is lost (`truncated_activation`)
-            x.sub_(self._low_share_bits(ignored, x), alpha=wanted.unit)
+            assert self._shares is not None
+            images, channels, height, width = x.shape
+            lost = torch.from_numpy(low_share_bits(self._shares, ignored, (images, height, width, channels)))
+            x.sub_(lost.permute(0, 3, 1, 2).to(x.device), alpha=wanted.unit)
         return self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
 
     def _truncated(self, node: Node, x: Tensor, modulus: int, ignored: int) -> Tensor:
@@ -300,15 +303,6 @@ class Evaluator:
         share = torch.from_numpy(self._shares.integers(modulus, size=tuple(read.shape))).to(read.device)
         activated: Tensor = truncated_activation(read, share, node, modulus, ignored)
         return activated
-
-    def _low_share_bits(self, ignored: int, x: Tensor) -> Tensor:
-        """So many low bits of a fresh share for each value [N, C, H, W], as integers in channels-last memory."""
-        assert self._shares is not None
-        images, channels, height, width = x.shape
-        kind = np.int16 if ignored < 16 else np.int32
-        words = self._shares.bit_generator.random_raw(-(-x.numel() * np.dtype(kind).itemsize // 8))
-        bits = torch.from_numpy(words.view(kind)[: x.numel()]).bitwise_and_((1 << ignored) - 1)
-        return bits.view(images, height, width, channels).permute(0, 3, 1, 2).to(x.device)
 
     def _sum(self, node: Node, inputs: list[Tensor], kind: torch.dtype) -> Tensor:
         """The sum in the form of an input that nothing else reads where there is one."""
