@@ -12,7 +12,7 @@ from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.report.figures import save
 from autoprivacy.report.studies import tolerance_figure
 from autoprivacy.resumption import resumable
-from autoprivacy.search.tolerance import disturbances, harmless_rate, study_rows, study_split
+from autoprivacy.search.tolerance import IGNORED, RATE, disturbances, harmless_level, study_rows, study_split
 from autoprivacy.storage import write_rows
 
 
@@ -23,13 +23,15 @@ def main(snakemake: Any) -> None:
     evaluator = Evaluator(network, policy.plaintext_modulus)
     with resumable(params.state, files, params.library) as state:
         rows = study_rows(evaluator, split, disturbances(network, policy, params.seed), state)
-        harmless = harmless_rate(rows)
+        harmless, bits = harmless_level(rows, RATE), harmless_level(rows, IGNORED)
         where = "an output" if policy.packing == "coefficient" else "a ciphertext"
         logging.info(
             "largest error rate of %s without a loss that shows: %s; the paper: 2^-7",
             where,
             "none" if harmless is None else f"2^{harmless:g}",
         )
+        if bits is not None:
+            logging.info("most ignored share bits in all layers without a loss that shows: %g", bits)
         write_rows(snakemake.output.table, rows)
         save(tolerance_figure(rows), Path(snakemake.output.figures[0]).with_suffix(""))
 

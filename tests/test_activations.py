@@ -169,7 +169,7 @@ def test_outputs_with_ignored_bits_have_the_simulations_statistics(p: int) -> No
     image = IMAGES[0]
     with session(policy, network) as client:
         real = np.array([client.infer(client.prepare(), image) for _ in range(60)])
-    evaluator = Evaluator(network, residues, torch.Generator().manual_seed(1))
+    evaluator = Evaluator(network, residues, np.random.default_rng(1))
     simulated = evaluator.forward(np.repeat(image[None], 4000, 0)).numpy()
     exact = reference_forward(network, image, p)
     assert (real != exact).any() and (simulated != exact).any()
@@ -214,20 +214,42 @@ def test_the_evaluator_simulates_only_when_asked_and_by_its_generator() -> None:
     residues = policy_of(P_POWER, full_ignored()).residues(NETWORK.architecture)
     plain = Evaluator(NETWORK, P_POWER).forward(IMAGES)
     assert torch.equal(Evaluator(NETWORK, residues).forward(IMAGES), plain)
-    draws = [Evaluator(NETWORK, residues, torch.Generator().manual_seed(s)).forward(IMAGES) for s in (1, 1, 2)]
+    draws = [Evaluator(NETWORK, residues, np.random.default_rng(s)).forward(IMAGES) for s in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
     none = Residues.uniform(NETWORK.architecture, P_POWER)
-    assert torch.equal(Evaluator(NETWORK, none, torch.Generator().manual_seed(1)).forward(IMAGES), plain)
+    assert torch.equal(Evaluator(NETWORK, none, np.random.default_rng(1)).forward(IMAGES), plain)
+
+
+@pytest.mark.parametrize("bits", [3, 7, 17])
+def test_the_fast_simulation_rounds_as_the_low_bits_that_it_draws(bits: int) -> None:
+    """Modulo 2^k, also near the wrap; 17 bits take another width of draws than fewer do."""
+    p, shape = 1 << 22, (2, 3, 4, 5)
+    node = Node("a", "activation", ("x",), shape[1:], shift=max(bits, 6), minimum=-8, maximum=7)
+    nodes = (Node("x", "input", (), shape[1:]), node)
+    network = IntegerNetwork(Architecture(nodes, (), (0.5,) * 3, (0.25,) * 3, 0.02), {}, 1.0)
+    residues = replace(Residues.uniform(network.architecture, p), ignored_bits={"a": bits})
+    evaluator = Evaluator(network, residues, np.random.default_rng(5))
+    count = int(np.prod(shape))
+    kind = np.int16 if bits < 16 else np.int32
+    generator = np.random.default_rng(7)
+    for low, high in ((-p // 2, p // 2), (-(16 << node.shift), 16 << node.shift)):
+        values = torch.from_numpy(generator.integers(low, high, shape)).double()
+        again = np.random.default_rng(5)
+        words = again.bit_generator.random_raw(2 * count).view(kind)[:count].astype(np.int64) % (1 << bits)
+        share = torch.from_numpy(words.reshape(2, 4, 5, 3).transpose(0, 3, 1, 2))
+        expected = truncated_activation(values.long(), share, node, p, bits)
+        evaluator._shares = np.random.default_rng(5)
+        assert torch.equal(evaluator._activation(node, values).long(), expected)
 
 
 def test_simulated_shares_follow_seed_and_half() -> None:
     draws = {
-        (half, seed): torch.randint(1 << 20, (8,), generator=simulated_shares(half, seed)).tolist()
+        (half, seed): simulated_shares(half, seed).integers(1 << 20, size=8).tolist()
         for half in HALVES
         for seed in (1, 2)
     }
     assert len({tuple(draw) for draw in draws.values()}) == 4
-    assert torch.randint(1 << 20, (8,), generator=simulated_shares("evaluate", 1)).tolist() == draws["evaluate", 1]
+    assert simulated_shares("evaluate", 1).integers(1 << 20, size=8).tolist() == draws["evaluate", 1]
 
 
 def test_ignored_bits_take_no_labels_transfers_or_gates() -> None:

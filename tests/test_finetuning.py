@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 from autoprivacy.data import Split
 from autoprivacy.errors import UserError
+from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.reference import reference_forward
+from autoprivacy.quantization.residues import Residues
 from autoprivacy.search import finetuning
-from autoprivacy.search.errors import CoefficientErrors, Perturbation
+from autoprivacy.search.errors import CoefficientErrors, Perturbation, simulated_shares
 from autoprivacy.search.finetuning import FinetuneSettings, TrainableNetwork, finetune, network_digest, straight_through
 
 SETTINGS = FinetuneSettings(epochs=2, batch_size=32, learning_rate=5e-3, crop_padding=0)
@@ -77,6 +79,23 @@ def test_errors_enter_every_linear_layer_once() -> None:
     assert torch.equal(logits, torch.from_numpy(expected).float() * network.output_scale)
 
 
+def test_the_forward_pass_rounds_as_the_shares_that_are_drawn_say() -> None:
+    network, split = small_network(), images_of(5)
+    bits = {"first.relu": 6, "clipped": 3}
+    errors = Perturbation(ERRORS, "finetune", 3, block=2, ignored_bits=bits)
+    images = torch.from_numpy(integers(network, split))
+    logits = TrainableNetwork(network)(images.float(), errors, errors.rounding)
+    # the evaluator modulo 2^k, given the same errors and shares
+    residues = replace(Residues.uniform(network.architecture, 1 << 26), ignored_bits=bits)
+    evaluator = Evaluator(network, residues, simulated_shares("finetune", 3, 2))
+    expected = evaluator.forward(images, errors.at(2))
+    assert torch.equal(logits, expected.float() * network.output_scale)
+    nearest = TrainableNetwork(network)(images.float(), errors.at(2))
+    assert not torch.equal(logits, nearest)
+    assert not torch.equal(logits, TrainableNetwork(network)(images.float(), errors.at(2), errors.at(3).rounding))
+    assert errors.fingerprint == errors.at(4).fingerprint != Perturbation(ERRORS, "finetune", 3).fingerprint
+
+
 def test_gradients_pass_straight_through() -> None:
     value = torch.tensor([0.4, 1.6], requires_grad=True)
     result = straight_through(value, value.round() + 7)
@@ -88,7 +107,7 @@ def test_gradients_pass_straight_through() -> None:
 def test_gradients_of_the_activation_are_those_of_the_clipped_line() -> None:
     node = next(n for n in small_network().architecture.nodes if n.name == "first.relu")
     values = torch.tensor([-500.0, 64.0, 6400.0, 64.0 * 300], requires_grad=True)
-    result = finetuning._Activation.apply(values, node)
+    result = finetuning._Activation.apply(values, node, 32)
     assert result.tolist() == [0.0, 1.0, 100.0, 255.0]
     result.sum().backward()
     assert values.grad is not None and values.grad.tolist() == [0.0, 1 / 64, 1 / 64, 0.0]

@@ -17,8 +17,9 @@ from autoprivacy.he.noise import decryption_error_rate
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import Node
 from autoprivacy.report.studies import tolerance_figure
-from autoprivacy.search.errors import Perturbation
+from autoprivacy.search.errors import Perturbation, simulated_shares
 from autoprivacy.search.tolerance import (
+    IGNORED,
     LAYER_RATES,
     LAYER_STEPS,
     RATES,
@@ -26,7 +27,8 @@ from autoprivacy.search.tolerance import (
     TAUS,
     Disturbance,
     disturbances,
-    harmless_rate,
+    harmless_level,
+    ignored_bits,
     layer_steps,
     paired_interval,
     study_rows,
@@ -59,7 +61,11 @@ def test_scales_on_the_way_count_and_the_finest_reader_decides() -> None:
 def test_coefficient_packing_is_disturbed_by_rates_sizes_and_steps() -> None:
     network = small_network()
     studied = disturbances(network, darl_policy(network), 1)
+    bits = [one for one in studied if one.kind == IGNORED]
+    studied = [one for one in studied if one.kind != IGNORED]
     assert len(studied) == len(RATES) + len(TAUS) + len(STEPS) + 3 * len(LAYER_STEPS)
+    # 257 is 2^8 + 1, which no bits can be ignored modulo
+    assert [(one.level, one.layer) for one in bits] == [(0, "")]
     by_key = {(one.kind, one.level, one.layer): one for one in studied}
     assert len(by_key) == len(studied)
     assert (min(RATES), max(RATES)) == (-15, -1) and (min(TAUS), max(TAUS)) == (-3, 12)  # 1/8 to 4096
@@ -78,6 +84,34 @@ def test_slot_packing_is_disturbed_by_rates_of_ciphertexts() -> None:
         rates = {name: decryption_error_rate(1 / (2 * tau), DEGREE) if tau else 0.0 for name, tau in taus(one).items()}
         for name, rate in rates.items():
             assert rate == pytest.approx(2.0**one.level if one.layer in ("", name) else 0.0, rel=1e-6)
+
+
+@pytest.mark.parametrize(("p", "first", "second"), [(1 << 22, 6, 7), (786433, 6, 7), (1032193, 6, 7), (524309, 2, 2)])
+def test_ignored_share_bits_are_studied_as_circuits_round(p: int, first: int, second: int) -> None:
+    network, darl = small_network(), darl_policy(small_network())
+    layers = tuple(replace(own, parameters=replace(own.parameters, plaintext_modulus=p)) for own in darl.layers)
+    studied = ignored_bits(network, replace(darl, layers=layers), 1)
+    everywhere = [(t, "") for t in range(max(first, second) + 1)]
+    assert [(one.level, one.layer) for one in studied] == [*everywhere, (first, "first"), (second, "body.second")]
+    split = images_of(60)
+    clean = Evaluator(network, p)
+    rows = study_rows(clean, split, studied)
+    assert rows[0]["difference_points"] == 0.0 and {row["kind"] for row in rows} == {IGNORED}
+    for one, bits in ((studied[-1], (0, second)), (studied[-3], (first, second))):
+        policy = replace(
+            darl,
+            layers=tuple(
+                replace(own, target=replace(own.target, ignored_share_bits=t))
+                for own, t in zip(layers, (*bits, 0), strict=True)
+            ),
+        )
+        residues = policy.residues(network.architecture)
+        expected = Evaluator(network, residues, simulated_shares("evaluate", 1)).predictions(split)
+        assert one.evaluator is not None
+        images = network.architecture.quantize_images(split.images[:20])
+        outputs = one.evaluator().forward(images)
+        assert np.array_equal(one.evaluator().predictions(split), expected)
+        assert not torch.equal(outputs, clean.forward(images))
 
 
 def test_every_layer_of_a_policy_has_to_be_the_networks() -> None:
@@ -150,8 +184,8 @@ def test_the_harmless_rate_is_the_largest_without_a_loss() -> None:
         return {"kind": kind, "level": level, "layer": layer, "loss": loss}
 
     rows = [row(-7, False), row(-5, False), row(-3, True), row(-1, False, layer="fc"), row(4, False, kind="tau")]
-    assert harmless_rate(rows) == -5
-    assert harmless_rate([row(-7, True)]) is None
+    assert (harmless_level(rows, "rate"), harmless_level(rows, "tau")) == (-5, 4)
+    assert harmless_level([row(-7, True)], "rate") is None
 
 
 def test_images_are_random_ones_of_the_test_split() -> None:
@@ -168,5 +202,5 @@ def test_the_figure_has_a_panel_for_each_kind_and_one_for_the_layers() -> None:
     network = small_network()
     rows = study_rows(Evaluator(network, P), images_of(20), disturbances(network, darl_policy(network), 1))
     axes = tolerance_figure(rows).axes
-    assert len(axes) == 4 and math.isfinite(axes[0].get_ylim()[0])
-    assert [label.get_text() for label in axes[3].get_xticklabels()] == ["first", "body.second", "fc"]
+    assert len(axes) == 5 and math.isfinite(axes[0].get_ylim()[0])
+    assert [label.get_text() for label in axes[4].get_xticklabels()] == ["first", "body.second", "fc"]

@@ -55,7 +55,7 @@ def integer_row(
     modulus: int | Residues | None,
     dataset: Dataset,
     errors: Perturbation | None = None,
-    shares: torch.Generator | None = None,
+    shares: np.random.Generator | None = None,
 ) -> dict[str, Any]:
     """The integer network modulo `modulus` on the test split, with `errors` added to accumulators.
 

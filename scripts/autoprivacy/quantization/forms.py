@@ -7,6 +7,7 @@ down and to clip; in binary floating point both are exact.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoprivacy.quantization.integer_network import Architecture, Node, rounding_constant
@@ -53,9 +54,14 @@ def is_exponent(node: Node) -> bool:
     return isinstance(node.factor, int) and node.factor > 0 and node.factor & (node.factor - 1) == 0
 
 
-def forms(architecture: Architecture) -> dict[str, Form]:
-    """The form of every node's values."""
-    wanted = _wanted(architecture)
+def activation_form(node: Node, ignored_bits: int = 0) -> Form:
+    """What an activation that ignores so many share bits rounds down and clips."""
+    return Form(node.shift, rounding_constant(node.shift, ignored_bits))
+
+
+def forms(architecture: Architecture, ignored_bits: Mapping[str, int] | None = None) -> dict[str, Form]:
+    """The form of every node's values; `ignored_bits` of those activations whose circuits are simulated."""
+    wanted = _wanted(architecture, ignored_bits or {})
     chosen: dict[str, Form] = {}
     for node in architecture.nodes:
         if node.operation in ("input", "activation"):
@@ -73,13 +79,13 @@ def forms(architecture: Architecture) -> dict[str, Form]:
     return chosen
 
 
-def _wanted(architecture: Architecture) -> dict[str, Form]:
+def _wanted(architecture: Architecture, ignored_bits: Mapping[str, int]) -> dict[str, Form]:
     """The forms that activations wish of the nodes which they alone read, through additions too."""
     single = single_use(architecture)
     wanted: dict[str, Form] = {}
     for node in reversed(architecture.nodes):
         if node.operation == "activation":
-            form = Form(node.shift, rounding_constant(node.shift))
+            form = activation_form(node, ignored_bits.get(node.name, 0))
         elif node.operation == "add" and node.name in wanted:
             form = wanted[node.name]
         else:

@@ -3,9 +3,12 @@ do to values whose shares lose their low bits before they meet."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.integer_network import Architecture, Node, rounding_constant, sign_threshold
@@ -107,6 +110,19 @@ def _wanted(
             else:
                 wanted[name] |= wanted[node.name]
     return wanted
+
+
+def low_share_bits(shares: np.random.Generator, ignored_bits: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The low bits of fresh uniform shares modulo 2^k: int16 or int32 of that shape; simulation only.
+
+    Args:
+        shares: with 64 bits to a raw draw, as all of numpy's have but MT19937.
+        ignored_bits: t, at most 31.
+        shape: of the values.
+    """
+    kind, count = np.dtype(np.int16 if ignored_bits < 16 else np.int32), math.prod(shape)
+    words = shares.bit_generator.random_raw(-(-count * kind.itemsize // 8))
+    return words.view(kind)[:count].reshape(shape) & kind.type((1 << ignored_bits) - 1)
 
 
 def truncated_activation(value: Any, share: Any, node: Node, modulus: int, ignored_bits: int) -> Any:

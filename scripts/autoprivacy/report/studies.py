@@ -22,6 +22,7 @@ _PANELS = {
     "rate": "decryption error rate, log2",
     "tau": "noise tau (accumulator LSBs), log2",
     "step": "tau in units of the step 2^f, log2",
+    "ignored": "share bits t that circuits ignore\n(at most each activation's f)",
 }
 _ERRORS = (1e-3, 1e2)  # relative errors that are drawn; beyond, an estimate says nothing
 _NAME_INCHES = 0.075  # height that a letter of a turned layer name takes
@@ -104,15 +105,21 @@ def _finish_changes(axis: Axes) -> None:
     axis.set_ylim(min(bottom, -_LEAST_POINTS), max(top, _LEAST_POINTS))
 
 
+def _setting(row: Mapping[str, Any]) -> str:
+    """What was done to single layers, the same words for all of them."""
+    if row["kind"] == "ignored":
+        return "t = f"
+    return f"rate 2^{row['level']:g}" if row["kind"] == "rate" else f"tau = 2^(f{row['level']:+g})"
+
+
 def _draw_layers(axis: Axes, rows: Rows) -> None:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
-    settings = list(dict.fromkeys((row["kind"], row["level"]) for row in rows))
-    for number, (kind, level) in enumerate(settings):
-        own = [row for row in rows if (row["kind"], row["level"]) == (kind, level)]
+    settings = list(dict.fromkeys(_setting(row) for row in rows))
+    for number, setting in enumerate(settings):
+        own = [row for row in rows if _setting(row) == setting]
         offset = 0.3 * (number / max(1, len(settings) - 1) - 0.5)
         positions = [layers.index(row["layer"]) + offset for row in own]
-        words = f"rate 2^{level:g}" if kind == "rate" else f"tau = 2^(f{level:+g})"
-        _draw_changes(axis, positions, own, _COLOURS[number % len(_COLOURS)], words)
+        _draw_changes(axis, positions, own, _COLOURS[number % len(_COLOURS)], setting)
     axis.set_xticks(range(len(layers)), layers, rotation=90)
     axis.set_xlabel("the one layer with errors")
     axis.set_ylabel("change of accuracy\n(points)")

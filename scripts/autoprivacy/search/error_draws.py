@@ -6,11 +6,12 @@ A coefficient is off by its noise in plaintext units, a Gaussian of standard dev
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
 from scipy.special import erfc, ndtri
+from torch import Tensor
 
 # Above this rate a value per coefficient is cheaper to draw than the gaps between errors and their sizes.
 DENSE_RATE = 0.25
@@ -36,6 +37,12 @@ def _normal_quantiles() -> np.ndarray:
     return ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
 
 
+@lru_cache(maxsize=128)  # a network's layers, 256 kB each; making one takes as long as the draws of a small layer
+def _rounded_quantiles(tau: float) -> Tensor:
+    """round(Gaussian * tau) at those quantiles, float32."""
+    return torch.from_numpy(np.rint(_normal_quantiles() * tau).astype(np.float32))
+
+
 def dense_errors(generator: np.random.Generator, tau: float, count: int) -> np.ndarray:
     """`count` draws of round(Gaussian * tau), float32.
 
@@ -43,9 +50,8 @@ def dense_errors(generator: np.random.Generator, tau: float, count: int) -> np.n
     and it ends at 4.3 standard deviations.
     """
     words = generator.bit_generator.random_raw((count + 3) // 4)
-    table = torch.from_numpy(np.rint(_normal_quantiles() * tau).astype(np.float32))
     draws = torch.from_numpy(words.view(np.uint16)[:count].astype(np.int32))
-    return torch.index_select(table, 0, draws).numpy()  # in half the time of numpy's
+    return torch.index_select(_rounded_quantiles(tau), 0, draws).numpy()  # in half the time of numpy's
 
 
 def error_positions(generator: np.random.Generator, rate: float, count: int) -> np.ndarray:

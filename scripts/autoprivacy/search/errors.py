@@ -25,7 +25,8 @@ from autoprivacy.he.composite import combine
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import EvaluationPlan, Plan
 from autoprivacy.policy import LayerPolicy, Policy
-from autoprivacy.quantization.integer_network import Architecture, sign_threshold, to_signed
+from autoprivacy.quantization.integer_network import Architecture, Node, rounding_constant, sign_threshold, to_signed
+from autoprivacy.quantization.residues import low_share_bits
 from autoprivacy.search.error_draws import DENSE_RATE, dense_errors, error_rate, wrong_values
 
 Half = Literal["finetune", "evaluate"]
@@ -151,6 +152,8 @@ def _check_tau(tau: float) -> None:
 class Perturbation:
     """Adds simulated decryption errors to accumulators: the `perturb` of the evaluator and of finetuning.
 
+    For finetuning it also draws how activations round that ignore share bits; the evaluator is given shares instead.
+
     The errors are a function of (seed, layer, half, block) and the number of draws before, whatever the tensor's
     memory layout.
 
@@ -159,14 +162,24 @@ class Perturbation:
         half: which half of the simulated errors is read.
         seed: the config's seed; it reaches the simulation only.
         block: which of the half's 2^64 blocks is read; see `at`.
+        ignored_bits: by activation the share bits that it ignores; none where it is not named.
     """
 
-    def __init__(self, layers: Mapping[str, LayerErrors], half: Half, seed: int, block: int = 0) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, LayerErrors],
+        half: Half,
+        seed: int,
+        block: int = 0,
+        ignored_bits: Mapping[str, int] | None = None,
+    ) -> None:
         if half not in HALVES:
             raise ValueError(f"half '{half}': expected one of {HALVES}")
         self.layers = dict(layers)
         self.half: Half = half
         self.seed = seed
+        self.ignored_bits = dict(ignored_bits or {})
+        self._shares = simulated_shares(half, seed, block)
         counter = np.array([0, 0, block, HALVES.index(half) << 63], np.uint64)
         self._generators = {}
         for index, name in enumerate(layers):
@@ -175,18 +188,33 @@ class Perturbation:
 
     def at(self, block: int) -> Perturbation:
         """A fresh perturbation on another block of the same half; a block per step makes training resumable."""
-        return Perturbation(self.layers, self.half, self.seed, block)
+        return Perturbation(self.layers, self.half, self.seed, block, self.ignored_bits)
 
     @property
     def fingerprint(self) -> str:
         """What the errors depend on, for state files that must not be mixed up."""
-        return hashlib.sha256(repr((sorted(self.layers.items()), self.half, self.seed)).encode()).hexdigest()
+        layers, bits = sorted(self.layers.items()), sorted(self.ignored_bits.items())
+        return hashlib.sha256(repr((layers, bits, self.half, self.seed)).encode()).hexdigest()
 
     def __call__(self, name: str, accumulator: Tensor) -> Tensor:
         """The accumulator [N, C, H, W] with errors added, itself unchanged; UserError for an unknown layer."""
         if name not in self.layers:
             raise UserError(f"decryption errors: layer {name} is not in the policy, which has {list(self.layers)}")
         return self.layers[name].add(self._generators[name], accumulator)
+
+    def rounding(self, node: Node, accumulator: Tensor) -> Tensor | int:
+        """What an activation adds to what it reads, [N, C, H, W], before it shifts, as its circuit modulo 2^k does.
+
+        The constant of its rounding less the lost low bits of fresh shares. Modulo a prime a circuit loses 1 more with
+        the probability of the value's residue over p, which is left out.
+        """
+        ignored = self.ignored_bits.get(node.name, 0)
+        constant = rounding_constant(node.shift, ignored)
+        if not ignored:
+            return constant
+        images, channels, height, width = accumulator.shape
+        lost = torch.from_numpy(low_share_bits(self._shares, ignored, (images, height, width, channels)))
+        return (constant - lost.permute(0, 3, 1, 2).int()).to(accumulator.device)
 
 
 def layer_errors(policy: Policy, layer: LayerPolicy, architecture: Architecture) -> LayerErrors:
@@ -210,17 +238,17 @@ def layer_errors(policy: Policy, layer: LayerPolicy, architecture: Architecture)
 
 
 def perturbation(policy: Policy, architecture: Architecture, half: Half, seed: int) -> Perturbation:
-    """The errors of all sets that a policy deploys for a network; see `layer_errors`."""
+    """The errors of all sets that a policy deploys (see `layer_errors`), and the share bits that it ignores."""
     policy.check_layers([shape.name for shape in architecture.layers])
     layers = {layer.name: layer_errors(policy, layer, architecture) for layer in policy.layers}
-    return Perturbation(layers, half, seed)
+    return Perturbation(layers, half, seed, ignored_bits=policy.residues(architecture).ignored_bits)
 
 
-def simulated_shares(half: Half, seed: int) -> torch.Generator:
-    """What the evaluator draws the client's shares with, where a policy's activations ignore share bits.
+def simulated_shares(half: Half, seed: int, block: int = 0) -> np.random.Generator:
+    """What the client's shares are drawn with, where a policy's activations ignore share bits.
 
-    The shares' low bits decide how such an activation rounds (`truncated_activation`). Simulation only; the halves draw
-    from different streams, and neither is one of a layer's errors.
+    The shares' low bits decide how such an activation rounds (`truncated_activation`). Simulation only; halves and
+    blocks draw from different streams, and none is one of a layer's errors.
     """
-    key = np.random.SeedSequence([seed, HALVES.index(half)], spawn_key=(1,)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(key[0] >> np.uint64(1)))
+    key = np.random.SeedSequence([seed, HALVES.index(half), block], spawn_key=(1,))
+    return np.random.Generator(np.random.SFC64(key))  # of numpy's the fastest: it draws for every value of the network

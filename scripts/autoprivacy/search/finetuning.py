@@ -1,8 +1,9 @@
 """Finetuning of an integer network with the decryption errors in its forward pass (the paper's section 3.1).
 
-The forward pass computes the integer network's own integers; gradients pass straight through every rounding (Bengio,
-Leonard, Courville, Estimating or Propagating Gradients Through Stochastic Neurons, 2013). Shifts, clips and scales stay
-as they are, so the result differs from the given network in its integer weights and biases alone.
+The forward pass computes the integer network's own integers, also where activations round at random; gradients pass
+straight through every rounding (Bengio, Leonard, Courville, Estimating or Propagating Gradients Through Stochastic
+Neurons, 2013). Shifts, clips and scales stay as they are, so the result differs from the given network in its integer
+weights and biases alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 
 from autoprivacy.data import Split
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node
+from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node, rounding_constant
 from autoprivacy.search.errors import Perturbation
 from autoprivacy.storage import atomic_write
 from autoprivacy.training import TrainingSettings, augment, device
@@ -70,20 +71,22 @@ def straight_through(value: Tensor, result: Tensor) -> Tensor:
 
 
 class _Activation(torch.autograd.Function):
-    """Round, shift right and clip; the gradient is that of the clipped line acc / 2^shift."""
+    """Add the rounding, shift right and clip; the gradient is that of the clipped line acc / 2^shift."""
 
     @staticmethod
-    def forward(context: Any, accumulator: Tensor, node: Node) -> Tensor:
-        context.slope = 2.0**-node.shift
-        # x -> floor(x / 2^f + 1/2) is the integers' (x + 2^(f-1)) >> f: both steps are exact in binary
-        shifted = (accumulator * context.slope).add_(0.5).floor_()
-        context.save_for_backward((shifted >= node.minimum) & (shifted <= node.maximum))
-        return shifted.clamp_(node.minimum, node.maximum)
+    def forward(context: Any, accumulator: Tensor, node: Node, rounding: Tensor | int) -> Tensor:
+        context.slope, context.node = 2.0**-node.shift, node
+        # x -> floor(x / 2^f + r / 2^f) is the integers' (x + r) >> f: both steps are exact in binary
+        shifted = (accumulator * context.slope).add_(rounding, alpha=context.slope).floor_()
+        context.save_for_backward(shifted)
+        return shifted.clamp(node.minimum, node.maximum)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (inside,) = context.saved_tensors
-        return (gradients[0] * context.slope).mul_(inside), None
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (shifted,) = context.saved_tensors
+        # in one pass the gradients strictly between two bounds: halves beyond the integers, so that the ends count
+        low, high = context.node.minimum - 0.5, context.node.maximum + 0.5
+        return torch.ops.aten.hardtanh_backward(gradients[0], shifted, low, high).mul_(context.slope), None, None
 
 
 class _TrainableLayer(nn.Module):
@@ -147,13 +150,28 @@ class TrainableNetwork(nn.Module):
         self.index = {name: index for index, name in enumerate(names)}
         self.layers = nn.ModuleList(_TrainableLayer(network.layers[name]) for name in names)
 
-    def forward(self, images: Tensor, perturb: Callable[[str, Tensor], Tensor] | None = None) -> Tensor:
-        """Images [N, C, H, W], signed 8-bit integers as floats, to logits [N, classes]."""
+    def forward(
+        self,
+        images: Tensor,
+        perturb: Callable[[str, Tensor], Tensor] | None = None,
+        rounding: Callable[[Node, Tensor], Tensor | int] | None = None,
+    ) -> Tensor:
+        """Images [N, C, H, W], signed 8-bit integers as floats, to logits [N, classes].
+
+        Args:
+            images: a batch.
+            perturb: see Perturbation.__call__; None adds no errors.
+            rounding: see Perturbation.rounding; None rounds to the nearest.
+        """
         values: dict[str, Tensor] = {}
         with torch.backends.nnpack.flags(enabled=False):  # its convolutions round
             for node in self.network.architecture.nodes:
                 inputs = [images] if node.operation == "input" else [values[name] for name in node.inputs]
-                values[node.name] = self._evaluate(node, inputs, perturb)
+                if node.operation == "activation":
+                    added = rounding(node, inputs[0].detach()) if rounding else rounding_constant(node.shift)
+                    values[node.name] = _Activation.apply(inputs[0], node, added)
+                else:
+                    values[node.name] = self._evaluate(node, inputs, perturb)
         return values[self.network.architecture.nodes[-1].name].flatten(1) * self.network.output_scale
 
     def _evaluate(self, node: Node, inputs: list[Tensor], perturb: Callable[[str, Tensor], Tensor] | None) -> Tensor:
@@ -163,8 +181,6 @@ class TrainableNetwork(nn.Module):
             if perturb is None:
                 return accumulator
             return straight_through(accumulator, perturb(node.name, accumulator.detach()))
-        if node.operation == "activation":
-            return _Activation.apply(value, node)
         if node.operation == "sum_pool":
             return F.avg_pool2d(value, node.kernel, node.stride, divisor_override=1)
         if node.operation == "flatten":
@@ -172,7 +188,8 @@ class TrainableNetwork(nn.Module):
         if node.operation == "add":
             return inputs[0] + inputs[1]
         if node.operation == "scale":
-            return value * torch.from_numpy(node.factors).to(value)
+            factor = node.factor if isinstance(node.factor, int) else torch.from_numpy(node.factors).to(value)
+            return value * factor
         if node.operation == "subsample":
             return value[:, :, :: node.stride, :: node.stride]
         if node.operation == "pad_channels":
@@ -272,7 +289,8 @@ class _Finetuning:
         perturb = self.perturb.at(self.step) if self.perturb else None
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * (1 - self.step / self.total)
-        loss = F.cross_entropy(self.model(images, perturb), labels.to(self.device))
+        logits = self.model(images, perturb, perturb and perturb.rounding)
+        loss = F.cross_entropy(logits, labels.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -1,7 +1,8 @@
-"""What noise a network tolerates: its accuracy with errors of one size everywhere, and in one layer at a time.
+"""What errors a network tolerates: its accuracy with errors of one size everywhere, and in one layer at a time.
 
 Tests the paper's statement (section 3.1, Reward) that no accuracy is lost until the decryption error rate reaches 2^-7,
-with errors as the packing has them: single values in coefficient packing, whole ciphertexts in slot packing.
+with errors as the packing has them: single values in coefficient packing, whole ciphertexts in slot packing. Beside it
+the share bits that circuits ignore, with the roundings that follow from uniform shares.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from autoprivacy.data import Split
 from autoprivacy.errors import UserError
+from autoprivacy.gc.activation import ignorable_bits
 from autoprivacy.he.noise import LayerNoise, required_z
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.parameters import Target
@@ -26,11 +29,14 @@ from autoprivacy.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.forms import readers
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, Node
-from autoprivacy.search.errors import CoefficientErrors, LayerErrors, PackedErrors, Perturbation
+from autoprivacy.quantization.residues import Residues
+from autoprivacy.search.errors import CoefficientErrors, LayerErrors, PackedErrors, Perturbation, simulated_shares
+from autoprivacy.search.space import roundings
 from autoprivacy.storage import read_json, write_json
 
 # What is varied: levels are base-2 logarithms throughout.
 RATE, TAU, STEP = "rate", "tau", "step"
+IGNORED = "ignored"  # low share bits t, or all that a layer's circuits can where they can ignore fewer
 RATES = range(-15, 0)  # of an output in coefficient packing, of a ciphertext in slot packing
 TAUS = range(-3, 13)  # accumulator LSBs
 STEPS = range(-2, 5)  # tau in units of the layer's step
@@ -44,17 +50,19 @@ class Disturbance:
     """One way to disturb a network.
 
     Attributes:
-        kind: what `level` counts: RATE, TAU, STEP or any other name.
-        level: base-2 logarithm of the size.
+        kind: what `level` counts: RATE, TAU, STEP, IGNORED or any other name.
+        level: base-2 logarithm of the size; of ignored bits their number.
         layer: the one layer that is disturbed; empty for all.
         perturb: makes, afresh, what the evaluator calls with a layer's name and its accumulators; errors of any kind
             that can be told there can be studied.
+        evaluator: makes the evaluator, where it is not the study's own.
     """
 
     kind: str
     level: float
     layer: str
-    perturb: Callable[[], Callable[[str, Tensor], Tensor]]
+    perturb: Callable[[], Callable[[str, Tensor], Tensor] | None]
+    evaluator: Callable[[], Evaluator] | None = None
 
 
 def layer_steps(architecture: Architecture) -> dict[str, float]:
@@ -84,8 +92,9 @@ def _behind(node: Node, step: Callable[[str], float]) -> float:
 def disturbances(network: IntegerNetwork, policy: Policy, seed: int) -> list[Disturbance]:
     """All that is studied for a network in a policy's packing; the policy's tilings say what is in a ciphertext.
 
-    In coefficient packing every rate, every tau, every tau relative to the layers' steps, and single layers. In slot
-    packing every rate of a ciphertext, and single layers: there the size of the noise has no meaning of its own.
+    In coefficient packing every rate, every tau, every tau relative to the layers' steps, every number of ignored share
+    bits, and single layers. In slot packing every rate of a ciphertext, and single layers: there the size of the noise
+    has no meaning of its own. Circuits are the same in both.
     """
     names = [layer.name for layer in network.architecture.layers]
     policy.check_layers(names)
@@ -104,7 +113,33 @@ def disturbances(network: IntegerNetwork, policy: Policy, seed: int) -> list[Dis
     found = [alike(RATE, level, dict.fromkeys(names, CoefficientErrors(_tau_of_rate(level)))) for level in RATES]
     found += [alike(TAU, level, dict.fromkeys(names, CoefficientErrors(2.0**level))) for level in TAUS]
     found += [alike(STEP, level, relative[level]) for level in STEPS]
-    return found + [alike(STEP, level, relative[level], name) for name in names for level in LAYER_STEPS]
+    found += [alike(STEP, level, relative[level], name) for name in names for level in LAYER_STEPS]
+    return found + ignored_bits(network, policy, seed)
+
+
+def ignored_bits(network: IntegerNetwork, policy: Policy, seed: int) -> list[Disturbance]:
+    """Activations whose circuits ignore low share bits: every number t up to the largest shift, in each layer at most
+    those of its own activations' shift and of p; and single layers that ignore all they can."""
+    architecture = network.architecture
+    p = policy.plaintext_modulus
+    shifts = {node.name: node.shift for node in architecture.nodes if node.operation == "activation"}
+    found = roundings(network)
+    most = {
+        name: min(ignorable_bits(p), *(shifts[activation] for activation in rounding.activations))
+        for name, rounding in found.items()
+        if rounding.activations
+    }
+
+    def disturbed(level: int, deciding: Mapping[str, int], layer: str = "") -> Disturbance:
+        bits = {name: deciding.get(rounding.decided_by, 0) for name, rounding in found.items()}
+        residues = Residues.of(architecture, dict.fromkeys(bits, p), bits)
+        evaluator = partial(Evaluator, network, residues)
+        return Disturbance(IGNORED, level, layer, lambda: None, lambda: evaluator(simulated_shares("evaluate", seed)))
+
+    everywhere = [
+        disturbed(t, {n: min(t, own) for n, own in most.items()}) for t in range(max(most.values(), default=0) + 1)
+    ]
+    return everywhere + [disturbed(own, {name: own}, name) for name, own in most.items() if own]
 
 
 def _tau_of_rate(level: int, coefficients: int = 1) -> float:
@@ -161,7 +196,8 @@ def study_rows(
     clean = evaluator.predictions(split) == split.labels
     started, first = time.monotonic(), len(rows)
     for number, disturbance in enumerate(studied[first:], first + 1):
-        right = evaluator.predictions(split, disturbance.perturb()) == split.labels
+        own = disturbance.evaluator() if disturbance.evaluator else evaluator
+        right = own.predictions(split, disturbance.perturb()) == split.labels
         rows.append(_row(disturbance, clean, right))
         if state_file:
             write_json(state_file, rows)
@@ -186,11 +222,11 @@ def _row(disturbance: Disturbance, clean: np.ndarray, right: np.ndarray) -> dict
 
 
 def _told(row: Mapping[str, Any]) -> str:
-    where = row["layer"] or "all layers"
-    return f"{row['kind']} 2^{row['level']} in {where}: {row['difference_points']:+.2f} points"
+    where, power = row["layer"] or "all layers", "" if row["kind"] == IGNORED else "2^"
+    return f"{row['kind']} {power}{row['level']} in {where}: {row['difference_points']:+.2f} points"
 
 
-def harmless_rate(rows: Iterable[Mapping[str, Any]]) -> float | None:
-    """log2 of the largest rate in all layers at which no loss shows; None where every rate shows one."""
-    levels = [row["level"] for row in rows if row["kind"] == RATE and not row["layer"] and not row["loss"]]
+def harmless_level(rows: Iterable[Mapping[str, Any]], kind: str) -> float | None:
+    """The largest level of a kind in all layers at which no loss shows; None where every one shows a loss."""
+    levels = [row["level"] for row in rows if row["kind"] == kind and not row["layer"] and not row["loss"]]
     return max(levels, default=None)
