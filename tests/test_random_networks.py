@@ -42,6 +42,7 @@ def test_the_networks_drawn_have_every_operation_and_many_forms():
     assert sum(form.exponent > 0 and not form.offset for form in kept) >= 10
     factors = [node.factor for network in networks for node in network.architecture.nodes]
     assert {type(factor) for factor in factors} == {int, tuple}
+    assert sum(len(network.architecture.squares) for network in networks) >= 20
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -145,7 +146,8 @@ def test_shares_follow_the_integer_network(seed):
             shares[node.name] = share(apply_layer(network.layers[node.name], sum(inputs[0]) % modulus, modulus))
         elif node.operation == "activation":
             signed = to_signed(sum(inputs[0]) + rounding_constant(node.shift), modulus)
-            shares[node.name] = share(np.clip(signed >> node.shift, node.minimum, node.maximum))
+            clipped = np.clip(signed >> node.shift, node.minimum, node.maximum)
+            shares[node.name] = share(clipped**2 if node.squared else clipped)
         else:
             shares[node.name] = [local_operation(node, [pair[i] for pair in inputs], modulus) for i in (0, 1)]
         assert shares[node.name][0].shape == node.shape

@@ -93,7 +93,7 @@ def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
         if node.operation == "linear":
             low, high = _accumulator_range(network.layers[node.name], low, high)
         elif node.operation == "activation":
-            low, high = node.minimum, node.maximum
+            low, high = node.activated_range
         elif node.operation == "sum_pool":
             low, high = low * node.kernel**2, high * node.kernel**2
         elif node.operation == "add":
@@ -277,7 +277,7 @@ class Evaluator:
         return x.mul_(factors).add_(form.offset * form.unit)
 
     def _activation(self, node: Node, x: Tensor) -> Tensor:
-        """Round down and clip what has the activation's own form already, or is brought to it."""
+        """Round down and clip what has the activation's own form already, or is brought to it; then square."""
         source = node.inputs[0]
         if self._shares is not None and self._residues is not None and self._residues.ignored_bits[node.name]:
             return self._truncated(node, x, self._residues, self._shares)
@@ -286,7 +286,8 @@ class Evaluator:
             x = (x * (wanted.unit / form.unit)).add_((wanted.offset - form.offset) * wanted.unit)
         elif source not in self._overwritable:
             x = x.clone()
-        return self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
+        clipped = self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
+        return clipped.to(self._type(node.name)).square_() if node.squared else clipped
 
     def _truncated(self, node: Node, x: Tensor, residues: Residues, shares: torch.Generator) -> Tensor:
         """An activation that ignores share bits, under fresh shares of the client."""

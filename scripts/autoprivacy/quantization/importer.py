@@ -17,13 +17,14 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from autoprivacy.errors import UserError
+from autoprivacy.networks.square import Square
 from autoprivacy.quantization.float_graph import FloatGraph, FloatLayer, FloatNode
 from autoprivacy.quantization.integer_network import LayerShape, Shape
 
 SUPPORTED = (
-    "Conv2d, Linear, BatchNorm right after either, ReLU, ReLU6, Hardtanh from 0, AvgPool2d, AdaptiveAvgPool2d(1), mean "
-    "over (2, 3), Flatten, additions of two values, slices x[:, :, ::s, ::s], padding of channels with zeros, Dropout "
-    "and Identity"
+    "Conv2d, Linear, BatchNorm right after either, ReLU, ReLU6, Hardtanh from 0, Square (autoprivacy.networks.square), "
+    "AvgPool2d, AdaptiveAvgPool2d(1), mean over (2, 3), Flatten, additions of two values, slices x[:, :, ::s, ::s], "
+    "padding of channels with zeros, Dropout and Identity"
 )
 # Largest difference from the module, relative to its largest output, that float64 summation order can explain.
 IMPORT_TOLERANCE = 1e-9
@@ -51,7 +52,7 @@ def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
     if not expected.isfinite().all():
         raise UserError(f"network {type(module).__name__}: its outputs are not finite; train it again")
     try:
-        traced = fx.symbolic_trace(own)
+        traced = fx.GraphModule(own, _Tracer().trace(own))
     except Exception as error:  # tracing runs the module's own code, which may raise anything
         raise UserError(
             f"network {type(module).__name__}: torch.fx cannot trace it ({error}); its forward may not branch on values"
@@ -66,6 +67,13 @@ def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
             f"in-place operations on values that are used again"
         )
     return graph
+
+
+class _Tracer(fx.Tracer):
+    """Follows every call but those of torch's own modules and of squares, whose bits would be lost."""
+
+    def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(module, Square) or super().is_leaf_module(module, module_qualified_name)
 
 
 class _Importer:
@@ -235,6 +243,15 @@ def _clipped_relu(importer: _Importer, node: fx.Node, module: nn.Hardtanh) -> st
     return _relu(importer, node, module, float(module.max_val))
 
 
+def _square(importer: _Importer, node: fx.Node, module: Square) -> str:
+    """Signed requantisation to the module's bits, which the square alone reads, and the square."""
+    source, name = importer.input_of(node), importer.numbered("square")
+    signed = FloatNode(
+        f"{name}.requantized", "requantize", (source.name,), source.shape, signed=True, magnitude_bits=module.bits
+    )
+    return importer.add_node(FloatNode(name, "square", (importer.add_node(signed),), source.shape))
+
+
 def _average_pool(importer: _Importer, node: fx.Node, module: nn.AvgPool2d) -> str:
     if _one(module.padding, node, "padding") or module.ceil_mode or module.divisor_override:
         raise UserError(f"{where(node)}: {module}; expected no padding, no ceil_mode and no divisor_override")
@@ -329,6 +346,7 @@ _MODULES: dict[type, Callable[[_Importer, fx.Node, Any], str]] = {
     nn.ReLU: _relu,
     nn.ReLU6: _clipped_relu,
     nn.Hardtanh: _clipped_relu,
+    Square: _square,
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _adaptive_average_pool,
     nn.Flatten: _flatten,
@@ -344,6 +362,8 @@ _FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     "relu_": nn.ReLU,
     F.relu6: nn.ReLU6,
     F.hardtanh: nn.Hardtanh,
+    torch.square: Square,
+    "square": Square,
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     torch.flatten: lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),

@@ -70,7 +70,7 @@ def straight_through(value: Tensor, result: Tensor) -> Tensor:
 
 
 class _Activation(torch.autograd.Function):
-    """Round, shift right and clip; the gradient is that of the clipped line acc / 2^shift."""
+    """Round, shift right and clip, the square left out; the gradient is that of the clipped line acc / 2^shift."""
 
     @staticmethod
     def forward(context: Any, accumulator: Tensor, node: Node) -> Tensor:
@@ -164,7 +164,8 @@ class TrainableNetwork(nn.Module):
                 return accumulator
             return straight_through(accumulator, perturb(node.name, accumulator.detach()))
         if node.operation == "activation":
-            return _Activation.apply(value, node)
+            clipped: Tensor = _Activation.apply(value, node)
+            return clipped.square() if node.squared else clipped
         if node.operation == "sum_pool":
             return F.avg_pool2d(value, node.kernel, node.stride, divisor_override=1)
         if node.operation == "flatten":
