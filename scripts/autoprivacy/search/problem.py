@@ -255,7 +255,8 @@ class SearchProblem:
         """The policy of the levels, with those totals of the `darl` policy's that all layers have."""
         layers = tuple(self._layers(levels))
         keys = [key for key in self.darl.predicted if all(key in layer.predicted for layer in layers)]
-        totals = {key: sum(layer.predicted[key] for layer in layers) for key in keys}
+        entries = replace(self.darl, layers=layers).evaluations
+        totals = {key: sum(entry.predicted[key] for entry in entries) for key in keys}
         predicted = {**totals, "latency_seconds": sum(latency_of(layer) for layer in layers)}
         if self._circuits is not None:
             predicted["circuit_seconds"] = sum(layer.predicted["circuit_seconds"] for layer in layers)
