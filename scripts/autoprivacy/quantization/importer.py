@@ -209,8 +209,8 @@ def _fully_connected(importer: _Importer, node: fx.Node, module: nn.Linear) -> s
     return importer.add_layer(node, shape, module.weight[:, :, None, None], module.bias)
 
 
-def _batch_norm(importer: _Importer, node: fx.Node, module: nn.BatchNorm1d | nn.BatchNorm2d) -> str:
-    """Fold into the linear layer before it: w' = g w, b' = g (b - mean) + beta with g = gamma / sqrt(var + eps)."""
+def _foldable(importer: _Importer, node: fx.Node, module: nn.Module) -> str:
+    """The name of the linear layer that a module's affine part is folded into."""
     name = importer.input_of(node).name
     readers = [len(reader.users) for reader, value in importer.value_of.items() if value == name]
     if name not in importer.layers or any(count != 1 for count in readers):
@@ -218,6 +218,12 @@ def _batch_norm(importer: _Importer, node: fx.Node, module: nn.BatchNorm1d | nn.
             f"{where(node)}: {type(module).__name__} can be folded only into a convolution or Linear right before it "
             f"whose output nothing else reads"
         )
+    return name
+
+
+def _batch_norm(importer: _Importer, node: fx.Node, module: nn.BatchNorm1d | nn.BatchNorm2d) -> str:
+    """Fold into the linear layer before it: w' = g w, b' = g (b - mean) + beta with g = gamma / sqrt(var + eps)."""
+    name = _foldable(importer, node, module)
     if module.running_mean is None or module.running_var is None:
         raise UserError(f"{where(node)}: {type(module).__name__} without running statistics; expected trained ones")
     layer = importer.layers[name]
@@ -244,7 +250,13 @@ def _clipped_relu(importer: _Importer, node: fx.Node, module: nn.Hardtanh) -> st
 
 
 def _square(importer: _Importer, node: fx.Node, module: Square) -> str:
-    """Signed requantisation to the module's bits, which the square alone reads, and the square."""
+    """Signed requantisation to the module's bits, which the square alone reads, and the square.
+
+    The shift joins the bias of the linear layer before.
+    """
+    if module.shift:
+        layer = importer.layers[name := _foldable(importer, node, module)]
+        importer.layers[name] = replace(layer, bias=layer.bias + module.shift)
     source, name = importer.input_of(node), importer.numbered("square")
     signed = FloatNode(
         f"{name}.requantized", "requantize", (source.name,), source.shape, signed=True, magnitude_bits=module.bits
