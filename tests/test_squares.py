@@ -97,6 +97,19 @@ def test_bits_are_checked(bits):
         Square(bits)
 
 
+def test_a_shift_joins_the_bias_of_the_layer_before():
+    conv = nn.Conv2d(3, 4, 1)
+    graph = import_module(nn.Sequential(conv, nn.BatchNorm2d(4), Square(shift=1.5)), (3, 4, 4))
+    plain = import_module(nn.Sequential(conv, nn.BatchNorm2d(4), Square()), (3, 4, 4))
+    torch.testing.assert_close(graph.layers["conv1"].bias, plain.layers["conv1"].bias + 1.5)
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = (conv.double()(x) / np.sqrt(1 + 1e-5) + 1.5) ** 2
+    torch.testing.assert_close(graph.outputs(x), expected.flatten(1))
+    with pytest.raises(UserError, match="layer 1: Square can be folded only into a convolution or Linear"):
+        import_module(nn.Sequential(nn.AvgPool2d(2), Square(shift=1.0)), (3, 4, 4))
+    assert import_module(nn.Sequential(nn.AvgPool2d(2), Square()), (3, 4, 4)).nodes[-1].operation == "square"
+
+
 def test_a_value_and_its_square_are_not_added(data):
     class Clash(nn.Module):
         def forward(self, x):

@@ -22,7 +22,8 @@ def _convolution(inputs: int, outputs: int, stride: int, activation: nn.Module) 
     ]
 
 
-SHIFT = 2.0  # of the squares; after 3 epochs on CIFAR-10 a shift left 7 percent more right than none
+# Of the squares. After 3 epochs on CIFAR-10, learning rate 0.1, 1 led to 60.8% right, 2 to 58.9%; 0, at 0.05, to 55.8%.
+SHIFT = 1.0
 
 
 def _network(classes: int, activation: Callable[[], nn.Module]) -> nn.Module:
