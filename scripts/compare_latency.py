@@ -44,7 +44,8 @@ def main(snakemake: Any) -> None:
     for name, weights, network, ranges in networks(snakemake):
         for packing in params.packings:
             selection = Selection.from_config(params.selection, profile, packing)
-            p = PlaintextRule(kind="prime").modulus(ranges, packing, profile.degrees)
+            squares = bool(network.architecture.squares)
+            p = PlaintextRule(kind="prime").modulus(ranges, packing, profile.degrees, squares)
             logging.info("%s, %s packing: choosing parameters", name, packing)
             policy = darl(network, name, p, selection)
             rows += comparison_rows(policy, time_layers(network, policy, params.repeats), weights=weights)

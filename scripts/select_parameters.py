@@ -20,14 +20,16 @@ def main(snakemake: Any) -> None:
     settings, files, wildcards = snakemake.params.selection, snakemake.input, snakemake.wildcards
     network, name, rows = IntegerNetwork.load(files.network), wildcards.network, read_rows(files.layers)
     selection = Selection.from_config(settings, OperationProfile.load(files.profile), wildcards.packing)
-    degrees = selection.profile.degrees
+    degrees, squares = selection.profile.degrees, bool(network.architecture.squares)
     if wildcards.scheme == "delphi":
         policy = delphi(network, name, required_range(rows), selection)
     elif wildcards.scheme == "delphi-worst-case":
-        p = PlaintextRule(kind="prime").modulus(required_ranges(rows, "worst_case"), selection.packing, degrees)
+        ranges = required_ranges(rows, "worst_case")
+        p = PlaintextRule(kind="prime").modulus(ranges, selection.packing, degrees, squares)
         policy = delphi_worst_case(network, name, p, selection)
     else:
-        moduli = PlaintextRule(**settings["plaintext"]).candidates(required_ranges(rows), selection.packing, degrees)
+        rule = PlaintextRule(**settings["plaintext"])
+        moduli = rule.candidates(required_ranges(rows), selection.packing, degrees, squares)
         policy = cheapest_darl(network, name, moduli, selection)
     with_garbling(policy, network.architecture, selection.profile, selection.link).save(snakemake.output[0])
 

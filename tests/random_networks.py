@@ -18,6 +18,7 @@ from autoprivacy.quantization.integer_network import (
 torch.set_num_threads(1)  # networks this small: more threads only wait for each other
 
 CLIPS = ((0, 255), (-128, 127), (0, 15), (-3, 200), (5, 9))
+SQUARED_CLIPS = ((-16, 15), (-64, 63), (-2, 1), (3, 9))
 FACTORS = (2, 64, 3, -2)
 READABLE = 1 << 12  # linear layers read values up to here, as after quantisation
 
@@ -87,6 +88,12 @@ class RandomNetwork:
         shift = int(self.rng.integers(0, 12))
         self._keep(Node(name, "activation", (source.name,), source.shape, shift, minimum, maximum))
 
+    def _square(self, name: str) -> None:
+        source, (minimum, maximum) = self._drawn(), self.rng.choice(SQUARED_CLIPS).tolist()
+        shift = int(self.rng.integers(0, 12))
+        node = Node(name, "activation", (source.name,), source.shape, shift, minimum, maximum, squared=True)
+        self._keep(node)
+
     def _add(self, name: str) -> None:
         first = self._drawn()
         second = self.rng.choice([node.name for node in self.nodes if node.shape == first.shape])
@@ -126,7 +133,7 @@ class RandomNetwork:
         self._keep(Node(name, "flatten", (source.name,), (int(np.prod(source.shape)), 1, 1)))
 
 
-OPERATIONS = ("linear", "linear", "linear", "activation", "activation", "add", "add", "scale", "sum_pool") + (
+OPERATIONS = ("linear", "linear", "linear", "activation", "activation", "square", "add", "add", "scale", "sum_pool") + (
     "subsample",
     "pad_channels",
 )

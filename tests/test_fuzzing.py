@@ -53,6 +53,17 @@ def small_network():
 NETWORK = small_network()
 FLOODING = Flooding("statistical")
 MODEL = Model(NETWORK, darl(NETWORK, "small", P, Selection(PROFILE, LINK, FLOODING)))
+SQUARING = replace(
+    NETWORK,
+    architecture=replace(
+        NETWORK.architecture,
+        nodes=tuple(
+            replace(node, minimum=-16, maximum=15, squared=True) if node.operation == "activation" else node
+            for node in NETWORK.architecture.nodes
+        ),
+    ),
+)
+SQUARING_MODEL = Model(SQUARING, darl(SQUARING, "small", P, Selection(PROFILE, LINK, FLOODING)))
 SLOT_MODEL = Model(NETWORK, delphi(NETWORK, "small", (-60_000, 60_000), Selection(PROFILE, LINK, FLOODING, "slot")))
 IMAGE = np.random.default_rng(6).integers(-128, 128, (2, 4, 4))
 
@@ -173,7 +184,7 @@ def honest_session_succeeds(model):
     outputs = client.infer(client.prepare(), IMAGE)
     client.close()
     thread.join(timeout=PATIENT)
-    assert np.array_equal(outputs, reference_forward(NETWORK, IMAGE, model.agreement.output_modulus))
+    assert np.array_equal(outputs, reference_forward(model.network, IMAGE, model.agreement.output_modulus))
 
 
 TO_SERVER = [
@@ -184,20 +195,27 @@ TO_SERVER = [
     (MODEL, Message.ENCRYPTED_MASKS),
     (MODEL, Message.OT_EXTENSION),
     (MODEL, Message.INFER),
+    (SQUARING_MODEL, Message.TRIPLE_FACTORS),
     (MODEL, Message.MASKED_ACTIVATION),
+    (SQUARING_MODEL, Message.MASKED_ACTIVATION),
     (MODEL, Message.GOODBYE),
 ]
 TO_CLIENT = [
-    Message.WELCOME,
-    Message.BASE_OT_REPLY,
-    Message.ENCRYPTED_SHARES,
-    Message.GARBLED_TABLES,
-    Message.GARBLER_LABELS,
-    Message.OUTPUT_SHARE,
+    (MODEL, Message.WELCOME),
+    (MODEL, Message.BASE_OT_REPLY),
+    (MODEL, Message.ENCRYPTED_SHARES),
+    (MODEL, Message.GARBLED_TABLES),
+    (SQUARING_MODEL, Message.TRIPLE_PRODUCTS),
+    (MODEL, Message.GARBLER_LABELS),
+    (MODEL, Message.OUTPUT_SHARE),
 ]
 
 
-@pytest.mark.parametrize(("model", "kind"), TO_SERVER, ids=[kind.name for _, kind in TO_SERVER])
+def names(cases):
+    return [kind.name + " of squares" * (model is SQUARING_MODEL) for model, kind in cases]
+
+
+@pytest.mark.parametrize(("model", "kind"), TO_SERVER, ids=names(TO_SERVER))
 def test_the_server_survives_a_client_that_breaks_the_protocol(model, kind, caplog):
     results, said = run_all(model, kind, True, caplog)
     for mutation, (_, outputs) in results.items():
@@ -213,9 +231,9 @@ def test_the_server_survives_a_client_that_breaks_the_protocol(model, kind, capl
     honest_session_succeeds(model)
 
 
-@pytest.mark.parametrize("kind", TO_CLIENT, ids=[kind.name for kind in TO_CLIENT])
-def test_the_client_survives_a_server_that_breaks_the_protocol(kind, caplog):
-    results, _ = run_all(MODEL, kind, False, caplog)
+@pytest.mark.parametrize(("model", "kind"), TO_CLIENT, ids=names(TO_CLIENT))
+def test_the_client_survives_a_server_that_breaks_the_protocol(model, kind, caplog):
+    results, _ = run_all(model, kind, False, caplog)
     for mutation, (error, outputs) in results.items():
         if mutation in MAY_PASS and error is None:
             assert outputs.shape == (3,)

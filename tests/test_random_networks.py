@@ -8,7 +8,7 @@ import pytest
 import torch
 from random_networks import RandomNetwork, random_images
 
-from autoprivacy.protocol.shares import apply_layer, local_operation
+from autoprivacy.protocol.shares import apply_layer, local_operation, masked_square, square_share
 from autoprivacy.quantization.evaluation import FLOAT32_LIMIT, Evaluator, read_nodes
 from autoprivacy.quantization.forms import INTEGER, forms
 from autoprivacy.quantization.integer_network import Architecture, rounding_constant, to_signed
@@ -42,6 +42,7 @@ def test_the_networks_drawn_have_every_operation_and_many_forms():
     assert sum(form.exponent > 0 and not form.offset for form in kept) >= 10
     factors = [node.factor for network in networks for node in network.architecture.nodes]
     assert {type(factor) for factor in factors} == {int, tuple}
+    assert sum(len(network.architecture.squares) for network in networks) >= 20
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -125,6 +126,13 @@ def test_trainable_network_equals_plain_integer_arithmetic(seed):
     assert torch.equal(logits, torch.from_numpy(expected).float() * network.output_scale)
 
 
+def squared(x, rng, modulus):
+    """Both parties' shares of x^2 from a Beaver triple."""
+    rho, a, mask, own = rng.integers(0, modulus, (4, *x.shape))
+    masked = masked_square((x + rho) % modulus, a, (a * rho - mask) % modulus, own, modulus)
+    return [own, square_share(masked, rho, mask, modulus)]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_shares_follow_the_integer_network(seed):
     """Both parties' steps on random shares; activations, which circuits do, are opened and shared anew."""
@@ -145,7 +153,11 @@ def test_shares_follow_the_integer_network(seed):
             shares[node.name] = share(apply_layer(network.layers[node.name], sum(inputs[0]) % modulus, modulus))
         elif node.operation == "activation":
             signed = to_signed(sum(inputs[0]) + rounding_constant(node.shift), modulus)
-            shares[node.name] = share(np.clip(signed >> node.shift, node.minimum, node.maximum))
+            clipped = np.clip(signed >> node.shift, node.minimum, node.maximum)
+            if node.squared:
+                shares[node.name] = squared(clipped, rng, modulus)
+            else:
+                shares[node.name] = share(clipped)
         else:
             shares[node.name] = [local_operation(node, [pair[i] for pair in inputs], modulus) for i in (0, 1)]
         assert shares[node.name][0].shape == node.shape

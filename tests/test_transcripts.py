@@ -36,9 +36,9 @@ def frames(stream):
         yield Message(kind), bytes(stream[place - length : place])
 
 
-def transcript(image, policy=POLICY, runs=RUNS):
+def transcript(image, policy=POLICY, runs=RUNS, network=NETWORK):
     """Payloads by message of both parties over a session that asks for one image again and again."""
-    with session(policy) as (client, ends):
+    with session(policy, network) as (client, ends):
         for _ in range(runs):
             client.infer(client.prepare(), image)
     payloads = {}

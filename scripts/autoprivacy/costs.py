@@ -39,13 +39,16 @@ def garbled_counts(circuit: Circuit, moduli: Sequence[int], instances: int) -> d
     }
 
 
-def garbled_bytes(circuit: Circuit, moduli: Sequence[int], instances: int) -> dict[str, int]:
-    """What both parties send for so many activations: tables, transfers, labels of the garbler's input, answers."""
+def garbled_bytes(circuit: Circuit, moduli: Sequence[int], instances: int, answers: int = 1) -> dict[str, int]:
+    """What both parties send for so many activations: tables, transfers, labels of the garbler's input, answers.
+
+    A squared activation has two answers; the bytes of its triples are those of a policy's `triples`.
+    """
     return {
         "tables": sum(table_bytes(circuit, moduli, instances)),
         "transfers": extension_bytes(circuit.evaluator_bits * instances),
         "labels": circuit.garbler_bits * instances * LABEL_BYTES,
-        "outputs": sum(packed_bytes(instances, modulus_bits(modulus)) for modulus in moduli),
+        "outputs": sum(packed_bytes(answers * instances, modulus_bits(modulus)) for modulus in moduli),
     }
 
 
@@ -72,7 +75,7 @@ def activation_cost(node: Node, residues: Residues, rates: Mapping[str, float], 
     modulus, ignored = residues.read[node.inputs[0]], residues.ignored_bits[node.name]
     circuit = Activation(modulus, node.shift, node.minimum, node.maximum, ignored).circuit
     counts = garbled_counts(circuit, moduli, instances)
-    sent = sum(garbled_bytes(circuit, moduli, instances).values())
+    sent = sum(garbled_bytes(circuit, moduli, instances, 2 if node.squared else 1).values())
     compute = sum(count * rates[operation] for operation, count in counts.items())
     return {
         "and_gates": counts["garble"],

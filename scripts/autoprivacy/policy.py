@@ -64,8 +64,54 @@ class LayerPolicy:
 
 
 @dataclass(frozen=True)
+class TriplePolicy:
+    """The parameters of the Beaver triples that squared activations take (`he.triples`).
+
+    Attributes:
+        target: what the set was chosen for, an error rate of ciphertexts.
+        parameters: the set; its plaintext modulus is that of all layers.
+        reply_bits: what the reply is sent in.
+        predicted: as a layer's.
+    """
+
+    target: Target
+    parameters: ParameterSet
+    reply_bits: ReplyBits
+    predicted: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry as it stands in a policy file."""
+        return {
+            "target": asdict(self.target),
+            "parameters": self.parameters.as_json(),
+            "reply_bits": asdict(self.reply_bits),
+            "predicted": self.predicted,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TriplePolicy:
+        """The inverse of `as_json`, with every check of target and parameters."""
+        bits = value["reply_bits"]
+        return cls(
+            Target(**value["target"]),
+            ParameterSet.from_json(value["parameters"]),
+            ReplyBits(int(bits["c0"]), int(bits["c1"])),
+            value.get("predicted", {}),
+        )
+
+
+@dataclass(frozen=True)
 class Policy:
-    """The parameters of a whole network."""
+    """The parameters of a whole network.
+
+    Attributes:
+        network, scheme: their names.
+        packing, flooding: of all layers.
+        layers: in the network's order.
+        predicted: totals.
+        provenance: how it came about.
+        triples: of the squared activations, where the network has such.
+    """
 
     network: str
     scheme: str
@@ -74,6 +120,17 @@ class Policy:
     layers: tuple[LayerPolicy, ...]
     predicted: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    triples: TriplePolicy | None = None
+
+    @property
+    def evaluations(self) -> tuple[LayerPolicy | TriplePolicy, ...]:
+        """Everything that is evaluated under encryption: the layers, then the triples where there are any."""
+        return (*self.layers, self.triples) if self.triples else self.layers
+
+    @property
+    def parameter_sets(self) -> tuple[ParameterSet, ...]:
+        """The distinct parameter sets in the order of their first use: one key pair each."""
+        return tuple(dict.fromkeys(entry.parameters for entry in self.evaluations))
 
     def layer(self, name: str) -> LayerPolicy:
         """The policy of the layer of that name."""
@@ -111,13 +168,15 @@ class Policy:
             raise UserError(f"policy {self.scheme} of {self.network}: layers {got}; the network has {names}")
 
     def promises_exactness(self) -> bool:
-        """Whether every layer is meant to decrypt without errors: a rate of at most 2^-40, no share bits ignored."""
-        return all(layer.target.z >= EXACT_TARGET.z and layer.target.ignored_share_bits == 0 for layer in self.layers)
+        """Whether everything is meant to decrypt without errors: a rate of at most 2^-40, no share bits ignored."""
+        targets = [entry.target for entry in self.evaluations]
+        return all(target.z >= EXACT_TARGET.z and target.ignored_share_bits == 0 for target in targets)
 
     def essence(self) -> dict[str, Any]:
         """What the two parties must agree on: all but predictions and provenance, JSON-able."""
         layers = [{**layer.as_json(), "predicted": {}} for layer in self.layers]
-        return {**self.as_json(), "layers": layers, "predicted": {}, "provenance": {}}
+        triples = {**self.triples.as_json(), "predicted": {}} if self.triples else None
+        return {**self.as_json(), "layers": layers, "triples": triples, "predicted": {}, "provenance": {}}
 
     def as_json(self) -> dict[str, Any]:
         """The policy as a JSON-able value."""
@@ -129,6 +188,7 @@ class Policy:
             "flooding": asdict(self.flooding),
             "predicted": self.predicted,
             "layers": [layer.as_json() for layer in self.layers],
+            "triples": self.triples.as_json() if self.triples else None,
             "provenance": self.provenance,
         }
 
@@ -146,6 +206,7 @@ class Policy:
                 tuple(LayerPolicy.from_json(layer) for layer in value["layers"]),
                 value.get("predicted", {}),
                 value.get("provenance", {}),
+                TriplePolicy.from_json(value["triples"]) if value.get("triples") is not None else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(

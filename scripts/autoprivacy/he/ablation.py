@@ -92,7 +92,8 @@ class Case:
 
     def p(self, ranges: Mapping[str, Interval], rule: PlaintextRule) -> int:
         """The plaintext modulus for these ranges."""
-        return rule.modulus(ranges, self.selection.packing, self.selection.profile.degrees)
+        squares = bool(self.subject.network.architecture.squares)
+        return rule.modulus(ranges, self.selection.packing, self.selection.profile.degrees, squares)
 
     def per_layer(self, target: Callable[[str], Target], scheme: str) -> Policy:
         """A set per layer modulo the calibrated p."""

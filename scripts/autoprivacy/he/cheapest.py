@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from autoprivacy.he.noise import LayerNoise
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import Workload
 from autoprivacy.he.parameters import ParameterSet, ReplyBits, Target
 from autoprivacy.he.reply_bits import fewest_reply_bits, rounding_shares, smallest_reply_bits
 from autoprivacy.he.selection import Selection
 from autoprivacy.he.smallest_set import secure_set
 
+AnyWorkload = TypeVar("AnyWorkload", bound=Workload)
+
 
 @dataclass(frozen=True)
-class Choice:
-    """A layer's tiling under a set.
+class Choice(Generic[AnyWorkload]):
+    """A layer's tiling, or anything else that is evaluated, under a set.
 
     Attributes:
         plan: the tiling.
@@ -24,13 +27,15 @@ class Choice:
         maximum_prime_bits: what the set's primes were limited to.
     """
 
-    plan: Plan
+    plan: AnyWorkload
     noise: LayerNoise
     parameters: ParameterSet
     maximum_prime_bits: int
 
 
-def cheapest(choices: Sequence[Choice], target: Target, selection: Selection) -> tuple[Choice, ReplyBits]:
+def cheapest(
+    choices: Sequence[Choice[AnyWorkload]], target: Target, selection: Selection
+) -> tuple[Choice[AnyWorkload], ReplyBits]:
     """The choice of least latency, also among larger q than those of `choices`, the smallest that meet the target.
 
     A larger q leaves room for replies of fewer bits. It is tried only where the fewest bits there could be would
@@ -40,10 +45,10 @@ def cheapest(choices: Sequence[Choice], target: Target, selection: Selection) ->
         The choice and the bits of its replies.
     """
 
-    def bits(choice: Choice) -> ReplyBits:
+    def bits(choice: Choice[AnyWorkload]) -> ReplyBits:
         return smallest_reply_bits(choice.plan, choice.parameters, target, choice.noise, selection.flooding)
 
-    def latency(choice: Choice) -> float:
+    def latency(choice: Choice[AnyWorkload]) -> float:
         return selection.latency(choice.plan, choice.parameters, bits(choice))
 
     best = min(choices, key=latency)
@@ -53,13 +58,13 @@ def cheapest(choices: Sequence[Choice], target: Target, selection: Selection) ->
     return best, bits(best)
 
 
-def _least(choice: Choice, target: Target, selection: Selection) -> float:
+def _least(choice: Choice[AnyWorkload], target: Target, selection: Selection) -> float:
     """A lower bound on the latency with any larger q of the same size of primes."""
     bits = fewest_reply_bits(choice.plan, choice.parameters.largest_factor, target)
     return selection.latency(choice.plan, choice.parameters, bits)
 
 
-def _larger(choice: Choice, target: Target, selection: Selection) -> Iterator[Choice]:
+def _larger(choice: Choice[AnyWorkload], target: Target, selection: Selection) -> Iterator[Choice[AnyWorkload]]:
     """The same tiling with the smallest q for each smaller reply."""
     if selection.flooding.kind == "paper":  # its q follows from the unflooded one, its replies from the target alone
         return

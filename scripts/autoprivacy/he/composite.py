@@ -53,7 +53,7 @@ class LayerClient:
     def __init__(
         self, shape: LayerShape, plan: Plan, parameters: ParameterSet, cipher: ClientCipher, bits: ReplyBits
     ) -> None:
-        self._factors = _moduli(parameters)
+        self._factors = moduli_of(parameters)
         self._parts = [
             ClientLinear(shape, part, cipher.under(component), bits)
             for part, component in zip(plan.components, parameters.components, strict=True)
@@ -74,7 +74,7 @@ class LayerClient:
         Raises:
             ValueError: the reply's length is wrong.
         """
-        pieces = _pieces("reply", reply, len(self._parts))
+        pieces = pieces_of("reply", reply, len(self._parts))
         parts = [part.decrypt(piece) for part, piece in zip(self._parts, pieces, strict=True)]
         return combine(parts, self._factors)
 
@@ -104,7 +104,7 @@ class LayerServer:
         bits: ReplyBits,
     ) -> None:
         self.parameters = parameters
-        self._factors = _moduli(parameters)
+        self._factors = moduli_of(parameters)
         own = target and _of_each(target, len(self._factors))
         self.parts = [
             ServerLinear(layer, part, component, flooding, own, bits)
@@ -124,14 +124,15 @@ class LayerServer:
             ValueError: the message's length is wrong or a residue is not below its prime.
             UserError: the plan rotates and there is no key for it.
         """
-        pieces = _pieces("message", message, len(self.parts))
+        pieces = pieces_of("message", message, len(self.parts))
         return b"".join(
             part.evaluate(cipher.under(part.parameters), piece, own, rotate)
             for part, piece, own in zip(self.parts, pieces, residues(mask, self._factors), strict=True)
         )
 
 
-def _moduli(parameters: ParameterSet) -> list[int]:
+def moduli_of(parameters: ParameterSet) -> list[int]:
+    """The factors of p that a set's evaluations work under; p itself where there are none."""
     return [component.plaintext_modulus for component in parameters.components]
 
 
@@ -142,7 +143,7 @@ def _of_each(target: Target, count: int) -> Target:
     return replace(target, decryption_error_rate=-math.expm1(math.log1p(-target.decryption_error_rate) / count))
 
 
-def _pieces(name: str, data: bytes, count: int) -> list[bytes]:
+def pieces_of(name: str, data: bytes, count: int) -> list[bytes]:
     """A message's equal parts; their lengths are checked where they are read."""
     size, rest = divmod(len(data), count)
     if rest:

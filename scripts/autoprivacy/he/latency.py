@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from autoprivacy.errors import UserError
 from autoprivacy.he.cipher import message_bytes
 from autoprivacy.he.flood import WIDEST_GAUSSIAN
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import Workload
 from autoprivacy.he.parameters import ParameterSet, ReplyBits
 from autoprivacy.he.profiling import OperationProfile
 from autoprivacy.he.reply_bits import reply_bytes
@@ -34,7 +34,7 @@ class Link:
         return 8 * count / self.bits_per_second
 
 
-def operation_counts(plan: Plan, flood: float = 0.0) -> dict[str, int]:
+def operation_counts(plan: Workload, flood: float = 0.0) -> dict[str, int]:
     """How often each operation of the profile happens in one evaluation of the layer.
 
     Args:
@@ -57,7 +57,7 @@ def operation_counts(plan: Plan, flood: float = 0.0) -> dict[str, int]:
 
 
 def layer_cost(
-    plan: Plan, parameters: ParameterSet, bits: ReplyBits, profile: OperationProfile, link: Link, flood: float = 0.0
+    plan: Workload, parameters: ParameterSet, bits: ReplyBits, profile: OperationProfile, link: Link, flood: float = 0.0
 ) -> dict[str, float]:
     """What one evaluation of a layer takes.
 

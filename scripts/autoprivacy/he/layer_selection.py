@@ -7,9 +7,9 @@ import math
 from autoprivacy.errors import UserError
 from autoprivacy.he.cheapest import Choice, cheapest
 from autoprivacy.he.latency import layer_cost
-from autoprivacy.he.noise import decryption_error_rate, deployed_noise, tau_of, z_of
+from autoprivacy.he.noise import LayerNoise, decryption_error_rate, deployed_noise, tau_of, z_of
 from autoprivacy.he.packing import packing_named
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import Plan, Workload
 from autoprivacy.he.parameters import ParameterSet, ReplyBits, Target
 from autoprivacy.he.security import security_bits
 from autoprivacy.he.selection import Selection
@@ -18,7 +18,7 @@ from autoprivacy.policy import LayerPolicy
 from autoprivacy.quantization.integer_network import LinearLayer
 
 
-def select_layer(layer: LinearLayer, target: Target, p: int, selection: Selection) -> tuple[Choice, ReplyBits]:
+def select_layer(layer: LinearLayer, target: Target, p: int, selection: Selection) -> tuple[Choice[Plan], ReplyBits]:
     """The set, tiling and bits of replies of least predicted latency that meet a layer's target.
 
     Args:
@@ -58,14 +58,27 @@ def _check_target(layer: str, target: Target, packing: str) -> None:
 def predict(
     layer: LinearLayer, target: Target, parameters: ParameterSet, plan: Plan, bits: ReplyBits, selection: Selection
 ) -> dict[str, float]:
-    """What is predicted for a layer as deployed.
+    """`prediction` for a layer."""
+    return prediction(plan.noise(layer.weight), target, parameters, plan, bits, selection)
+
+
+def prediction(
+    noise: LayerNoise, target: Target, parameters: ParameterSet, plan: Workload, bits: ReplyBits, selection: Selection
+) -> dict[str, float]:
+    """What is predicted for a layer, or anything else that is evaluated, as deployed.
+
+    Args:
+        noise: what the evaluation does to fresh noise.
+        target, parameters: what it is to meet, and under which set.
+        plan: how it is laid out.
+        bits: what its reply is sent in.
+        selection: what all layers have in common.
 
     Returns:
         log2_noise (of the standard deviation, all parts), z, tau in accumulator LSBs where an output hangs on one
         coefficient, decryption_error_rate of an output (in slot packing that of its ciphertext), security_bits, and
         what `layer_cost` lists.
     """
-    noise = plan.noise(layer.weight)
     deployed = deployed_noise(noise, parameters, selection.flooding, target, bits)
     total = deployed.total
     z = z_of(parameters.q, parameters.largest_factor, total)

@@ -21,6 +21,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.noise import deployed_noise
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.reply_bits import default_reply_bits
+from autoprivacy.he.triples import TripleLayout
 from autoprivacy.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
 
@@ -44,7 +45,7 @@ class LayerFlood:
 
 
 def layer_floods(network: IntegerNetwork, policy: Policy) -> list[LayerFlood]:
-    """Every layer's flooded coefficients and ratio, as deployed; UserError where policy and network do not fit."""
+    """Every layer's flooded coefficients and ratio as deployed, then the triples'; UserError where nothing fits."""
     policy.check_layers(list(network.layers))
     from_tiling = packing_named(policy.packing).from_tiling
     floods = []
@@ -55,7 +56,18 @@ def layer_floods(network: IntegerNetwork, policy: Policy) -> list[LayerFlood]:
         noise = deployed_noise(plan.noise(layer.weight), parameters, policy.flooding, entry.target, bits)
         ratio = noise.weighted / noise.flood if noise.flood else math.inf
         floods.append(LayerFlood(entry.name, plan.reply_coefficients, ratio))
-    return floods
+    return floods + _triples_flood(network, policy)
+
+
+def _triples_flood(network: IntegerNetwork, policy: Policy) -> list[LayerFlood]:
+    """Of the triples' reply, whose noise hangs on the masks rho of values that hang on the weights; none without."""
+    if not (triples := policy.triples):
+        return []
+    count = sum(math.prod(node.shape) for node in network.architecture.squares)
+    layout = TripleLayout.of(count, triples.parameters)
+    noise = deployed_noise(layout.noise, triples.parameters, policy.flooding, triples.target, triples.reply_bits)
+    ratio = noise.weighted / noise.flood if noise.flood else math.inf
+    return [LayerFlood("triples", layout.reply_coefficients, ratio)]
 
 
 def hidden_bits(floods: list[LayerFlood], images: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.encoding import MAXIMUM_PLAINTEXT_BITS
@@ -110,7 +111,9 @@ class PlaintextRule:
     bits: int | None = None
     kind: str = "cheapest"
 
-    def candidates(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> list[int]:
+    def candidates(
+        self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int], squares: bool = False
+    ) -> list[int]:
         """The moduli worth comparing for layers whose accumulators have these ranges; first the smallest prime.
 
         A power of two has the shortest circuit; among primes one of a bit more may be the better. A composite p needs a
@@ -120,27 +123,38 @@ class PlaintextRule:
             ranges: by layer, the smallest and largest signed number that p has to hold.
             packing: the packing's name.
             degrees: the polynomial degrees under consideration; in slot packing p batches at all of them.
+            squares: whether the network squares activations: their triples stand in slots in every packing.
 
         Raises:
             UserError: the ranges do not fit, with the layers that need most; or the packing cannot use p of that kind.
         """
         if self.kind == "composite":
             return self._composites(ranges, packing, degrees)
+        batches = squares or packing_named(packing).in_slots
+        if self.kind == "power_of_two" and batches:
+            what, instead = (" of squared activations", "ReLUs") if squares else ("", "coefficient packing")
+            raise UserError(
+                f"plaintext modulus: a power of two in {packing} packing{what}, where slots need a prime == 1 mod 2n; "
+                f"set selection.plaintext.kind to prime, or take {instead}"
+            )
+        modulus = partial(_modulus, ranges, batches, degrees)
         if self.kind != "cheapest":
-            return [self._modulus(ranges, packing, degrees, self.bits, self.kind == "power_of_two")]
-        moduli = [self._modulus(ranges, packing, degrees, self.bits, power_of_two=False)]
-        if not packing_named(packing).in_slots:
-            moduli.append(self._modulus(ranges, packing, degrees, self.bits, power_of_two=True))
+            return [modulus(self.bits, self.kind == "power_of_two")]
+        moduli = [modulus(self.bits)]
+        if not batches:
+            moduli.append(modulus(self.bits, power_of_two=True))
         more = moduli[0].bit_length() + 1
         if self.bits is None and more <= MAXIMUM_PLAINTEXT_BITS:
-            moduli.append(self._modulus(ranges, packing, degrees, more, power_of_two=False))
+            moduli.append(modulus(more))
         if self.bits is None and packing_named(packing).in_slots:
             moduli += _composite_moduli(ranges, degrees, MAXIMUM_MODULUS_BITS)
         return moduli
 
-    def modulus(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> int:
+    def modulus(
+        self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int], squares: bool = False
+    ) -> int:
         """The first of `candidates`."""
-        return self.candidates(ranges, packing, degrees)[0]
+        return self.candidates(ranges, packing, degrees, squares)[0]
 
     def _composites(self, ranges: Mapping[str, Interval], packing: str, degrees: Collection[int]) -> list[int]:
         if not packing_named(packing).in_slots:
@@ -158,22 +172,19 @@ class PlaintextRule:
             )
         return moduli
 
-    @staticmethod
-    def _modulus(
-        ranges: Mapping[str, Interval], packing: str, degrees: Collection[int], bits: int | None, power_of_two: bool
-    ) -> int:
-        in_slots = packing_named(packing).in_slots
-        if in_slots and power_of_two:
-            raise UserError(
-                f"plaintext modulus: a power of two in {packing} packing, whose slots need a prime == 1 mod 2n; set "
-                "selection.plaintext.kind to prime, or take coefficient packing"
-            )
-        minimum, maximum = _union(ranges)
-        batching = (max(degrees),) if in_slots else CIRCUIT_DEGREES
-        try:
-            return plaintext_modulus(maximum, minimum, bits, batching, power_of_two)
-        except UserError as error:
-            raise UserError(f"{error}; {_widest(ranges)}") from None
+
+def _modulus(
+    ranges: Mapping[str, Interval],
+    batches: bool,
+    degrees: Collection[int],
+    bits: int | None,
+    power_of_two: bool = False,
+) -> int:
+    minimum, maximum = _union(ranges)
+    try:
+        return plaintext_modulus(maximum, minimum, bits, (max(degrees),) if batches else CIRCUIT_DEGREES, power_of_two)
+    except UserError as error:
+        raise UserError(f"{error}; {_widest(ranges)}") from None
 
 
 def _composite_moduli(ranges: Mapping[str, Interval], degrees: Collection[int], bits: int) -> list[int]:

@@ -17,7 +17,7 @@ from autoprivacy.he.noise import (
     switching_noise,
     weighted_noise,
 )
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import Workload
 from autoprivacy.he.parameters import MAXIMUM_REPLY_BITS, Flooding, ParameterSet, ReplyBits, Target
 
 # The share of the noise variance that a target allows which is kept for the rounding of replies where q is chosen as
@@ -47,7 +47,7 @@ class _Reply:
     allowed: float
 
     @classmethod
-    def of(cls, plan: Plan, plaintext_modulus: int, target: Target) -> _Reply:
+    def of(cls, plan: Workload, plaintext_modulus: int, target: Target) -> _Reply:
         """The layer's under a plaintext modulus, of a composite one the largest factor, and a target."""
         z = required_z(target, LayerNoise(0.0, coefficients=plan.coefficients_per_output))
         return cls(plan.degree, plan.output_ciphertexts, plan.reply_coefficients, 1 / (2 * plaintext_modulus * z))
@@ -78,7 +78,7 @@ def _fewest_bytes(reply: _Reply, share: float) -> ReplyBits:
     return min(choices, key=reply.cost)
 
 
-def default_reply_bits(plan: Plan, parameters: ParameterSet, target: Target) -> ReplyBits:
+def default_reply_bits(plan: Workload, parameters: ParameterSet, target: Target) -> ReplyBits:
     """What both parties take where a policy does not say: rounding takes REPLY_SHARE of the target's variance.
 
     It follows from public facts alone: the packing plan, p and the target. Replies under every factor of a composite p
@@ -90,13 +90,13 @@ def default_reply_bits(plan: Plan, parameters: ParameterSet, target: Target) -> 
     return _fewest_bytes(_Reply.of(plan, parameters.largest_factor, target), REPLY_SHARE)
 
 
-def fewest_reply_bits(plan: Plan, plaintext_modulus: int, target: Target) -> ReplyBits:
+def fewest_reply_bits(plan: Workload, plaintext_modulus: int, target: Target) -> ReplyBits:
     """The bits of a reply under a q that leaves room for MOST_SHARE; the modulus is `_Reply.of`'s, errors as above."""
     return _fewest_bytes(_Reply.of(plan, plaintext_modulus, target), MOST_SHARE)
 
 
 def smallest_reply_bits(
-    plan: Plan, parameters: ParameterSet, target: Target, noise: LayerNoise, flooding: Flooding
+    plan: Workload, parameters: ParameterSet, target: Target, noise: LayerNoise, flooding: Flooding
 ) -> ReplyBits:
     """The bits of the smallest reply that meets the target.
 
@@ -121,7 +121,7 @@ def smallest_reply_bits(
     return _fewest_bytes(reply, share)
 
 
-def rounding_shares(plan: Plan, plaintext_modulus: int, target: Target) -> list[float]:
+def rounding_shares(plan: Workload, plaintext_modulus: int, target: Target) -> list[float]:
     """The shares of the target's variance that rounding takes in the replies from `fewest_reply_bits` on upwards.
 
     One for every reply that is smaller than the default and than all others that add as little noise, largest first.

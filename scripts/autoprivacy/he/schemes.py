@@ -8,7 +8,7 @@ for).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from autoprivacy.errors import UserError
@@ -23,6 +23,7 @@ from autoprivacy.he.primes import ntt_primes
 from autoprivacy.he.reply_bits import REPLY_SHARE, smallest_reply_bits
 from autoprivacy.he.selection import Selection
 from autoprivacy.he.smallest_set import secure_set
+from autoprivacy.he.triple_selection import triple_policy
 from autoprivacy.he.worst_case import worst_case_reply_bits, worst_case_set
 from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.provenance import provenance
@@ -254,7 +255,7 @@ def layerwise(
         if set(given) != set(names):
             raise UserError(f"policy {scheme} of {name}: {what} for {sorted(given)}; the network has {names}")
     layers = (layer_policy(network.layers[layer], targets[layer], moduli[layer], selection) for layer in names)
-    return _policy(scheme, name, tuple(layers), selection)
+    return _policy(scheme, network, name, tuple(layers), selection)
 
 
 def _uniform(
@@ -272,9 +273,19 @@ def _uniform(
         bits = reply_bits(network.layers[layer], plan, parameters)
         predicted = predict(network.layers[layer], EXACT_TARGET, parameters, plan, bits, selection)
         layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, predicted, plan.tiling, bits))
-    return _policy(scheme, name, tuple(layers), selection)
+    return _policy(scheme, network, name, tuple(layers), selection)
 
 
-def _policy(scheme: str, name: str, layers: tuple[LayerPolicy, ...], selection: Selection) -> Policy:
-    totals = {key: sum(layer.predicted[key] for layer in layers) for key in TOTALS}
-    return Policy(name, scheme, selection.packing, selection.flooding, layers, totals, provenance())
+def _policy(
+    scheme: str, network: IntegerNetwork, name: str, layers: tuple[LayerPolicy, ...], selection: Selection
+) -> Policy:
+    """The layers' policies with those of the squared activations' triples, which are chosen alike in every scheme.
+
+    Raises:
+        UserError: no set serves the triples, or there are several plaintext moduli where the network squares.
+    """
+    policy = Policy(name, scheme, selection.packing, selection.flooding, layers, {}, provenance())
+    if network.architecture.squares:
+        policy = replace(policy, triples=triple_policy(network.architecture, policy.plaintext_modulus, selection))
+    totals = {key: sum(entry.predicted[key] for entry in policy.evaluations) for key in TOTALS}
+    return replace(policy, predicted=totals)

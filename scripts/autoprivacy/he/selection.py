@@ -9,7 +9,7 @@ from typing import Any
 
 from autoprivacy.he.latency import Link, layer_cost, operation_counts
 from autoprivacy.he.packing import packing_named
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import Plan, Workload
 from autoprivacy.he.parameters import Flooding, ParameterSet, ReplyBits
 from autoprivacy.he.primes import MAXIMUM_PRIME_BITS, PRIME_SIZES
 from autoprivacy.he.profiling import OperationProfile
@@ -58,12 +58,12 @@ class Selection:
         """The tilings of a layer worth considering."""
         return _plans(self.packing, shape, degree, p)
 
-    def covers(self, plan: Plan, parameters: ParameterSet) -> bool:
+    def covers(self, plan: Workload, parameters: ParameterSet) -> bool:
         """Whether the profile has all operations of a plan at a set."""
         needed = [operation for operation, count in operation_counts(plan).items() if count]
         return self.profile.covers(parameters, needed)
 
-    def latency(self, plan: Plan, parameters: ParameterSet, bits: ReplyBits) -> float:
+    def latency(self, plan: Workload, parameters: ParameterSet, bits: ReplyBits) -> float:
         """The predicted latency of a layer in seconds, its replies sent in so many bits."""
         return layer_cost(plan, parameters, bits, self.profile, self.link)["latency_seconds"]
 

@@ -27,6 +27,8 @@ class ClientBundle:
         shares: its shares of every node's value.
         labels: per activation the wire labels of its input share, uint64 [bits, ReLUs, 2].
         tables: per activation the garbled tables, chunk by chunk.
+        factors: per squared activation the factor a of its triples, int64 [C, H, W].
+        products: per squared activation its share h of a rho, int64 [C, H, W].
     """
 
     number: int
@@ -34,6 +36,8 @@ class ClientBundle:
     shares: dict[str, ModularShares] = field(default_factory=dict)
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     tables: dict[str, list[bytearray]] = field(default_factory=dict)
+    factors: dict[str, np.ndarray] = field(default_factory=dict)
+    products: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass
@@ -45,6 +49,7 @@ class ServerBundle:
         masks: per linear layer the mask s, int64 [C, H, W] modulo p.
         garbler_zero: per activation the zero labels of its input share, uint64 [bits, ReLUs, 2].
         output_masks: per activation the mask rho of its output by modulus, uint64 [moduli, ReLUs].
+        products: per squared activation its share m of a rho, int64 [C, H, W].
     """
 
     number: int
@@ -52,6 +57,7 @@ class ServerBundle:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     garbler_zero: dict[str, np.ndarray] = field(default_factory=dict)
     output_masks: dict[str, np.ndarray] = field(default_factory=dict)
+    products: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Numbered(Protocol):

@@ -21,7 +21,7 @@ from typing import TypeAlias
 from autoprivacy.errors import UserError
 from autoprivacy.he.latency import Link
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 HEADER = struct.Struct("<BBQ")
 MAXIMUM_PAYLOAD = 1 << 30  # bytes; no message of a supported network comes near
 MAXIMUM_QUEUED = 1 << 26  # bytes that wait to be sent before `send` waits too
@@ -46,11 +46,13 @@ class Message(IntEnum):
     GARBLED_TABLES = 9  # server: a chunk of one activation's garbled circuits
     INFER = 10  # client: x - r of the image (online phase), with the number of the bundle
     GARBLER_LABELS = 11  # server: the labels of its share of one activation's input
-    MASKED_ACTIVATION = 12  # client: y - r of one activation, masked by the server's rho
+    MASKED_ACTIVATION = 12  # client: y - r of one activation, masked by the server's rho; v and w of a squared one
     OUTPUT_SHARE = 13  # server: its share of the network's output
     GOODBYE = 14  # client
     FAILURE = 15  # either: why the sender ends the session
     GALOIS_KEYS = 16  # client: after a PUBLIC_KEY whose layers rotate ciphertexts
+    TRIPLE_FACTORS = 17  # client: Enc(a) of all squared activations
+    TRIPLE_PRODUCTS = 18  # server: Enc(a rho - m)
 
 
 class ProtocolError(UserError):

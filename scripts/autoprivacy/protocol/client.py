@@ -14,6 +14,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,13 +29,14 @@ from autoprivacy.he.cipher import ClientCipher
 from autoprivacy.he.composite import LayerClient
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.rotation import GaloisKeyMaker
+from autoprivacy.he.triples import TripleClient
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, parsing
 from autoprivacy.protocol.endpoints import ServiceSettings, add_link_options, connect, link_of
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
-from autoprivacy.protocol.shares import local_shares
+from autoprivacy.protocol.shares import local_shares, masked_square
 from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
 from autoprivacy.secure_random import SecureRandom
 
@@ -88,6 +90,9 @@ class Client:
                 )
                 for layer in agreement.policy.layers
             }
+            if triples := agreement.policy.triples:
+                cipher = ciphers[triples.parameters]
+                self._triples = TripleClient(agreement.triple_count, triples.parameters, cipher, triples.reply_bits)
         with ledger.part(EVERY_LAYER, "ot"):
             base = BaseSender()
             self.channel.send(Message.BASE_OT, base.message())
@@ -113,9 +118,14 @@ class Client:
                     self._extend(node, bundle)
                 elif node.name not in bundle.shares:
                     self._share(node, bundle)
+            squares = self.agreement.architecture.squares
+            if squares:
+                self._send_factors(squares, bundle)
             for node in self.agreement.activation_nodes():
                 with self.ledger.part(self.agreement.layer_of(node), "waiting"):
                     bundle.tables[node.name] = self._receive_tables(node)
+            if squares:
+                self._receive_products(squares, bundle)
         self._unused.put(bundle)
         return bundle
 
@@ -152,6 +162,25 @@ class Client:
         with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_SHARES):
             share = self._linear[node.name].decrypt(bytes(reply)).astype(np.int64)
             bundle.shares[node.name] = {self.agreement.modulus(node.name): share}
+
+    def _send_factors(self, squares: Sequence[Node], bundle: ClientBundle) -> None:
+        """Draw a factor for every value that is squared and send all of them encrypted."""
+        with self.ledger.part(EVERY_LAYER, "shares"):
+            drawn = {node: self._random.below(self.agreement.output_modulus, node.shape) for node in squares}
+            bundle.factors = {node.name: factor.astype(np.int64) for node, factor in drawn.items()}
+        with self.ledger.part(EVERY_LAYER, "he"):
+            factors = np.concatenate([factor.reshape(-1) for factor in drawn.values()])
+            self.channel.send(Message.TRIPLE_FACTORS, self._triples.encrypt(factors))
+
+    def _receive_products(self, squares: Sequence[Node], bundle: ClientBundle) -> None:
+        """This side's shares of the factors' products with the masks of the activations' outputs."""
+        with self.ledger.part(EVERY_LAYER, "waiting"):
+            reply = self.channel.receive_payload(Message.TRIPLE_PRODUCTS)
+        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.TRIPLE_PRODUCTS):
+            products = self._triples.decrypt(bytes(reply)).astype(np.int64)
+            ends = np.cumsum([int(np.prod(node.shape)) for node in squares])
+            parts = np.split(products, ends[:-1])
+            bundle.products = {node.name: part.reshape(node.shape) for node, part in zip(squares, parts, strict=True)}
 
     def _extend(self, node: Node, bundle: ClientBundle) -> None:
         """Oblivious transfers of the labels of this side's share of an activation's input."""
@@ -206,8 +235,12 @@ class Client:
             tables, labels = bundle.tables.pop(node.name), bundle.labels.pop(node.name)
             outputs = evaluate(circuit, count, tables, garbler_labels, labels, moduli).astype(np.int64)
         with self.ledger.part(layer, "shares"):
-            masks = bundle.shares.pop(node.name)
-            reply = {p: (row - masks[p].reshape(-1)) % p for p, row in zip(moduli, outputs, strict=True)}
+            masks, own = bundle.shares.pop(node.name), outputs.reshape(-1, *node.shape)
+            if node.squared:
+                (p,), factor, product = moduli, bundle.factors.pop(node.name), bundle.products.pop(node.name)
+                reply = {p: masked_square(own[0], factor, product, masks[p], p)}
+            else:
+                reply = {p: (row - masks[p]) % p for p, row in zip(moduli, own, strict=True)}
             self.channel.send(Message.MASKED_ACTIVATION, pack_shares(reply))
 
     def close(self) -> None:

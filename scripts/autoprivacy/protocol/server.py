@@ -11,6 +11,7 @@ import argparse
 import logging
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from autoprivacy.he.linear import no_rotation
 from autoprivacy.he.packing.plan import Rotate
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.he.rotation import Rotator
+from autoprivacy.he.triples import TripleServer
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, ServerBundle
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, parsing
@@ -39,7 +41,7 @@ from autoprivacy.protocol.endpoints import (
 )
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
-from autoprivacy.protocol.shares import ModularShares, apply_layer, local_shares
+from autoprivacy.protocol.shares import ModularShares, apply_layer, local_shares, square_share
 from autoprivacy.quantization.integer_network import IntegerNetwork, Node
 from autoprivacy.secure_random import KEY_BYTES, SecureRandom
 from autoprivacy.storage import write_json
@@ -62,6 +64,9 @@ class Model:
             )
             for layer in policy.layers
         }
+        if triples := policy.triples:
+            count, parameters = self.agreement.triple_count, triples.parameters
+            self.triples = TripleServer(count, parameters, policy.flooding, triples.target, triples.reply_bits)
 
 
 class Session:
@@ -136,6 +141,8 @@ class Session:
                 self._evaluate(node, bundle)
             for node in self.agreement.activation_nodes():
                 self._garble(node, bundle)
+            if squares := self.agreement.architecture.squares:
+                self._multiply(squares, bundle)
         self._pool.put(bundle)
 
     def _evaluate(self, node: Node, bundle: ServerBundle) -> None:
@@ -166,6 +173,19 @@ class Session:
                 output_masks[:, chunk.instances] = chunk.output_masks
                 self.channel.send(Message.GARBLED_TABLES, chunk.table.data)
             bundle.garbler_zero[node.name], bundle.output_masks[node.name] = garbler_zero, output_masks
+
+    def _multiply(self, squares: Sequence[Node], bundle: ServerBundle) -> None:
+        """Enc(a rho - m) for the client's Enc(a), rho the masks of all squared activations' inputs."""
+        with self.ledger.part(EVERY_LAYER, "waiting"):
+            message = self.channel.receive_payload(Message.TRIPLE_FACTORS)
+        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.TRIPLE_FACTORS):
+            triples = self.model.triples
+            factors = np.concatenate([bundle.output_masks[node.name][0] for node in squares])
+            masks = {node: self._random.below(self.agreement.output_modulus, node.shape) for node in squares}
+            own = np.concatenate([mask.reshape(-1) for mask in masks.values()])
+            reply = triples.multiply(self._ciphers[triples.parameters], bytes(message), factors, own)
+            self.channel.send(Message.TRIPLE_PRODUCTS, reply)
+            bundle.products = {node.name: mask.astype(np.int64) for node, mask in masks.items()}
 
     def _infer(self, bundle: ServerBundle, masked_image: memoryview) -> None:
         """The online phase. The pool has forgotten the bundle, so that nothing can use it again."""
@@ -203,8 +223,11 @@ class Session:
         with self.ledger.part(layer, "waiting"):
             payload = self.channel.receive_payload(Message.MASKED_ACTIVATION)
         with self.ledger.part(layer, "shares"):
-            masked = unpack_shares(payload, agreement.moduli(node), node.shape)
+            masked = unpack_shares(payload, agreement.moduli(node), agreement.answer_shape(node))
             rhos = bundle.output_masks.pop(node.name).astype(np.int64).reshape(-1, *node.shape)
+            if node.squared:
+                (p,), product = masked, bundle.products.pop(node.name)
+                return {p: square_share(masked[p], rhos[0], product, p)}
             return {p: (share - rho) % p for (p, share), rho in zip(masked.items(), rhos, strict=True)}
 
 

@@ -14,14 +14,16 @@ from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.gc.garbling import table_bytes
 from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
-from autoprivacy.he.packing import packing_named
+from autoprivacy.he.packing import SLOT, packing_named
+from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import ParameterSet, ReplyBits
 from autoprivacy.he.reply_bits import default_reply_bits
+from autoprivacy.he.triples import TripleLayout
 from autoprivacy.policy import Policy
 from autoprivacy.protocol.channel import ProtocolError
 from autoprivacy.protocol.shares import ModularShares
-from autoprivacy.quantization.integer_network import Architecture, Node, Shape
+from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.residues import Residues
 
 
@@ -42,6 +44,32 @@ class Agreement:
                 self.activation(node)
             except UserError as error:
                 raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: {node.name}: {error}") from None
+        try:
+            self._check_triples()
+        except UserError as error:
+            raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: triples: {error}") from None
+
+    def _check_triples(self) -> None:
+        """UserError unless there are triples just where the network squares, modulo the p of all layers, in slots."""
+        squares, triples = [node.name for node in self.architecture.squares], self.policy.triples
+        if bool(squares) != (triples is not None):
+            got, wanted = (
+                ("none", f"some for {', '.join(squares)}") if squares else ("given", "none: nothing is squared")
+            )
+            raise UserError(f"{got}; expected {wanted}; choose the network's parameters again")
+        if triples is None:
+            return
+        p, modulus = triples.parameters.plaintext_modulus, self.policy.plaintext_modulus
+        if p != modulus:
+            raise UserError(f"plaintext modulus {p}; expected that of the layers, {modulus}")
+        packing_named(SLOT).check_factors("of squares", triples.parameters)
+        for factor in TripleLayout.of(self.triple_count, triples.parameters).factors:
+            slot_encoding(triples.parameters.polynomial_degree, factor)  # refuses a p that does not batch
+
+    @cached_property
+    def triple_count(self) -> int:
+        """Values that an image's squared activations square: a triple each."""
+        return sum(int(np.prod(node.shape)) for node in self.architecture.squares)
 
     @cached_property
     def residues(self) -> Residues:
@@ -58,8 +86,8 @@ class Agreement:
 
     @cached_property
     def parameter_sets(self) -> tuple[ParameterSet, ...]:
-        """The distinct parameter sets in the order of their first layer: one key pair each."""
-        return tuple(dict.fromkeys(layer.parameters for layer in self.policy.layers))
+        """`Policy.parameter_sets`."""
+        return self.policy.parameter_sets
 
     def plan(self, layer: str) -> Plan:
         """The packing plan that the policy prescribes for a linear layer."""
@@ -91,6 +119,10 @@ class Agreement:
     def output_modulus(self) -> int:
         """The modulus of the network's output."""
         return self.residues.read[self.architecture.nodes[-1].name]
+
+    def answer_shape(self, node: Node) -> tuple[int, ...]:
+        """The shape of what the client sends for an activation modulo each p; two numbers for every value squared."""
+        return (2, *node.shape) if node.squared else node.shape
 
     def table_lengths(self, node: Node) -> list[int]:
         """Bytes of every chunk of an activation's garbled tables."""
@@ -164,7 +196,9 @@ def pack_shares(shares: ModularShares) -> bytes:
     )
 
 
-def unpack_shares(payload: bytes | bytearray | memoryview, moduli: Sequence[int], shape: Shape) -> ModularShares:
+def unpack_shares(
+    payload: bytes | bytearray | memoryview, moduli: Sequence[int], shape: tuple[int, ...]
+) -> ModularShares:
     """The inverse of `pack_shares`, int64; ProtocolError for a wrong length or a residue >= p."""
     count = int(np.prod(shape))
     lengths = [packed_bytes(count, modulus_bits(modulus)) for modulus in moduli]

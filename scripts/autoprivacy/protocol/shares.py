@@ -1,5 +1,5 @@
-"""Arithmetic on additive shares modulo p that each party does alone: pooling, additions, and the server's own linear
-layers in the clear."""
+"""Arithmetic on additive shares modulo p that each party does alone: pooling, additions, squares by Beaver triples, and
+the server's own linear layers in the clear."""
 
 from __future__ import annotations
 
@@ -38,6 +38,42 @@ def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.nd
     if node.operation == "pad_channels":
         return np.pad(inputs[0], ((node.before, node.after), (0, 0), (0, 0)))
     raise ValueError(f"node {node.name}: {node.operation} is not local")
+
+
+def masked_square(
+    u: np.ndarray, factor: np.ndarray, product: np.ndarray, share: np.ndarray, modulus: int
+) -> np.ndarray:
+    """What the client sends for the server to have a share of x^2, v = u - a and w = u^2 - 2 h - r', int64 [2, ...].
+
+    Args:
+        u: x + rho modulo p, rho the server's; residues int64 as all others.
+        factor: a, uniform and used once.
+        product: h, the client's share of a rho.
+        share: r', the client's share of x^2, uniform and used once.
+        modulus: p, at most 2^32.
+    """
+    return np.stack([(u - factor) % modulus, (_product(u, u, modulus) - 2 * product - share) % modulus])
+
+
+def square_share(masked: np.ndarray, factor: np.ndarray, product: np.ndarray, modulus: int) -> np.ndarray:
+    """The server's share of x^2, x^2 - r' = w - 2 v rho - 2 m + rho^2 modulo p, int64.
+
+    Because x = u - rho, x^2 = u^2 - 2 u rho + rho^2, and u rho = v rho + a rho = v rho + h + m.
+
+    Args:
+        masked: v and w of `masked_square`, int64 [2, ...].
+        factor: rho.
+        product: m, the server's share of a rho.
+        modulus: p, at most 2^32.
+    """
+    v, w = masked
+    square = _product(factor, factor, modulus)
+    return (w - 2 * _product(v, factor, modulus) - 2 * product + square) % modulus
+
+
+def _product(x: np.ndarray, y: np.ndarray, modulus: int) -> np.ndarray:
+    """Products of residues, int64; unsigned on the way, as they may take 64 bits."""
+    return (x.astype(np.uint64) * y.astype(np.uint64) % np.uint64(modulus)).astype(np.int64)
 
 
 def apply_layer(layer: LinearLayer, values: np.ndarray, modulus: int) -> np.ndarray:

@@ -61,6 +61,8 @@ class _Builder:
             self._add(node)
         elif node.operation in ("relu", "requantize"):
             self._activation(node)
+        elif node.operation == "square":
+            self._square(node)
         else:
             self._local(node)
 
@@ -108,6 +110,14 @@ class _Builder:
         shift = round(scale - self.scales[node.inputs[0]])
         self.nodes.append(Node(node.name, "activation", node.inputs, node.shape, shift, minimum, maximum))
         self.ranges[node.name] = (minimum, maximum)
+
+    def _square(self, node: FloatNode) -> None:
+        """One activation of the requantisation before, which nothing else reads, and the square."""
+        requantized = self.nodes.pop()
+        assert (requantized.name,) == node.inputs  # as the importer puts them
+        squared = replace(requantized, name=node.name, squared=True)
+        self.nodes.append(squared)
+        self.ranges[node.name] = squared.activated_range
 
     def _local(self, node: FloatNode) -> None:
         """Operations on one value without weights, and the image."""

@@ -93,7 +93,7 @@ def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
         if node.operation == "linear":
             low, high = _accumulator_range(network.layers[node.name], low, high)
         elif node.operation == "activation":
-            low, high = node.minimum, node.maximum
+            low, high = node.activated_range
         elif node.operation == "sum_pool":
             low, high = low * node.kernel**2, high * node.kernel**2
         elif node.operation == "add":
@@ -278,7 +278,7 @@ class Evaluator:
         return x.mul_(factors).add_(form.offset * form.unit)
 
     def _activation(self, node: Node, x: Tensor) -> Tensor:
-        """Round down and clip what has the activation's own form already, or is brought to it."""
+        """Round down and clip what has the activation's own form already, or is brought to it; then square."""
         source, ignored = node.inputs[0], self._ignored.get(node.name, 0)
         if ignored and self._residues and self._residues.read[source] % 2:
             return self._truncated(node, x, self._residues.read[source], ignored)
@@ -293,7 +293,8 @@ class Evaluator:
             images, channels, height, width = x.shape
             lost = torch.from_numpy(low_share_bits(self._shares, ignored, (images, height, width, channels)))
             x.sub_(lost.permute(0, 3, 1, 2).to(x.device), alpha=wanted.unit)
-        return self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
+        clipped = self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
+        return clipped.to(self._type(node.name)).square_() if node.squared else clipped
 
     def _truncated(self, node: Node, x: Tensor, modulus: int, ignored: int) -> Tensor:
         """An activation that ignores share bits modulo an odd p, under fresh shares of the client."""

@@ -34,12 +34,13 @@ class FloatNode:
         stride: of average_pool and subsample.
         bound: at which a relu is cut off, 6 for ReLU6; None for a plain ReLU.
         signed: of requantize, which changes nothing but the integers' scale: whether values may be negative.
+        magnitude_bits: of a signed requantize, b: its integers are -2^b to 2^b - 1.
         before, after: of pad_channels.
     """
 
     name: str
     operation: Literal[
-        "input", "linear", "relu", "requantize", "average_pool", "flatten", "add", "subsample", "pad_channels"
+        "input", "linear", "relu", "requantize", "square", "average_pool", "flatten", "add", "subsample", "pad_channels"
     ]
     inputs: tuple[str, ...]
     shape: Shape
@@ -47,6 +48,7 @@ class FloatNode:
     stride: int = 1
     bound: float | None = None
     signed: bool = False
+    magnitude_bits: int = 7
     before: int = 0
     after: int = 0
 
@@ -87,6 +89,8 @@ class FloatGraph:
             return F.conv2d(x, layer.weight.to(x), layer.bias.to(x), shape.stride, shape.padding, groups=shape.groups)
         if node.operation == "relu":
             return x.clamp(0, node.bound)
+        if node.operation == "square":
+            return x.square()
         if node.operation == "average_pool":
             return F.avg_pool2d(x, node.kernel, node.stride)
         if node.operation == "flatten":
@@ -105,14 +109,15 @@ def requantized(graph: FloatGraph) -> FloatGraph:
 
     Two kinds of values are: an accumulator that no ReLU follows (a linear bottleneck, with the residual already added),
     and a mean over the whole image, whose sum would otherwise make the next accumulator the network's widest. Whatever
-    else reads such a value reads it requantised too, but a ReLU, which requantises for itself.
+    else reads such a value reads it requantised too, but a ReLU and a square, which requantise for themselves.
     """
     wanted = {source for node in graph.nodes if node.operation == "linear" for source in node.inputs}
     reads: dict[str, str] = {}  # what stands in for a node
     facts: dict[str, _Facts] = {}
     nodes: list[FloatNode] = []
     for node in graph.nodes:
-        inputs = node.inputs if node.operation == "relu" else tuple(reads.get(name, name) for name in node.inputs)
+        own = node.operation in ("relu", "requantize")
+        inputs = node.inputs if own else tuple(reads.get(name, name) for name in node.inputs)
         nodes.append(replace(node, inputs=inputs))
         fact = _facts(node, [facts[name] for name in inputs])
         facts[node.name] = fact
@@ -138,8 +143,8 @@ def _facts(node: FloatNode, inputs: list[_Facts]) -> _Facts:
         return _Facts(False, False, True)
     if node.operation == "linear":
         return _Facts(True, False, True)
-    if node.operation == "relu":
-        return _Facts(False, False, False)
+    if node.operation in ("relu", "requantize", "square"):
+        return _Facts(False, False, node.signed)
     mean = node.operation == "average_pool" and node.kernel > 1 and node.shape[1:] == (1, 1)
     return _Facts(
         any(fact.accumulator for fact in inputs),

@@ -17,13 +17,14 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from autoprivacy.errors import UserError
+from autoprivacy.networks.square import Square
 from autoprivacy.quantization.float_graph import FloatGraph, FloatLayer, FloatNode
 from autoprivacy.quantization.integer_network import LayerShape, Shape
 
 SUPPORTED = (
-    "Conv2d, Linear, BatchNorm right after either, ReLU, ReLU6, Hardtanh from 0, AvgPool2d, AdaptiveAvgPool2d(1), mean "
-    "over (2, 3), Flatten, additions of two values, slices x[:, :, ::s, ::s], padding of channels with zeros, Dropout "
-    "and Identity"
+    "Conv2d, Linear, BatchNorm right after either, ReLU, ReLU6, Hardtanh from 0, Square (autoprivacy.networks.square), "
+    "AvgPool2d, AdaptiveAvgPool2d(1), mean over (2, 3), Flatten, additions of two values, slices x[:, :, ::s, ::s], "
+    "padding of channels with zeros, Dropout and Identity"
 )
 # Largest difference from the module, relative to its largest output, that float64 summation order can explain.
 IMPORT_TOLERANCE = 1e-9
@@ -51,7 +52,7 @@ def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
     if not expected.isfinite().all():
         raise UserError(f"network {type(module).__name__}: its outputs are not finite; train it again")
     try:
-        traced = fx.symbolic_trace(own)
+        traced = fx.GraphModule(own, _Tracer().trace(own))
     except Exception as error:  # tracing runs the module's own code, which may raise anything
         raise UserError(
             f"network {type(module).__name__}: torch.fx cannot trace it ({error}); its forward may not branch on values"
@@ -66,6 +67,13 @@ def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
             f"in-place operations on values that are used again"
         )
     return graph
+
+
+class _Tracer(fx.Tracer):
+    """Follows every call but those of torch's own modules and of squares, whose bits would be lost."""
+
+    def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(module, Square) or super().is_leaf_module(module, module_qualified_name)
 
 
 class _Importer:
@@ -201,8 +209,8 @@ def _fully_connected(importer: _Importer, node: fx.Node, module: nn.Linear) -> s
     return importer.add_layer(node, shape, module.weight[:, :, None, None], module.bias)
 
 
-def _batch_norm(importer: _Importer, node: fx.Node, module: nn.BatchNorm1d | nn.BatchNorm2d) -> str:
-    """Fold into the linear layer before it: w' = g w, b' = g (b - mean) + beta with g = gamma / sqrt(var + eps)."""
+def _foldable(importer: _Importer, node: fx.Node, module: nn.Module) -> str:
+    """The name of the linear layer that a module's affine part is folded into."""
     name = importer.input_of(node).name
     readers = [len(reader.users) for reader, value in importer.value_of.items() if value == name]
     if name not in importer.layers or any(count != 1 for count in readers):
@@ -210,6 +218,12 @@ def _batch_norm(importer: _Importer, node: fx.Node, module: nn.BatchNorm1d | nn.
             f"{where(node)}: {type(module).__name__} can be folded only into a convolution or Linear right before it "
             f"whose output nothing else reads"
         )
+    return name
+
+
+def _batch_norm(importer: _Importer, node: fx.Node, module: nn.BatchNorm1d | nn.BatchNorm2d) -> str:
+    """Fold into the linear layer before it: w' = g w, b' = g (b - mean) + beta with g = gamma / sqrt(var + eps)."""
+    name = _foldable(importer, node, module)
     if module.running_mean is None or module.running_var is None:
         raise UserError(f"{where(node)}: {type(module).__name__} without running statistics; expected trained ones")
     layer = importer.layers[name]
@@ -233,6 +247,21 @@ def _clipped_relu(importer: _Importer, node: fx.Node, module: nn.Hardtanh) -> st
     if module.min_val != 0:
         raise UserError(f"{where(node)}: {module}; expected a minimum of 0")
     return _relu(importer, node, module, float(module.max_val))
+
+
+def _square(importer: _Importer, node: fx.Node, module: Square) -> str:
+    """Signed requantisation to the module's bits, which the square alone reads, and the square.
+
+    The shift joins the bias of the linear layer before.
+    """
+    if module.shift:
+        layer = importer.layers[name := _foldable(importer, node, module)]
+        importer.layers[name] = replace(layer, bias=layer.bias + module.shift)
+    source, name = importer.input_of(node), importer.numbered("square")
+    signed = FloatNode(
+        f"{name}.requantized", "requantize", (source.name,), source.shape, signed=True, magnitude_bits=module.bits
+    )
+    return importer.add_node(FloatNode(name, "square", (importer.add_node(signed),), source.shape))
 
 
 def _average_pool(importer: _Importer, node: fx.Node, module: nn.AvgPool2d) -> str:
@@ -329,6 +358,7 @@ _MODULES: dict[type, Callable[[_Importer, fx.Node, Any], str]] = {
     nn.ReLU: _relu,
     nn.ReLU6: _clipped_relu,
     nn.Hardtanh: _clipped_relu,
+    Square: _square,
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _adaptive_average_pool,
     nn.Flatten: _flatten,
@@ -344,6 +374,8 @@ _FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     "relu_": nn.ReLU,
     F.relu6: nn.ReLU6,
     F.hardtanh: nn.Hardtanh,
+    torch.square: Square,
+    "square": Square,
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     torch.flatten: lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),

@@ -137,7 +137,7 @@ class Node:
         input: the signed 8-bit image.
         linear: the LinearLayer of the same name.
         activation: round, shift right by `shift`, clip to [`minimum`, `maximum`]: a ReLU for minimum 0, the signed
-            requantisation of a linear bottleneck for minimum -128.
+            requantisation of a linear bottleneck for minimum -128. Where `squared`, the square of that.
         sum_pool: sums over `kernel` x `kernel` windows at `stride`; a mean's division goes into the next shift.
         flatten: [C, H, W] to [C*H*W, 1, 1].
         add: the sum of two values of one shape and scale.
@@ -154,11 +154,20 @@ class Node:
     shift: int = 0
     minimum: int = 0
     maximum: int = 255
+    squared: bool = False
     kernel: int = 1
     stride: int = 1
     factor: int | tuple[int, ...] = 1
     before: int = 0
     after: int = 0
+
+    @property
+    def activated_range(self) -> Interval:
+        """The smallest interval that holds what an activation gives."""
+        if not self.squared:
+            return self.minimum, self.maximum
+        squares = self.minimum**2, self.maximum**2
+        return 0 if self.minimum <= 0 <= self.maximum else min(squares), max(squares)
 
     @property
     def factors(self) -> np.ndarray:
@@ -179,6 +188,11 @@ class Architecture:
     def layer(self, name: str) -> LayerShape:
         """The shape of the layer of that name."""
         return next(layer for layer in self.layers if layer.name == name)
+
+    @property
+    def squares(self) -> tuple[Node, ...]:
+        """The activations that square, in order."""
+        return tuple(node for node in self.nodes if node.operation == "activation" and node.squared)
 
     def quantize_images(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to the signed 8-bit input int64 [N, C, H, W]; zero is the mean colour."""

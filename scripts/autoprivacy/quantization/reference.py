@@ -62,7 +62,8 @@ def _value(
         return _linear(network.layers[node.name], x, read.get(node.name))
     if node.operation == "activation":
         shifted = _signed(x + rounding_constant(node.shift), read.get(node.inputs[0])) >> node.shift
-        return np.clip(shifted, node.minimum, node.maximum)
+        clipped = np.clip(shifted, node.minimum, node.maximum)
+        return clipped * clipped if node.squared else clipped
     if node.operation == "sum_pool":
         return _windows_sum(node, x)
     if node.operation == "flatten":

@@ -136,9 +136,9 @@ def truncated_activation(value: Any, share: Any, node: Node, modulus: int, ignor
         ignored_bits: t, at least 1.
 
     Returns:
-        clip((z - e) >> f, minimum, maximum), of the same form. Here z = x + constant mod p; for p = 2^k, e = lo(c); for
-        other p, e = lo(d) + [d < z] with d = c - 1 mod p. Where z - e has its top bit set it stands for z - e less p,
-        or p - 1, a multiple of 2^t.
+        clip((z - e) >> f, minimum, maximum), or its square where the node squares; of the same form. Here z = x +
+        constant mod p; for p = 2^k, e = lo(c); for other p, e = lo(d) + [d < z] with d = c - 1 mod p. Where z - e has
+        its top bit set it stands for z - e less p, or p - 1, a multiple of 2^t.
     """
     odd = modulus % 2
     z = (value + rounding_constant(node.shift, ignored_bits)) % modulus
@@ -147,4 +147,5 @@ def truncated_activation(value: Any, share: Any, node: Node, modulus: int, ignor
     if odd:
         less = less - (d < z) * 1
     signed = less - (less >= sign_threshold(modulus)) * (modulus - odd)
-    return (signed >> node.shift).clip(node.minimum, node.maximum)
+    clipped = (signed >> node.shift).clip(node.minimum, node.maximum)
+    return clipped * clipped if node.squared else clipped

@@ -8,13 +8,14 @@ linear layer's weights can take up the rest. Values tied in this way form a clas
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.float_graph import FloatGraph, FloatNode
-from autoprivacy.quantization.integer_network import SIGNED_RANGE, UNSIGNED_RANGE, WEIGHT_MAXIMUM, Interval
+from autoprivacy.quantization.integer_network import UNSIGNED_RANGE, WEIGHT_MAXIMUM, Interval
 
 RESCALED = ("relu", "requantize")  # the float operations that become activations
 STEPS_PER_OCTAVE = 8  # scales are tried at 2^(k/8), never further than a factor 2^(1/16) from the best
@@ -30,17 +31,26 @@ class ErrorCurve:
         minimum, maximum: the integers allowed.
         largest: the largest |value|, where `values` is only a sample.
         halvings: how often a channel, an entry of the first axis, may halve the scale for itself.
+        squared: whether the error is that of the squares.
     """
 
     OCTAVES_CLIPPED, OCTAVES_COARSER = 4, 3  # tried on either side of the scale that just holds the largest value
 
-    def __init__(self, values: np.ndarray, minimum: int, maximum: int, largest: float, halvings: int = 0) -> None:
+    def __init__(
+        self,
+        values: np.ndarray,
+        minimum: int,
+        maximum: int,
+        largest: float,
+        halvings: int = 0,
+        squared: bool = False,
+    ) -> None:
         start = math.log2(largest / maximum) if largest > 0 else 0.0
         octaves = range(-self.OCTAVES_CLIPPED - halvings, self.OCTAVES_COARSER)
         steps = np.arange(octaves.start * STEPS_PER_OCTAVE, octaves.stop * STEPS_PER_OCTAVE + 1)
         scales = start + steps / STEPS_PER_OCTAVE
         rows = values.reshape(len(values), -1) if halvings else values.reshape(1, -1)
-        errors = np.array([_squared_errors(rows, 2.0**s, minimum, maximum) for s in scales])
+        errors = np.array([_squared_errors(rows, 2.0**s, minimum, maximum, squared) for s in scales])
         first = halvings * STEPS_PER_OCTAVE
         halved = np.stack([errors[first - k * STEPS_PER_OCTAVE :][: len(scales) - first] for k in range(halvings + 1)])
         self.log2_scales = scales[first:]
@@ -69,8 +79,10 @@ class ErrorCurve:
         return min(candidates, key=self)
 
 
-def _squared_errors(rows: np.ndarray, scale: float, minimum: int, maximum: int) -> np.ndarray:
-    return ((rows - scale * np.clip(np.rint(rows / scale), minimum, maximum)) ** 2).mean(1)
+def _squared_errors(rows: np.ndarray, scale: float, minimum: int, maximum: int, squared: bool) -> np.ndarray:
+    rounded = scale * np.clip(np.rint(rows / scale), minimum, maximum)
+    errors = rows**2 - rounded**2 if squared else rows - rounded
+    return (errors**2).mean(1)
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ class Scales:
 
 def allowed_range(node: FloatNode) -> Interval:
     """The integers that an activation may give."""
-    return SIGNED_RANGE if node.signed else UNSIGNED_RANGE
+    return (-(1 << node.magnitude_bits), (1 << node.magnitude_bits) - 1) if node.signed else UNSIGNED_RANGE
 
 
 def largest_scale(node: FloatNode) -> float:
@@ -113,43 +125,70 @@ def largest_scale(node: FloatNode) -> float:
     return math.inf if node.bound is None else math.log2(node.bound / UNSIGNED_RANGE[1])
 
 
-def scale_classes(graph: FloatGraph) -> dict[str, tuple[str, float]]:
-    """For every node its class and offset: log2 of its scale is the class's factor + offset + an integer.
+@dataclass(frozen=True)
+class Tie:
+    """How log2 of a node's scale hangs on the factor of its class: multiplier * factor + offset + an integer.
+
+    Attributes:
+        root: the first node of the class, which names it.
+        multiplier: 1, doubled by every square on the way, where no addition ties it otherwise.
+        offset: what means divide by.
+    """
+
+    root: str
+    multiplier: float = 1.0
+    offset: float = 0.0
+
+    def fraction(self, factors: Mapping[str, float]) -> float:
+        """The log2 scale up to an integer."""
+        return self.multiplier * factors[self.root] + self.offset
+
+
+def scale_classes(graph: FloatGraph) -> dict[str, Tie]:
+    """What every node's scale is tied to.
 
     A class is named by the first node in it (so the image, whose scale is given, names its own). Only linear layers
-    begin a new one; a mean over k x k values divides the scale by k^2; an addition joins two classes.
+    begin a new one; a mean over k x k values divides the scale by k^2; a square squares it; an addition joins two
+    classes.
     """
-    members: dict[str, tuple[str, float]] = {}
+    ties: dict[str, Tie] = {}
     for node in graph.nodes:
         if node.operation in ("input", "linear"):
-            members[node.name] = (node.name, 0.0)
+            ties[node.name] = Tie(node.name)
             continue
-        name, offset = members[node.inputs[0]]
+        tie = ties[node.inputs[0]]
         if node.operation == "average_pool":
-            offset -= 2 * math.log2(node.kernel)
-        members[node.name] = (name, offset)
+            tie = replace(tie, offset=tie.offset - 2 * math.log2(node.kernel))
+        elif node.operation == "square":
+            tie = replace(tie, multiplier=2 * tie.multiplier, offset=2 * tie.offset)
+        ties[node.name] = tie
         if node.operation == "add":
-            _join(members, members[node.inputs[1]], (name, offset), node)
-    return members
+            _join(ties, tie, ties[node.inputs[1]], node)
+    return ties
 
 
-def _join(
-    members: dict[str, tuple[str, float]], second: tuple[str, float], first: tuple[str, float], node: FloatNode
-) -> None:
-    difference = first[1] - second[1]
-    if first[0] == second[0]:
+def _join(ties: dict[str, Tie], first: Tie, second: Tie, node: FloatNode) -> None:
+    """Make two scales differ by a power of two, by the factor of the class that begins later."""
+    if first.root == second.root:
+        difference = first.offset - second.offset
+        if first.multiplier != second.multiplier:
+            raise UserError(
+                f"addition {node.name}: one of its inputs is the other squared, so their scales differ by no power of "
+                f"two; put a convolution on one of the paths"
+            )
         if abs(difference - round(difference)) > ROUNDING:
             raise UserError(
                 f"addition {node.name}: its inputs' scales differ by 2^{difference:.3f}, no power of two, because of "
                 f"an average pooling on one of the paths; put a convolution on that path"
             )
         return
-    order = list(members)
-    keep, drop = (first[0], second[0]) if order.index(first[0]) < order.index(second[0]) else (second[0], first[0])
-    moved = difference if drop == second[0] else -difference
-    for name, (own, offset) in members.items():
-        if own == drop:
-            members[name] = (keep, offset + moved)
+    order = list(ties)
+    keep, drop = (first, second) if order.index(first.root) < order.index(second.root) else (second, first)
+    # the dropped factor as keep's multiplied and moved
+    ratio, moved = keep.multiplier / drop.multiplier, (keep.offset - drop.offset) / drop.multiplier
+    for name, tie in ties.items():
+        if tie.root == drop.root:
+            ties[name] = Tie(keep.root, tie.multiplier * ratio, tie.offset + tie.multiplier * moved)
 
 
 class ScaleChooser:
@@ -170,6 +209,7 @@ class ScaleChooser:
         self.image = math.log2(image_scale)
         self.classes = scale_classes(graph)
         self.starts = self._starts()
+        self.squared_by = {node.inputs[0]: node.name for node in graph.nodes if node.operation == "square"}
         self.weight_curves, self.activation_curves = {}, {}
         for name, layer in graph.layers.items():
             weight = layer.weight.numpy()
@@ -180,20 +220,21 @@ class ScaleChooser:
         for node in graph.nodes:
             if node.operation in RESCALED:
                 values, largest = calibration.samples[node.name], calibration.largest[node.name]
-                self.activation_curves[node.name] = ErrorCurve(values, *allowed_range(node), largest)
+                squared = node.name in self.squared_by
+                self.activation_curves[node.name] = ErrorCurve(values, *allowed_range(node), largest, squared=squared)
 
     def _starts(self) -> dict[str, float]:
         """Where the factors tried for a class start: so that the first ReLU6 in it can be cut off exactly at 6."""
         starts: dict[str, float] = {}
         for node in self.graph.nodes:
-            name, offset = self.classes[node.name]
+            tie = self.classes[node.name]
             if node.bound is not None:
-                starts.setdefault(name, largest_scale(node) - offset)
+                starts.setdefault(tie.root, (largest_scale(node) - tie.offset) / tie.multiplier)
         return starts
 
     def choose(self) -> Scales:
         """Coordinate descent over the classes' factors."""
-        names = dict.fromkeys(name for name, _ in self.classes.values())
+        names = dict.fromkeys(tie.root for tie in self.classes.values())
         factors = dict.fromkeys(names, 0.0)
         factors[self.graph.nodes[0].name] = self.image
         free = [name for name in factors if name != self.graph.nodes[0].name]
@@ -210,8 +251,7 @@ class ScaleChooser:
         halvings: dict[str, np.ndarray] = {}
         cost = 0.0
         for node in self.graph.nodes:
-            name, offset = self.classes[node.name]
-            fraction = factors[name] + offset
+            fraction = self.classes[node.name].fraction(factors)
             before = [scales[source] for source in node.inputs]
             if node.operation == "input":
                 scales[node.name] = self.image
@@ -222,18 +262,20 @@ class ScaleChooser:
                 scales[node.name] = weight_scale + before[0] - int(halvings[node.name].max())
                 layer = self.graph.layers[node.name]
                 terms = layer.weight[0].numel() * self.calibration.mean_square[node.inputs[0]]
-                cost += self._relative(node, curve(weight_scale) * terms)
+                cost += self._relative(node.name, curve(weight_scale) * terms)
             elif node.operation in RESCALED:
                 # a shift cannot be negative
                 curve = self.activation_curves[node.name]
                 scales[node.name] = curve.best(fraction, at_least=before[0], at_most=largest_scale(node))
-                cost += self._relative(node, self.activation_curves[node.name](scales[node.name]))
+                cost += self._relative(self.squared_by.get(node.name, node.name), curve(scales[node.name]))
             elif node.operation == "average_pool":
                 scales[node.name] = before[0] - 2 * math.log2(node.kernel)
+            elif node.operation == "square":
+                scales[node.name] = 2 * before[0]
             else:
                 scales[node.name] = min(before)
         return Scales(scales, halvings), cost
 
-    def _relative(self, node: FloatNode, squared_error: float) -> float:
-        mean_square = self.calibration.mean_square[node.name]
+    def _relative(self, name: str, squared_error: float) -> float:
+        mean_square = self.calibration.mean_square[name]
         return squared_error / mean_square if mean_square else 0.0

@@ -71,7 +71,7 @@ def straight_through(value: Tensor, result: Tensor) -> Tensor:
 
 
 class _Activation(torch.autograd.Function):
-    """Add the rounding, shift right and clip; the gradient is that of the clipped line acc / 2^shift."""
+    """Add the rounding, shift right, clip; no square. The gradient is that of the clipped line acc / 2^shift."""
 
     @staticmethod
     def forward(context: Any, accumulator: Tensor, node: Node, rounding: Tensor | int) -> Tensor:
@@ -169,7 +169,8 @@ class TrainableNetwork(nn.Module):
                 inputs = [images] if node.operation == "input" else [values[name] for name in node.inputs]
                 if node.operation == "activation":
                     added = rounding(node, inputs[0].detach()) if rounding else rounding_constant(node.shift)
-                    values[node.name] = _Activation.apply(inputs[0], node, added)
+                    clipped: Tensor = _Activation.apply(inputs[0], node, added)
+                    values[node.name] = clipped.square() if node.squared else clipped
                 else:
                     values[node.name] = self._evaluate(node, inputs, perturb)
         return values[self.network.architecture.nodes[-1].name].flatten(1) * self.network.output_scale

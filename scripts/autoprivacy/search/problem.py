@@ -269,7 +269,8 @@ class SearchProblem:
         """
         layers = tuple(self._layers(levels))
         keys = [key for key in self.darl.predicted if all(key in layer.predicted for layer in layers)]
-        totals = {key: sum(layer.predicted[key] for layer in layers) for key in keys}
+        entries = replace(self.darl, layers=layers).evaluations
+        totals = {key: sum(entry.predicted[key] for entry in entries) for key in keys}
         predicted = {**totals, "latency_seconds": sum(latency_of(layer) for layer in layers)}
         return replace(self.darl, scheme=self.space.scheme, layers=layers, predicted=predicted, provenance={})
 

@@ -16,6 +16,8 @@ from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters import ParameterSet
 from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS, LayerShape
 
+SLOT = "slot"  # the packing that Beaver triples use, whatever layers do
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -84,7 +86,7 @@ PACKINGS = {
             lambda shape, degree, _, tiling: coefficient.CoefficientPlan.from_tiling(shape, degree, tiling),
             in_slots=False,
         ),
-        Packing("slot", _slot_plans, _slot_plan, in_slots=True),
+        Packing(SLOT, _slot_plans, _slot_plan, in_slots=True),
     )
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +17,59 @@ from autoprivacy.quantization.integer_network import LayerShape
 Rotate = Callable[[np.ndarray, int], np.ndarray]
 
 
-class Plan(Protocol):
+class Counted(Protocol):
+    """What is evaluated under one factor of the plaintext modulus, as far as its operations are counted."""
+
+    @property
+    def bands(self) -> int:
+        """Into how many parts the values are cut that meet the same factors."""
+
+    @property
+    def sum_count(self) -> int:
+        """How many sums of products there are per band."""
+
+
+class Workload(Protocol):
+    """What the cost and the noise of an evaluation hang on: ciphertexts up, operations, ciphertexts down."""
+
+    @property
+    def components(self) -> Sequence[Counted]:
+        """What is evaluated, by factor of the plaintext modulus."""
+
+    @property
+    def degree(self) -> int:
+        """n."""
+
+    @property
+    def input_ciphertexts(self) -> int:
+        """How many ciphertexts the client sends."""
+
+    @property
+    def output_ciphertexts(self) -> int:
+        """How many ciphertexts the server replies with."""
+
+    @property
+    def product_count(self) -> int:
+        """Products of a ciphertext with a plaintext polynomial."""
+
+    @property
+    def rotation_count(self) -> int:
+        """Rotations of ciphertexts."""
+
+    @property
+    def encoding_count(self) -> int:
+        """Transforms between slots and plaintext polynomials per evaluation."""
+
+    @property
+    def coefficients_per_output(self) -> int:
+        """How many coefficients must decrypt rightly for an output to be right."""
+
+    @property
+    def reply_coefficients(self) -> int:
+        """How many coefficients of its replies' plaintexts the client needs."""
+
+
+class Plan(Workload, Protocol):
     """How one layer is laid out in polynomials of n coefficients; frozen, derived from the layer's public shape alone.
 
     This is what selection and the agreement of the parties ask for. Layers are evaluated by `components`: the plan
@@ -33,44 +85,12 @@ class Plan(Protocol):
         """The layer."""
 
     @property
-    def degree(self) -> int:
-        """n."""
-
-    @property
     def tiling(self) -> dict[str, int]:
         """What a policy file holds of it."""
 
     @property
-    def input_ciphertexts(self) -> int:
-        """How many ciphertexts the client sends."""
-
-    @property
-    def output_ciphertexts(self) -> int:
-        """How many ciphertexts the server replies with."""
-
-    @property
-    def product_count(self) -> int:
-        """Products of a ciphertext with a weight polynomial."""
-
-    @property
-    def rotation_count(self) -> int:
-        """Rotations of ciphertexts."""
-
-    @property
-    def encoding_count(self) -> int:
-        """Transforms between slots and plaintext polynomials per evaluation."""
-
-    @property
     def galois_elements(self) -> tuple[int, ...]:
         """The automorphisms that `gather` uses, ascending: the client makes a Galois key for each."""
-
-    @property
-    def coefficients_per_output(self) -> int:
-        """How many coefficients must decrypt rightly for an output to be right."""
-
-    @property
-    def reply_coefficients(self) -> int:
-        """How many coefficients of its replies' plaintexts the client needs."""
 
     @property
     def groups(self) -> np.ndarray:
