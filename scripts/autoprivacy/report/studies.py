@@ -19,10 +19,10 @@ _METHODS = {"gaussian fit": "#009E73", "brute force": "#D55E00", "sigma-scaled":
 _NOISES = {"flooded": ("-", "o"), "unflooded": ("--", "s")}
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _PANELS = {
-    "rate": "decryption error rate, log2",
-    "tau": "noise tau (accumulator LSBs), log2",
-    "step": "tau in units of the step 2^f, log2",
-    "ignored": "share bits t that circuits ignore\n(at most each activation's f)",
+    "rate": "decryption error rate,\nlog2",
+    "tau": "noise tau in\naccumulator LSBs, log2",
+    "step": "noise tau in units\nof the step 2^f, log2",
+    "ignored": "ignored share bits t,\nat most f",
 }
 _ERRORS = (1e-3, 1e2)  # relative errors that are drawn; beyond, an estimate says nothing
 _NAME_INCHES = 0.075  # height that a letter of a turned layer name takes
@@ -81,7 +81,7 @@ def tolerance_figure(rows: Rows) -> Figure:
             own = [row for row in everywhere if row["kind"] == kind]
             _draw_changes(axis, [row["level"] for row in own], own, _COLOURS[0])
             _finish_changes(axis)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axis.set_xlabel(_PANELS.get(kind, f"{kind}, log2"))
         if alone:
             _draw_layers(figure.add_subplot(grid[1, :]), alone)
