@@ -40,6 +40,7 @@ def main(snakemake: Any) -> None:
         settings["strategies"],
         settings["evaluations"],
         search["warm_up_episodes"],
+        search["allowed_loss_percent"] / 100,
         seeds,
     )
     with resumable(params.state, files, params.library) as state:

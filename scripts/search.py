@@ -38,6 +38,7 @@ def main(snakemake: Any) -> None:
         )
         reward = SimulatedReward(network, splits.evaluate, params.seed)
         problem = noise_problem(network, darl, selection, reward, search, p)
+        run = replace(run, allowed_loss=search["allowed_loss_percent"] / 100)
         settings = SearchSettings(search["strategy"], run, True, Finals(finetuned, search["finalists"]))
     else:
         problem = paper_problem(network, darl, selection, finetuned, search)

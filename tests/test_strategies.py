@@ -216,6 +216,34 @@ def test_dynamic_programming_checks_that_losses_add_up() -> None:
         assert predicted == pytest.approx(measured, rel=1e-6)
 
 
+def test_the_fastest_policy_without_a_loss_is_found_and_taken() -> None:
+    factors, allowed = (1e-3, 1e-5, 1e-2), 0.01
+    problem = noise_problem(factors=factors, way=1.0)
+    run = StrategySettings(30, 1, allowed_loss=allowed)
+    result = run_search(problem, SearchSettings("least_latency", run))
+    enough = problem.reward(problem.strictest) - allowed
+    fit = [levels for levels in itertools.product(*map(range, problem.sizes)) if problem.reward(list(levels)) >= enough]
+    assert result.reward >= enough
+    least_noise = sum(float(c.variance[k]) for c, k in zip(problem.coordinates, result.levels, strict=True))
+    # it knows noise, not how sensitive each layer is: nothing faster has as little noise
+    fastest = min(
+        problem.latency(list(levels))
+        for levels in itertools.product(*map(range, problem.sizes))
+        if sum(float(c.variance[k]) for c, k in zip(problem.coordinates, levels, strict=True)) <= least_noise
+    )
+    assert result.latency_seconds <= fastest * 1.01
+    assert min(map(problem.latency, map(list, fit))) <= result.latency_seconds < problem.latency(problem.strictest)
+    assert len(result.history) < 30
+
+
+def test_where_all_lose_too_much_the_most_accurate_policy_is_taken() -> None:
+    problem = noise_problem(factors=(1e-2, 1e-2, 1e-2), way=0.2)
+    run = StrategySettings(20, 1, allowed_loss=0.0)
+    rewards = [row["reward"] for row in run_search(problem, SearchSettings("random", run)).history]
+    result = run_search(problem, SearchSettings("random", run))
+    assert max(rewards) < problem.reward(problem.strictest) and result.reward == max(rewards)
+
+
 def test_greedy_loosens_what_buys_most_latency() -> None:
     # the last layer is a thousand times as sensitive: it keeps the smallest errors
     problem = noise_problem(factors=(1e-5, 1e-5, 1e-2), way=0.7)
@@ -278,8 +306,9 @@ def test_a_killed_search_goes_on_to_the_same_history(name: str, tmp_path: Path) 
     state = tmp_path / "search.pt"
     for stop in (2, 4, 7, None):  # within a warm-up of three and after it
         problem = noise_problem()
-        problem.reward_of = reward = _FailsAfter(stop)
-        if stop is not None and stop < len(whole):
+        killed = stop is not None and stop < len(whole)
+        problem.reward_of = reward = _FailsAfter(stop if killed else None)
+        if killed:
             with pytest.raises(KeyboardInterrupt):
                 run_search(problem, settings(name, 9), state)
         else:

@@ -21,6 +21,7 @@ COMPARISON_NUMBERS = (
     "evaluations",
     "accuracy_percent",
     "latency_seconds",
+    "chosen_accuracy_percent",
     "held_out_accuracy_percent",
 )
 PARTIES = ("client", "server")

@@ -28,6 +28,8 @@ LOOKS = (
 )
 
 SMALLEST_SPAN = 1.0  # points of accuracy that the axis shows at least
+ACCURACY, LATENCY = "accuracy_percent", "latency_seconds"
+COLUMNS = (ACCURACY, LATENCY, "chosen_accuracy_percent", "held_out_accuracy_percent", "evaluations")
 
 
 def summary_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -42,7 +44,7 @@ def summary_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     summary = []
     for (network, strategy), runs in last.items():
         row = {"network": network, "strategy": strategy, "seeds": len(runs)}
-        for name in ("accuracy_percent", "held_out_accuracy_percent", "latency_seconds", "evaluations"):
+        for name in COLUMNS:
             values = [float(run[name]) for run in runs.values()]
             row[name] = round(float(np.mean(values)), 6)
             row[f"{name}_deviation"] = round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else 0.0
@@ -52,54 +54,63 @@ def summary_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def curves(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]], column: str = ACCURACY
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Per network and strategy the evaluations at which all seeds have a policy, and float64 [seeds, evaluations] of
-    the best accuracy; a run that ended keeps its last."""
+    a column; a run that ended keeps its last."""
     networks: dict[str, dict[str, dict[float, dict[int, float]]]] = {}
     for row in rows:
         runs = networks.setdefault(row["network"], {}).setdefault(row["strategy"], {})
-        runs.setdefault(row["seed"], {})[int(row["evaluations"])] = float(row["accuracy_percent"])
+        runs.setdefault(row["seed"], {})[int(row["evaluations"])] = float(row[column])
     drawn: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for network, strategies in networks.items():
         end = max(max(run) for runs in strategies.values() for run in runs.values())
         drawn[network] = {}
         for strategy, runs in strategies.items():
             numbers = np.arange(max(min(run) for run in runs.values()), end + 1)
-            best = [[run[min(n, max(run))] for n in numbers.tolist()] for run in runs.values()]
-            drawn[network][strategy] = numbers, np.array(best)
+            values = [[run[min(n, max(run))] for n in numbers.tolist()] for run in runs.values()]
+            drawn[network][strategy] = numbers, np.array(values)
     return drawn
 
 
 def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Best accuracy so far against the policies tried: the mean over the seeds, the band from worst to best.
+    """Against the policies tried, per network: the best accuracy under the budget, and the latency of the fastest
+    policy that loses next to none (of the most accurate one as long as all lose more). The mean over the seeds, the
+    band from the lowest to the highest.
 
-    The axis begins a little below the worst end: how bad the first guesses were is cut off.
+    The accuracy axis begins a little below the worst end: how bad the first guesses were is cut off.
     """
-    drawn = curves(rows)
+    accuracies, latencies = curves(rows), curves(rows, LATENCY)
     strategies = list(dict.fromkeys(row["strategy"] for row in rows))
     looks = {name: LOOKS[index % len(LOOKS)] for index, name in enumerate(strategies)}
     with mpl.rc_context(STYLE):
-        figure, axes = panels(len(drawn), 1, 0.9 + 3.2 * len(drawn), sharex=True)
-        for axis, (network, own) in zip(axes, drawn.items(), strict=True):
-            for strategy, (numbers, accuracies) in own.items():
-                _draw_curve(axis, strategy, numbers, accuracies, looks[strategy])
-            ends = [float(accuracy) for _, best in own.values() for accuracy in best[:, -1]]
-            room = max(max(ends) - min(ends), SMALLEST_SPAN)
-            axis.set_ylim(min(ends) - room / 2, max(ends) + room / 8)
-            axis.set_ylabel("best accuracy under the\nlatency budget (%)")
-            axis.set_title(network)
-            axis.grid(axis="y")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[-1].set_xlabel("policies tried")
+        figure, axes = panels(len(accuracies), 2, 0.9 + 3.2 * len(accuracies), sharex=True)
+        for network, (left, right) in zip(accuracies, zip(axes[::2], axes[1::2], strict=True), strict=True):
+            for axis, own in ((left, accuracies[network]), (right, latencies[network])):
+                for strategy, (numbers, values) in own.items():
+                    _draw_curve(axis, strategy, numbers, values, looks[strategy])
+                axis.set_title(network)
+                axis.grid(axis="y")
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _cut_off(left, accuracies[network])
+            left.set_ylabel("best accuracy under the\nlatency budget (%)")
+            right.set_ylabel("predicted latency of the\npolicy chosen (s)")
+        for axis in axes[-2:]:
+            axis.set_xlabel("policies tried")
         found = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
         figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4)
     return figure
 
 
-def _draw_curve(axis: Axes, name: str, numbers: np.ndarray, accuracies: np.ndarray, look: tuple[str, str]) -> None:
+def _cut_off(axis: Axes, accuracies: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    ends = [float(accuracy) for _, best in accuracies.values() for accuracy in best[:, -1]]
+    room = max(max(ends) - min(ends), SMALLEST_SPAN)
+    axis.set_ylim(min(ends) - room / 2, max(ends) + room / 8)
+
+
+def _draw_curve(axis: Axes, name: str, numbers: np.ndarray, values: np.ndarray, look: tuple[str, str]) -> None:
     colour, line = look
-    mean = accuracies.mean(0)
+    mean = values.mean(0)
     # a strategy may propose one policy at its very end: a marker shows where the first one stands
     axis.plot(numbers, mean, label=name, color=colour, linestyle=line, marker="o", markevery=[0], markersize=4)
-    axis.fill_between(numbers, accuracies.min(0), accuracies.max(0), color=colour, alpha=0.12, linewidth=0)
+    axis.fill_between(numbers, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0)

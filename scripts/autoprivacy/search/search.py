@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,10 +106,10 @@ class _Search:
         different = [key for key, value in self.identity.items() if state["identity"].get(key) != value]
         if different:
             raise UserError(f"{state_file}: belongs to a search with other {different}; remove it to start afresh")
+        self.problem.rewards.update(state["rewards"])
         for levels, reward, fresh in state["trials"]:
             self.strategy.ask()
             self._note(Trial(levels, reward), fresh)
-        self.problem.rewards.update(state["rewards"])
         self.final_rewards, self.seconds = state["final_rewards"], state["seconds"]
         logging.info("search goes on after episode %d", len(self.history))
 
@@ -131,7 +132,7 @@ class _Search:
         levels = list(proposal.levels) if proposal.probe else self.problem.constrain(proposal.levels)
         known = len(self.problem.rewards)
         give_up = self.settings.give_up and not proposal.probe and self.best is not None
-        reward = self.problem.reward(levels, self.best.reward if give_up and self.best else None)
+        reward = self.problem.reward(levels, min(self.best.reward, self._enough) if give_up and self.best else None)
         self._note(Trial(levels, reward), len(self.problem.rewards) > known)
 
     def _note(self, trial: Trial, fresh: bool) -> None:
@@ -154,8 +155,14 @@ class _Search:
             }
         )
 
+    @property
+    def _enough(self) -> float:
+        """The reward above which more is no better: that of no errors at all, less what may be lost."""
+        allowed = self.settings.run.allowed_loss
+        return math.inf if allowed is None else self.problem.reward(self.problem.strictest) - allowed
+
     def _rank(self, trial: Trial) -> tuple[float, float]:
-        return trial.reward, -self.problem.latency(trial.levels)
+        return min(trial.reward, self._enough), -self.problem.latency(trial.levels)
 
     def finalists(self) -> list[dict[str, Any]]:
         """The finals' rows, the best policy first; each reward is computed once, also across a kill."""
@@ -196,6 +203,8 @@ class _Search:
 
 def run_search(problem: SearchProblem, settings: SearchSettings, state_file: Path | None = None) -> SearchResult:
     """Evaluate what the strategy proposes and return the policy of the highest reward, among equals the fastest.
+
+    Rewards that lose no more than `allowed_loss` against no errors at all are equals.
 
     After each evaluation the state is written to `state_file`; a search that was killed goes on from it and has the
     same history as one that was not. Raises UserError for a state file of another search.

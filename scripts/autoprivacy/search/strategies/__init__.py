@@ -10,6 +10,7 @@ from autoprivacy.search.strategies.agent import AgentStrategy
 from autoprivacy.search.strategies.baselines3 import BaselinesStrategy
 from autoprivacy.search.strategies.dynamic_programming import DynamicProgramming
 from autoprivacy.search.strategies.greedy import Greedy
+from autoprivacy.search.strategies.least_latency import LeastLatency
 from autoprivacy.search.strategies.sampling import RandomSearch, Uniform
 from autoprivacy.search.strategies.strategy import Strategy, StrategySettings
 from autoprivacy.search.strategies.tree_parzen import TreeParzen
@@ -21,6 +22,7 @@ STRATEGIES: dict[str, Callable[[SearchProblem, StrategySettings], Strategy]] = {
     "random": RandomSearch,
     "greedy": Greedy,
     "dynamic_programming": DynamicProgramming,
+    "least_latency": LeastLatency,
     "optuna": TreeParzen,
     "stable-baselines3": BaselinesStrategy,
 }

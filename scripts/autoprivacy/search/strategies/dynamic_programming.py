@@ -108,13 +108,14 @@ def predicted_loss(problem: SearchProblem, factors: Sequence[float], levels: Seq
     )
 
 
-def solve(problem: SearchProblem, losses: Sequence[np.ndarray]) -> list[int]:
+def solve(problem: SearchProblem, losses: Sequence[np.ndarray], limit: float | None = None) -> list[int]:
     """The levels of least total loss that meet the budget (a multiple-choice knapsack).
 
     Args:
         losses: float64 [levels] per coordinate.
+        limit: seconds, at least those of the loosest levels, in place of the budget's.
     """
-    slack = problem.budget_seconds - problem.latency(problem.loosest)
+    slack = (problem.budget_seconds if limit is None else limit) - problem.latency(problem.loosest)
     spans = [c.seconds - c.seconds[0] for c in problem.coordinates]
     if sum(float(span[-1]) for span in spans) <= slack:
         return problem.strictest

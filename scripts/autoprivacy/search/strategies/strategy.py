@@ -23,15 +23,20 @@ class StrategySettings:
         evaluations: how often it will be asked at most.
         seed: of everything random.
         warm_up: proposals at random before a strategy that learns begins to.
+        allowed_loss: of accuracy against no errors at all, a fraction: policies that lose no more are as good as each
+            other, and the fastest of them is wanted. None wants the highest reward.
     """
 
     evaluations: int
     seed: int
     warm_up: int = 20
+    allowed_loss: float | None = None
 
     def __post_init__(self) -> None:
-        if self.evaluations < 1 or self.warm_up < 0 or self.seed < 0:
-            raise UserError(f"search: {self}; expected 1 or more evaluations, warm_up and seed of 0 or more")
+        if self.evaluations < 1 or self.warm_up < 0 or self.seed < 0 or not 0 <= (self.allowed_loss or 0) < 1:
+            raise UserError(
+                f"search: {self}; expected 1 or more evaluations, warm_up, seed of 0 or more, a loss of 0 to below 1"
+            )
 
 
 class Proposal(NamedTuple):
