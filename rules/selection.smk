@@ -14,7 +14,11 @@ def used_search(network, *unused):
 def scheme_search(wildcards):
     """What a scheme's search uses: how strategies are compared is no part of it, and autoprivacy is always the
     paper's."""
-    fixed = ("strategy", "finalists", "allowed_loss_percent") if wildcards.scheme == "autoprivacy" else ()
+    fixed = (
+        ("strategy", "finalists", "allowed_loss_percent")
+        if wildcards.scheme == "autoprivacy"
+        else ()
+    )
     return used_search(wildcards.network, "comparison", *fixed)
 
 
