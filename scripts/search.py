@@ -36,7 +36,7 @@ def main(snakemake: Any) -> None:
         p = tolerant_modulus(
             network, required_ranges(read_rows(files.layers)), selection, params.selection["plaintext"]
         )
-        reward = SimulatedReward(network, splits.evaluate, params.seed)
+        reward = SimulatedReward(network, splits.together, params.seed)
         problem = noise_problem(network, darl, selection, reward, search, p)
         run = replace(run, allowed_loss=search["allowed_loss_percent"] / 100)
         settings = SearchSettings(search["strategy"], run, True, Finals(finetuned, search["finalists"]))

@@ -79,6 +79,8 @@ def test_the_subset_of_a_data_set_by_its_classes(classes: int, images: int, expe
 def test_the_finetuned_reward_falls_with_the_errors_and_is_reproducible() -> None:
     network, train = small_network(), images_of(600)
     splits = ExplorationSplits(train.take(slice(0, 400)), train.take(slice(400, 600)))
+    assert splits.together.labels.tolist() == [*train.labels[400:600], *train.labels[:400]]
+    assert np.array_equal(splits.together.images[:200], splits.evaluate.images)
     settings = FinetuneSettings(4, 32, 5e-3, crop_padding=0)
     reward = FinetunedReward(network, splits, settings, seed=1)
     clean, noisy = policy_of_noise(0.07), policy_of_noise(1e5)

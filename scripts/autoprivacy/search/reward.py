@@ -39,6 +39,12 @@ class ExplorationSplits:
     finetune: Split
     evaluate: Split
 
+    @property
+    def together(self) -> Split:
+        """All of them, those to reward by first: for rewards without finetuning, which may be measured on every one."""
+        parts = (self.evaluate, self.finetune)
+        return Split(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels")))
+
 
 def exploration_splits(
     train: Split, categories: int | None, finetune_images: int | None, evaluation_images: int | None, seed: int
