@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -157,9 +156,7 @@ def programs(folder):
     def start(program, *options):
         command = [sys.executable, "-m", f"autoprivacy.protocol.{program}", *options]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        # a test run in the background of a script ignores interrupts, and so would what it starts
-        heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        started.append(subprocess.Popen(command, env=ENVIRONMENT, text=True, preexec_fn=heard, **pipes))
+        started.append(subprocess.Popen(command, env=ENVIRONMENT, text=True, **pipes))
         return started[-1]
 
     server = start("server", f"--network={folder / 'network.npz'}", f"--policy={folder / 'policy.json'}")
