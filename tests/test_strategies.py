@@ -32,6 +32,7 @@ from search_support import (
 from autoprivacy.errors import UserError
 from autoprivacy.policy import EXACT_TARGET, Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork, LayerShape, LinearLayer, Node
+from autoprivacy.search.environment import LayerwiseEnvironment
 from autoprivacy.search.problem import Budget, SearchProblem
 from autoprivacy.search.search import Finals, SearchResult, SearchSettings, run_search
 from autoprivacy.search.space import NoiseLevels, Rounding, roundings
@@ -491,6 +492,14 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     with pytest.raises(UserError, match="requirements-search.txt"):
         make_strategy("stable-baselines3", rule_problem(), StrategySettings(1, 1))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # it recommends actions from -1 to 1
+def test_the_optional_agent_accepts_the_environment_and_repeats_itself() -> None:
+    checker = pytest.importorskip("stable_baselines3.common.env_checker", reason="requirements-search.txt is optional")
+    checker.check_env(LayerwiseEnvironment(rule_problem()))
+    first, second = (short_search("stable-baselines3", evaluations=12) for _ in range(2))
+    assert first.history == second.history and first.reward > min(row["reward"] for row in first.history)
 
 
 def test_replacing_the_budget_changes_nothing_else() -> None:

@@ -1,7 +1,7 @@
-"""Twin delayed DDPG as Stable-Baselines3 implements it, an agent of other hands beside our own.
+"""DDPG as Stable-Baselines3 implements it, an agent of other hands beside our own.
 
-Fujimoto, van Hoof, Meger, Addressing Function Approximation Error in Actor-Critic Methods, ICML 2018. The library is
-no requirement of the project: requirements-search.txt pins the release that this was written for.
+Raffin et al., Stable-Baselines3: Reliable Reinforcement Learning Implementations, JMLR 22, 2021. The library is no
+requirement of the project: requirements-search.txt pins the release that this was written for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _library() -> Any:
 
 
 class BaselinesStrategy:
-    """The environment's episodes with Stable-Baselines3's TD3: its networks, replay buffer and updates.
+    """The environment's episodes with Stable-Baselines3's DDPG: its networks, replay buffer and updates.
 
     Action noise, its decay and the moving average that is subtracted from rewards are those of our own agent.
     """
@@ -39,7 +39,7 @@ class BaselinesStrategy:
         self.environment = LayerwiseEnvironment(problem)
         self._settings, self._how = settings, AgentSettings(warm_up_episodes=settings.warm_up)
         self._seed_everything = library.common.utils.set_random_seed
-        self._model = library.TD3(
+        self._model = library.DDPG(
             "MlpPolicy",
             self.environment,
             learning_rate=self._how.critic_learning_rate,
