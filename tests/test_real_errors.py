@@ -79,9 +79,8 @@ class RealLayer:
         self.parameters = self._parameters(setting)
         self.server = ServerLinear(self.layer, self.plan, self.parameters, setting.flooding, None, FINE)
         self.tau = tau_of(self.parameters.q, P, self.server.noise.total)
-        self.share = generator.integers(0, P, shape.input_shape).astype(np.uint64)
-        self.mask = generator.integers(0, P, shape.output_shape).astype(np.uint64)
-        self.expected = (self._exact() - self.mask.astype(np.int64)) % P
+        # Fresh inputs for every reply: q m / p is rounded alike whenever m comes again, which makes no random noise.
+        self.inputs = generator
         self.simulated = self._simulated(setting)
 
     def _parameters(self, setting: Setting) -> ParameterSet:
@@ -92,9 +91,12 @@ class RealLayer:
         prime = ntt_prime_from(math.ceil(noise * P / setting.tau), DEGREE, besides=(P, special or P))
         return ParameterSet(P, DEGREE, (prime,), special, insecure_for_test=True)
 
-    def _exact(self) -> np.ndarray:
+    def _residues(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self.inputs.integers(0, P, shape).astype(np.uint64)
+
+    def _exact(self, share: np.ndarray) -> np.ndarray:
         shape = self.plan.shape
-        values = torch.from_numpy(self.share.astype(np.float64))[None]
+        values = torch.from_numpy(share.astype(np.float64))[None]
         weight = torch.from_numpy(self.layer.weight.astype(np.float64))
         outputs = torch.nn.functional.conv2d(values, weight, stride=shape.stride, padding=shape.padding)
         return outputs[0].numpy().astype(np.int64)
@@ -106,11 +108,12 @@ class RealLayer:
         rotate: Rotate = no_rotation
         if elements := self.plan.galois_elements:
             rotate = Rotator(self.parameters, elements, GaloisKeyMaker(client.cipher).keys(elements)).rotate
-        outputs = [
-            client.decrypt(self.server.evaluate(cipher, client.encrypt(self.share), self.mask, rotate))
-            for _ in range(replies)
-        ]
-        return to_signed(np.stack(outputs).astype(np.int64) - self.expected, P)
+        errors = []
+        for _ in range(replies):
+            share, mask = self._residues(self.plan.shape.input_shape), self._residues(self.plan.shape.output_shape)
+            output = client.decrypt(self.server.evaluate(cipher, client.encrypt(share), mask, rotate))
+            errors.append(to_signed(output.astype(np.int64) - (self._exact(share) - mask.astype(np.int64)), P))
+        return np.stack(errors)
 
     def _simulated(self, setting: Setting) -> CoefficientErrors | PackedErrors:
         """With the noise of these weights and inputs, which predictions take for random ones.
@@ -120,7 +123,7 @@ class RealLayer:
         """
         noise, total = self.server.noise, self.server.noise.total
         if not noise.flood:
-            filled = np.mean(self.plan.encode_input(self.share) != 0)
+            filled = np.mean(self.plan.encode_input(self._residues(self.plan.shape.input_shape)) != 0)
             norm = self.plan.noise(self.layer.weight).norm
             if not setting.in_coefficients:
                 assert self.plan.output_ciphertexts == 1 and not self.plan.galois_elements

@@ -21,7 +21,7 @@ from autoprivacy.storage import atomic_write
 
 @dataclass(frozen=True)
 class Finals:
-    """The policies of the highest rewards are rewarded anew, and the best of these rewards decides.
+    """The policies that rank first are rewarded anew, and these rewards decide as those of the search did.
 
     Attributes:
         reward: the more expensive one, after finetuning.
@@ -182,7 +182,10 @@ class _Search:
             own = self.final_rewards[key]
             logging.info("finalist: error %.2f%%, finetuned %.2f%%", -100 * trial.reward, -100 * own)
             rows.append({"trial": trial, "targets": label, "reward": trial.reward, "finetuned_reward": own})
-        return sorted(rows, key=lambda row: (row["finetuned_reward"], *self._rank(row["trial"])), reverse=True)
+        enough = max((row["finetuned_reward"] for row in rows), default=0.0) - (self.settings.run.allowed_loss or 0.0)
+        return sorted(
+            rows, key=lambda row: (min(row["finetuned_reward"], enough), *self._rank(row["trial"])), reverse=True
+        )
 
     def result(self) -> SearchResult:
         """The best of all evaluations so far."""
