@@ -33,7 +33,7 @@ def main(snakemake: Any) -> None:
         if bits is not None:
             logging.info("most ignored share bits in all layers without a loss that shows: %g", bits)
         write_rows(snakemake.output.table, rows)
-        save(tolerance_figure(rows), Path(snakemake.output.figures[0]).with_suffix(""))
+        save(tolerance_figure(rows, where), Path(snakemake.output.figures[0]).with_suffix(""))
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -175,7 +175,7 @@ def test_other_kinds_of_disturbance_are_studied_alike() -> None:
     rows = study_rows(Evaluator(network, None), split, [Disturbance("ignored bits", 4, "", lambda: all_zero)])
     assert rows[0]["kind"] == "ignored bits" and rows[0]["images"] == 60
     assert rows[0]["accuracy_percent"] == pytest.approx(100 * float(np.mean(split.labels == 0)), abs=1e-3)
-    axes = tolerance_figure(rows).axes
+    axes = tolerance_figure(rows, "an output").axes
     assert len(axes) == 1 and "ignored bits" in axes[0].get_xlabel()
 
 
@@ -201,6 +201,6 @@ def test_images_are_random_ones_of_the_test_split() -> None:
 def test_the_figure_has_a_panel_for_each_kind_and_one_for_the_layers() -> None:
     network = small_network()
     rows = study_rows(Evaluator(network, P), images_of(20), disturbances(network, darl_policy(network), 1))
-    axes = tolerance_figure(rows).axes
+    axes = tolerance_figure(rows, "an output").axes
     assert len(axes) == 5 and math.isfinite(axes[0].get_ylim()[0])
     assert [label.get_text() for label in axes[4].get_xticklabels()] == ["first", "body.second", "fc"]

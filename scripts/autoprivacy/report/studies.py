@@ -19,7 +19,7 @@ _METHODS = {"gaussian fit": "#009E73", "brute force": "#D55E00", "sigma-scaled":
 _NOISES = {"flooded": ("-", "o"), "unflooded": ("--", "s")}
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _PANELS = {
-    "rate": "decryption error rate,\nlog2",
+    "rate": "decryption error rate\nof {unit}, log2",
     "tau": "noise tau in\naccumulator LSBs, log2",
     "step": "noise tau in units\nof the step 2^f, log2",
     "ignored": "ignored share bits t,\nat most f",
@@ -63,11 +63,12 @@ def _draw_sampling(axis: Axes, rows: Rows) -> None:
     axis.grid()
 
 
-def tolerance_figure(rows: Rows) -> Figure:
+def tolerance_figure(rows: Rows, unit: str) -> Figure:
     """Change of the accuracy with its 95% interval: over error rates and noise sizes, and layer by layer.
 
     Args:
         rows: those of `search.tolerance.study_rows` of one network and packing.
+        unit: what a rate is the rate of: `an output` or `a ciphertext`.
     """
     everywhere = [row for row in rows if not row["layer"]]
     kinds = list(dict.fromkeys(row["kind"] for row in everywhere))
@@ -82,7 +83,7 @@ def tolerance_figure(rows: Rows) -> Figure:
             _draw_changes(axis, [row["level"] for row in own], own, _COLOURS[0])
             _finish_changes(axis)
             axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axis.set_xlabel(_PANELS.get(kind, f"{kind}, log2"))
+            axis.set_xlabel(_PANELS.get(kind, "{kind}, log2").format(unit=unit, kind=kind))
         if alone:
             _draw_layers(figure.add_subplot(grid[1, :]), alone)
         figure.axes[0].set_ylabel("change of accuracy\n(points)")
