@@ -171,7 +171,7 @@ class _Search:
             return []
         admitted = [trial for trial in self.trials if self.problem.admits(trial.levels)]
         distinct = {self.problem.key(trial.levels): trial for trial in sorted(admitted, key=self._rank)}
-        rows = []
+        rows: list[dict[str, Any]] = []
         for key, trial in sorted(distinct.items(), key=lambda item: self._rank(item[1]), reverse=True)[: finals.count]:
             started, label = time.monotonic(), self.problem.label(trial.levels)
             if key not in self.final_rewards:
