@@ -107,10 +107,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "episode": i + 1,
             "reward": r,
             "latency_seconds": t,
-            "best_reward": max(rewards[: i + 1]),
+            "best_episode": best,
+            "best_reward": rewards[best - 1],
+            "best_latency_seconds": latencies[best - 1],
             "within_budget": True,
         }
-        for i, (r, t) in enumerate(zip(rewards, latencies, strict=True))
+        for i, (r, t, best) in enumerate(zip(rewards, latencies, (1, 2, 2, 4), strict=True))
     ]
     write_rows(root / f"search/{NETWORK}/autoprivacy.csv", episodes)
     write_json(root / "profile.json", {"provenance": PROVENANCE})
@@ -596,7 +598,7 @@ def test_search_table_lists_the_improvements(study: page.Study) -> None:
     episodes = study.search[NETWORK, "autoprivacy"]
     assert [row[0] for row in page.search_table(episodes).rows] == ["1", "2", "4"]
     # a measurement beyond the budget is no improvement
-    probe = {**episodes[0], "reward": -0.01, "within_budget": "False"}
+    probe = {**episodes[0], "reward": -0.01, "within_budget": "False", "best_episode": math.nan}
     assert [row[0] for row in page.search_table([probe, *episodes]).rows] == ["1", "2", "4"]
     assert "4 episodes" in page.render(study)
     without = page.render(page.Study(**{**vars(study), "search": {}}))

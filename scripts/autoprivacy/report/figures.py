@@ -181,7 +181,7 @@ def _draw_breakdown(axis: Axes, breakdowns: Sequence[Mapping[str, float]]) -> No
 
 
 def search_figure(episodes: Sequence[Mapping[str, Any]], searched: str) -> Figure:
-    """Reward of each episode and the best so far; below, the predicted latency of each episode's policy.
+    """Reward of each episode's policy and of the best so far; below, their predicted latency.
 
     Args:
         episodes: the rows of a search's CSV file.
@@ -193,9 +193,10 @@ def search_figure(episodes: Sequence[Mapping[str, Any]], searched: str) -> Figur
         figure, (reward, latency) = panels(2, 1, 5.2, sharex=True)
         dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 3.5, "color": "#0072B2"}
         reward.plot(numbers, [row["reward"] for row in episodes], label="one episode's policy", **dots)
-        best = [row["best_reward"] for row in episodes]
-        reward.plot(numbers, best, label="best so far", color=colour, linewidth=1.4, drawstyle="steps-post")
         latency.plot(numbers, [row["latency_seconds"] for row in episodes], **dots)
+        for axis, column in ((reward, "best_reward"), (latency, "best_latency_seconds")):
+            best = [row[column] for row in episodes]
+            axis.plot(numbers, best, label="best so far", color=colour, linewidth=1.4, drawstyle="steps-post")
         reward.set_ylabel("reward\n(\N{MINUS SIGN}error, as a fraction)")
         latency.set_ylabel(f"predicted latency (s)\nof {scheme(searched).searched}")
         latency.set_xlabel("episode")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -215,12 +214,12 @@ def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def search_table(episodes: Sequence[Mapping[str, Any]]) -> Table:
-    """The episodes that improved on all before them within the budget."""
-    best, rows = -math.inf, []
-    for row in episodes:
-        if row["reward"] > best and row["within_budget"] == "True":
-            best = row["reward"]
-            rows.append([f"{row['episode']:.0f}", fixed(row["reward"], ".4f"), significant(row["latency_seconds"])])
+    """The episodes that became the best so far: more accurate, or as good as that and faster."""
+    rows = [
+        [f"{row['episode']:.0f}", fixed(row["reward"], ".4f"), significant(row["latency_seconds"])]
+        for row in episodes
+        if row["best_episode"] == row["episode"]
+    ]
     return Table(["episode", "reward", "predicted latency (s)"], rows, text_columns=0)
 
 
@@ -285,13 +284,13 @@ def _parameters_caption(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _search_caption(episodes: Sequence[Mapping[str, Any]], searched: str) -> str:
     inside = [row for row in episodes if row["within_budget"] == "True"]
-    first, best = inside[0], max(inside, key=lambda row: (row["reward"], -row["latency_seconds"]))
+    first, best = inside[0], episodes[int(episodes[-1]["best_episode"]) - 1]
     reward, time = fixed(best["reward"], ".4f"), significant(best["latency_seconds"])
     first_reward, first_time = fixed(first["reward"], ".4f"), significant(first["latency_seconds"])
     return (
         f"{len(episodes)} episodes: reward (minus the error on the exploration subset) and predicted "
-        f"latency of the {searched}. Best reward {reward} in episode {best['episode']:.0f}, at {time} s; the first "
-        f"policy within the budget had {first_reward} at {first_time} s "
+        f"latency of the {searched}. Best policy: episode {best['episode']:.0f}, reward {reward} at {time} s; the "
+        f"first policy within the budget had {first_reward} at {first_time} s "
         f"({change(best['latency_seconds'], first['latency_seconds'])})."
     )
 

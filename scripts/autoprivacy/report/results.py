@@ -15,7 +15,8 @@ from autoprivacy.storage import read_json, read_rows
 
 ACCURACY_TEXT = ("network", "scheme", "stage")
 ACCURACY_NUMBERS = ("accuracy_percent", "images", "interval_percent")
-SEARCH_NUMBERS = ("episode", "reward", "latency_seconds", "best_reward")
+SEARCH_NUMBERS = ("episode", "reward", "latency_seconds")
+SEARCH_BEST = ("best_episode", "best_reward", "best_latency_seconds")
 COMPARISON_NUMBERS = (
     "seed",
     "evaluations",
@@ -151,8 +152,12 @@ def read_accuracy(path: str | Path) -> list[dict[str, Any]]:
 
 
 def read_search(path: str | Path) -> list[dict[str, Any]]:
-    """The episodes of a search/<network>/<scheme>.csv."""
-    return read_table(path, text=("within_budget",), numbers=SEARCH_NUMBERS)
+    """The episodes of a search/<network>/<scheme>.csv; the best so far is NaN as long as none met the budget."""
+    rows = read_table(path, text=("within_budget", *SEARCH_BEST), numbers=SEARCH_NUMBERS)
+    for line, row in enumerate(rows, start=2):
+        for name in SEARCH_BEST:
+            row[name] = finite(row[name], f"{path}: line {line}: {name}") if row[name] else math.nan
+    return rows
 
 
 def read_comparison(path: str | Path) -> list[dict[str, Any]]:

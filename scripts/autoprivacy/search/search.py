@@ -85,6 +85,7 @@ class _Search:
         self.history: list[dict[str, Any]] = []
         self.trials: list[Trial] = []
         self.best: Trial | None = None
+        self.best_episode: int | None = None
         self.final_rewards: dict[str, float] = {}
         self.seconds = 0.0
         self.identity = self._identity()
@@ -140,7 +141,7 @@ class _Search:
         self.trials.append(trial)
         latency, admitted = self.problem.latency(trial.levels), self.problem.admits(trial.levels)
         if admitted and (self.best is None or self._rank(trial) > self._rank(self.best)):
-            self.best = trial
+            self.best, self.best_episode = trial, len(self.trials)
         self.history.append(
             {
                 "episode": len(self.trials),
@@ -149,8 +150,10 @@ class _Search:
                 "latency_seconds": latency,
                 "within_budget": admitted,
                 "fresh": fresh,
-                "best_reward": self.best.reward if self.best else -1.0,
-                "best_latency_seconds": self.problem.latency(self.best.levels) if self.best else 0.0,
+                # empty as long as no policy met the budget
+                "best_episode": self.best_episode,
+                "best_reward": self.best and self.best.reward,
+                "best_latency_seconds": self.best and self.problem.latency(self.best.levels),
                 "targets": self.problem.label(trial.levels),
             }
         )
@@ -224,13 +227,15 @@ def run_search(problem: SearchProblem, settings: SearchSettings, state_file: Pat
 
 def _log(search: _Search, evaluations: int) -> None:
     row, done = search.history[-1], len(search.trials)
+    best = "none within the budget"
+    if row["best_episode"]:
+        best = f"{-100 * row['best_reward']:.2f}%, {row['best_latency_seconds']:.4g} s"
     logging.info(
-        "episode %d of %d: error %.2f%%, latency %.4g s; best %.2f%%, %.4g s; %.1f minutes left",
+        "episode %d of %d: error %.2f%%, latency %.4g s; best %s; %.1f minutes left",
         done,
         evaluations,
         -100 * row["reward"],
         row["latency_seconds"],
-        -100 * row["best_reward"],
-        row["best_latency_seconds"],
+        best,
         search.seconds / done * (evaluations - done) / 60,
     )
