@@ -36,9 +36,18 @@ P_PRIME, P_POWER = 1032193, 1 << 20
 P_WORST = plaintext_modulus(1 << 24, -(1 << 24), degree_for_batching=1 << 14)  # holds all that any image can give
 
 
+def with_random_weights(nodes, shapes, seed):
+    """An integer network of these nodes and linear layers."""
+    rng, layers = np.random.default_rng(seed), {}
+    for shape in shapes:
+        size = (shape.output_channels, shape.input_shape[0] // shape.groups, *shape.kernel)
+        weight = rng.normal(0, 25, size).round().clip(-127, 127).astype(np.int64)
+        layers[shape.name] = LinearLayer(shape, weight, rng.integers(-2000, 2000, shape.output_channels))
+    return IntegerNetwork(Architecture(nodes, shapes, (0.5,) * 3, (0.25,) * 3, 0.02), layers, 1e-5)
+
+
 def residual_network():
     """A strided, a grouped and a residual convolution, sum pooling, fully connected; 8x8 images."""
-    rng = np.random.default_rng(3)
     shapes = (
         LayerShape("first", "convolution", (3, 8, 8), 8, (3, 3), stride=2, padding=1, input_maximum=128),
         LayerShape("second", "convolution", (8, 4, 4), 8, (3, 3), padding=1, groups=2),
@@ -56,12 +65,7 @@ def residual_network():
         Node("flat", "flatten", ("pooled",), (32, 1, 1)),
         Node("fc", "linear", ("flat",), (5, 1, 1)),
     )
-    layers = {}
-    for shape in shapes:
-        size = (shape.output_channels, shape.input_shape[0] // shape.groups, *shape.kernel)
-        weight = rng.normal(0, 25, size).round().clip(-127, 127).astype(np.int64)
-        layers[shape.name] = LinearLayer(shape, weight, rng.integers(-2000, 2000, shape.output_channels))
-    return IntegerNetwork(Architecture(nodes, shapes, (0.5,) * 3, (0.25,) * 3, 0.02), layers, 1e-5)
+    return with_random_weights(nodes, shapes, seed=3)
 
 
 NETWORK = residual_network()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_profile import LINK, PROFILE
 from scipy import stats
-from test_protocol import payload_lengths, session
+from test_protocol import payload_lengths, session, with_random_weights
 from test_transcripts import residues, transcript
 
 from autoprivacy.costs import garbling, with_garbling
@@ -23,7 +23,7 @@ from autoprivacy.protocol.channel import Message
 from autoprivacy.protocol.server import Model
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.protocol.shares import masked_square, square_share
-from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
+from autoprivacy.quantization.integer_network import LayerShape, Node
 from autoprivacy.quantization.reference import reference_forward
 
 P, COMPOSITE = 1032193, 40961 * 65537
@@ -33,7 +33,6 @@ SIGNIFICANCE = 1e-4
 
 def squaring_network():
     """A square, a ReLU and a square that reads a residual; 8x8 images."""
-    rng = np.random.default_rng(5)
     shapes = (
         LayerShape("first", "convolution", (3, 8, 8), 8, (3, 3), stride=2, padding=1, input_maximum=128),
         LayerShape("second", "convolution", (8, 4, 4), 8, (3, 3), padding=1, input_maximum=256),
@@ -53,12 +52,7 @@ def squaring_network():
         Node("flat", "flatten", ("square2",), (64, 1, 1)),
         Node("fc", "linear", ("flat",), (5, 1, 1)),
     )
-    layers = {}
-    for shape in shapes:
-        size = (shape.output_channels, shape.input_shape[0] // shape.groups, *shape.kernel)
-        weight = rng.normal(0, 25, size).round().clip(-127, 127).astype(np.int64)
-        layers[shape.name] = LinearLayer(shape, weight, rng.integers(-2000, 2000, shape.output_channels))
-    return IntegerNetwork(Architecture(nodes, shapes, (0.5,) * 3, (0.25,) * 3, 0.02), layers, 1e-5)
+    return with_random_weights(nodes, shapes, seed=5)
 
 
 NETWORK = squaring_network()
