@@ -202,5 +202,6 @@ def test_the_figure_has_a_panel_for_each_kind_and_one_for_the_layers() -> None:
     network = small_network()
     rows = study_rows(Evaluator(network, P), images_of(20), disturbances(network, darl_policy(network), 1))
     axes = tolerance_figure(rows, "an output").axes
+    assert "of an output" in axes[0].get_xlabel()
     assert len(axes) == 5 and math.isfinite(axes[0].get_ylim()[0])
     assert [label.get_text() for label in axes[4].get_xticklabels()] == ["first", "body.second", "fc"]
