@@ -2,7 +2,8 @@
 
 Every random choice of step k of epoch e is drawn from generators keyed by (seed, e, k), so a run that was killed and
 goes on from its last saved step ends with the same weights as one that was not. Options beside the plain loop: mixed
-images (autoprivacy.mixing) and distillation from a teacher (autoprivacy.losses).
+images (autoprivacy.mixing), distillation from a teacher (autoprivacy.losses), Muon (autoprivacy.optimizers), smaller
+images in the first epochs (Tan and Le, EfficientNetV2, ICML 2021, section 4), bfloat16, and random erasing.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
+from autoprivacy.augmentation import erase, resized
 from autoprivacy.data import Dataset, Split
 from autoprivacy.errors import UserError
 from autoprivacy.losses import distillation_loss, label_loss
 from autoprivacy.mixing import Mixed, mix
+from autoprivacy.optimizers import Muon, Optimizers
+from autoprivacy.pace import Pace
 from autoprivacy.storage import read_arrays, write_arrays
 
 
@@ -38,13 +42,21 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Consecutive epochs that train on smaller images."""
+
+    share: float  # of the epochs
+    pixels: int  # height and width of the images
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """Settings of one training run; the defaults are those of the schema in config/schema.yaml."""
 
     epochs: int  # passes over the training split
     batch_size: int = 256
     learning_rate: float = 0.2  # peak of the one-cycle schedule
-    momentum: float = 0.9  # Nesterov
+    momentum: float = 0.9  # Nesterov; 0.05 less where the learning rate peaks, 0.05 more at both ends
     weight_decay: float = 5e-4  # on weight matrices only, not on biases and batch norm
     label_smoothing: float = 0.1
     warm_up: float = 0.25  # share of the steps in which the learning rate rises
@@ -52,6 +64,12 @@ class TrainingSettings:
     cutout: int = 0  # side of the square that is blanked in every training image; 0: none
     mixup: float = 0.0  # alpha of mixup; 0: none
     cutmix: float = 0.0  # alpha of CutMix; 0: none
+    erasing: float = 0.0  # probability that a rectangle of a training image is blanked (random erasing)
+    erasing_from: float = 0.0  # share of the epochs before random erasing begins
+    resolutions: tuple[Stretch, ...] = ()  # of the first epochs; the rest have the images' own
+    optimizer: str = "sgd"  # or "muon": Muon for convolutions, SGD for the rest
+    muon: Muon = Muon()
+    precision: str = "automatic"  # of the network's activations: PRECISIONS
     distillation: Distillation | None = None
     initial_weights: str | None = None  # checkpoint that training starts from; None starts at random
     ema_decay: float = 0.998  # per step, once warmed up; the averaged weights are the result
@@ -62,8 +80,26 @@ class TrainingSettings:
     @classmethod
     def from_config(cls, entry: Mapping[str, Any], seed: int) -> TrainingSettings:
         """The settings of a completed `training` section of the configuration."""
-        distillation = entry["distillation"]
-        return cls(**{**entry, "distillation": distillation and Distillation(**distillation)}, seed=seed)
+        distillation = entry.get("distillation")
+        nested = {
+            "distillation": distillation and Distillation(**distillation),
+            "resolutions": tuple(Stretch(**stretch) for stretch in entry.get("resolutions", ())),
+            "muon": Muon(**entry.get("muon", {})),
+        }
+        return cls(**{**entry, **nested}, seed=seed)
+
+    def pixels(self, epoch: int) -> int | None:
+        """Height and width of the images of an epoch, counted from 0; None for their own."""
+        end = 0.0
+        for stretch in self.resolutions:
+            end += stretch.share
+            if epoch < round(end * self.epochs):
+                return stretch.pixels
+        return None
+
+    def erases(self, epoch: int) -> bool:
+        """Whether the images of an epoch, counted from 0, are subject to random erasing."""
+        return self.erasing > 0 and epoch >= round(self.erasing_from * self.epochs)
 
 
 @dataclass
@@ -115,13 +151,6 @@ def augment(images: Tensor, settings: TrainingSettings, generator: torch.Generat
 def _generator(seed: int, epoch: int, step: int = -1) -> torch.Generator:
     key = np.random.SeedSequence([seed, epoch, step + 1]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(key[0]) << 31 | int(key[1]) >> 1)
-
-
-def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
 
 
 def warmed_up(decay: float, updates: int) -> float:
@@ -178,18 +207,29 @@ class Trainer:
             ),
             use_buffers=True,
         )
-        self.optimizer = _optimizer(self.model, settings)
+        self.half = settings.precision == "bfloat16" or (
+            settings.precision == "automatic" and self.device.type == "cuda"
+        )
+        _check_resolutions(self.model, dataset, settings)
         self.steps_per_epoch = len(dataset.train.labels) // settings.batch_size
         if self.steps_per_epoch == 0:
             raise UserError(
                 f"training on {dataset.name}: batch_size {settings.batch_size} exceeds the "
                 f"{len(dataset.train.labels)} training images; choose a smaller one"
             )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
+        self.optimizers = Optimizers(
+            self.model,
             settings.learning_rate,
-            total_steps=self.steps_per_epoch * settings.epochs,
-            pct_start=settings.warm_up,
+            settings.momentum,
+            settings.weight_decay,
+            settings.muon if settings.optimizer == "muon" else None,
+            settings.warm_up,
+            self.steps_per_epoch * settings.epochs,
+        )
+        self.pace = Pace(
+            [settings.pixels(epoch) or dataset.image_shape[1] for epoch in range(settings.epochs)],
+            self.steps_per_epoch,
+            [self._evaluates(epoch) for epoch in range(settings.epochs)],
         )
         self.step = 0
         self.saved = time.monotonic()
@@ -203,8 +243,7 @@ class Trainer:
             raise UserError(f"{self.state_file}: belongs to other training settings; remove it to start afresh")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.optimizers.load_state(state["optimizers"])
         self.step = state["step"]
         self.progress = Progress(**state["progress"])
         logging.info("going on at step %d of %d", self.step, self.steps_per_epoch * self.settings.epochs)
@@ -218,8 +257,7 @@ class Trainer:
                 "settings": asdict(self.settings),
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
+                "optimizers": self.optimizers.state(),
                 "step": self.step,
                 "progress": asdict(self.progress),
             },
@@ -232,20 +270,21 @@ class Trainer:
         settings = self.settings
         generator = _generator(settings.seed, epoch, step)
         batch = augment(normalise(images, self.dataset.mean, self.dataset.std), settings, generator)
+        if settings.erases(epoch):
+            batch = erase(batch, settings.erasing, generator)
         mixed = mix(batch, settings.mixup, settings.cutmix, generator)
         # of dropout, which knows no generator but torch's own
         torch.manual_seed(int(torch.randint(1 << 62, (1,), generator=generator)))
-        loss = self._loss(batch if mixed is None else mixed.images, labels, mixed)
-        self.optimizer.zero_grad(set_to_none=True)
+        batch = resized(batch if mixed is None else mixed.images, settings.pixels(epoch))
+        loss = self._loss(batch, labels, mixed)
         loss.backward()
-        self.optimizer.step()
-        self.schedule.step()
+        self.optimizers.step()
         self.average.update_parameters(self.model)
         return loss.detach()
 
     def _loss(self, batch: Tensor, labels: Tensor, mixed: Mixed | None) -> Tensor:
         distillation = self.settings.distillation
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             logits = self.model(batch).float()
             if self.teacher is not None:
                 with torch.no_grad():
@@ -270,32 +309,40 @@ class Trainer:
     def _run_epoch(self, images: Tensor, labels: Tensor) -> None:
         """The rest of the epoch that the current step belongs to, and its evaluation when it is due."""
         settings = self.settings
-        started = time.monotonic()
-        done_before, seconds_before = self.step, self.progress.seconds
         epoch, first = divmod(self.step, self.steps_per_epoch)
         order = torch.randperm(len(labels), generator=_generator(settings.seed, epoch))
+        before = time.monotonic()
         for step in range(first, self.steps_per_epoch):
             chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size].to(self.device)
             loss = self._train_step(images[chosen], labels[chosen], epoch, step)
             self.step += 1
             now = time.monotonic()
-            self.progress.seconds = seconds_before + now - started
+            self.progress.seconds += self.pace.add(epoch, now - before)
             # the last step of an epoch belongs to the state only together with the epoch's record
             if step + 1 < self.steps_per_epoch and now - self.saved > settings.save_every_seconds:
-                self._say(epoch, step, float(loss), (now - started) / (self.step - done_before))
+                self._say(epoch, step, float(loss))
                 self.save()
+            before = time.monotonic()
         self.progress.losses.append(float(loss))
-        if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
-            self.progress.evaluated_epochs.append(epoch + 1)
-            self.progress.accuracies.append(accuracy(self.average.module, self.dataset, self.dataset.test))
-            logging.info(
-                "epoch %d of %d: test accuracy %.2f%%", epoch + 1, settings.epochs, self.progress.accuracies[-1]
-            )
+        if self._evaluates(epoch):
+            self._evaluate(epoch)
         if time.monotonic() - self.saved > settings.save_every_seconds:
             self.save()
 
-    def _say(self, epoch: int, step: int, loss: float, seconds_per_step: float) -> None:
-        left = seconds_per_step * (self.steps_per_epoch * self.settings.epochs - self.step)
+    def _evaluates(self, epoch: int) -> bool:
+        """Whether an evaluation follows an epoch, counted from 0."""
+        return (epoch + 1) % self.settings.evaluate_every == 0 or epoch + 1 == self.settings.epochs
+
+    def _evaluate(self, epoch: int) -> None:
+        started = time.monotonic()
+        self.progress.evaluated_epochs.append(epoch + 1)
+        self.progress.accuracies.append(accuracy(self.average.module, self.dataset, self.dataset.test))
+        self.pace.add_evaluation(time.monotonic() - started)
+        logging.info(
+            "epoch %d of %d: test accuracy %.2f%%", epoch + 1, self.settings.epochs, self.progress.accuracies[-1]
+        )
+
+    def _say(self, epoch: int, step: int, loss: float) -> None:
         logging.info(
             "epoch %d of %d, step %d of %d, loss %.3f, %.0f minutes left",
             epoch + 1,
@@ -303,8 +350,33 @@ class Trainer:
             step + 1,
             self.steps_per_epoch,
             loss,
-            left / 60,
+            self.pace.seconds_left(self.step - 1) / 60,
         )
+
+
+def _check_resolutions(model: nn.Module, dataset: Dataset, settings: TrainingSettings) -> None:
+    """UserError where the stretches exceed the epochs or the images, or the network does not take their images."""
+    channels, height, width = dataset.image_shape
+    total = sum(stretch.share for stretch in settings.resolutions)
+    if total > 1 + 1e-9:
+        raise UserError(f"training.resolutions: the shares add up to {total:g}; expected at most 1")
+    for pixels in {stretch.pixels for stretch in settings.resolutions}:
+        if pixels > min(height, width):
+            raise UserError(
+                f"training.resolutions: {pixels} pixels, but the images of {dataset.name} have {height}x{width}; "
+                "expected at most as many"
+            )
+        training = model.training
+        try:
+            with torch.no_grad():
+                model.eval()(torch.zeros(1, channels, pixels, pixels, device=next(model.parameters()).device))
+        except RuntimeError as error:
+            raise UserError(
+                f"training.resolutions: the network does not take {pixels}x{pixels} images "
+                f"({' '.join(str(error).split())}); expected one that averages over all pixels before its classifier"
+            ) from None
+        finally:
+            model.train(training)
 
 
 def initialise(model: nn.Module, seed: int) -> nn.Module:
