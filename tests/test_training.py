@@ -13,6 +13,7 @@ from autoprivacy.losses import distillation_loss, label_loss
 from autoprivacy.mixing import Mixed, mix
 from autoprivacy.training import (
     Distillation,
+    Stretch,
     Trainer,
     TrainingSettings,
     augment,
@@ -33,10 +34,23 @@ EVERY_OPTION = TrainingSettings(
     cutout=4,
     mixup=0.5,
     cutmix=1.0,
+    erasing=0.5,
+    erasing_from=0.6,
+    resolutions=(Stretch(0.3, 16), Stretch(0.4, 24)),
+    optimizer="muon",
+    precision="bfloat16",
     distillation=Distillation("teacher", 3.0, 0.7),
     ema_decay=0.8,
     evaluate_every=2,
 )
+NEW_OPTIONS = {
+    "plain": SETTINGS,
+    "every option": EVERY_OPTION,
+    "muon": replace(SETTINGS, optimizer="muon"),
+    "bfloat16": replace(SETTINGS, precision="bfloat16"),
+    "growing images": replace(SETTINGS, resolutions=(Stretch(0.6, 16),)),
+    "late erasing": replace(SETTINGS, erasing=0.5, erasing_from=0.5),
+}
 
 
 def toy_dataset():
@@ -52,6 +66,7 @@ def toy_network():
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, stride=4),
         nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 3, padding=1),
         nn.ReLU(),
         nn.Dropout(0.2),
         nn.AdaptiveAvgPool2d(1),
@@ -82,17 +97,30 @@ def test_it_learns_and_records_its_progress(tmp_path):
     assert trainer.progress.accuracies[-1] == 100.0 and len(trainer.progress.losses) == 3
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, EVERY_OPTION], ids=["plain", "every option"])
+@pytest.mark.parametrize("settings", NEW_OPTIONS.values(), ids=NEW_OPTIONS)
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, settings):
     whole, record = trained(tmp_path / "whole.pt", settings=settings)
+    again, _ = trained(tmp_path / "again.pt", settings=settings)
+    assert equal(whole, again)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "state.pt", 7, monkeypatch, settings)  # in the middle of the second epoch
     resumed, trainer = trained(tmp_path / "state.pt", settings=settings)
     assert trainer.step == 15
     assert trainer.progress.losses == record.progress.losses
     assert trainer.progress.accuracies == record.progress.accuracies
-    for (name, a), (_, b) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
-        assert torch.equal(a, b), name
+    assert equal(whole, resumed)
+
+
+def equal(one, other):
+    """Whether two networks have the same weights, bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("option", [name for name in NEW_OPTIONS if name not in ("plain", "every option")])
+def test_every_option_changes_the_outcome_and_learns(tmp_path, option):
+    plain, _ = trained(tmp_path / "plain.pt")
+    other, trainer = trained(tmp_path / "other.pt", settings=NEW_OPTIONS[option])
+    assert not equal(plain, other) and trainer.progress.accuracies[-1] == 100.0
 
 
 def test_training_leaves_the_common_generator_alone(tmp_path):
@@ -280,7 +308,7 @@ def test_checkpoints_round_trip_and_mismatches_are_named(tmp_path):
     round_weights(model)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
     wrong = nn.Sequential(*list(toy_network())[:-1], nn.Linear(4, 3))
-    with pytest.raises(UserError, match=r"another network or class count: 6.bias is \(2,\), expected \(3,\)"):
+    with pytest.raises(UserError, match=r"another network or class count: 7.bias is \(2,\), expected \(3,\)"):
         load_weights(wrong, tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes(b"nonsense")
     with pytest.raises(UserError, match="not a readable npz"):
@@ -317,11 +345,11 @@ def test_training_starts_from_a_checkpoint_but_for_another_classifier(tmp_path):
     source = round_weights(initialise(toy_network(), 7))
     save_weights(source, tmp_path / "body.npz", {})
     three_classes = initialise(nn.Sequential(*toy_network()[:-1], nn.Linear(4, 3)), 8)
-    fresh = three_classes[6].weight.clone()
+    fresh = three_classes[7].weight.clone()
     start_from(three_classes, tmp_path / "body.npz")
     assert torch.equal(three_classes[0].weight, source[0].weight)
     assert torch.equal(three_classes[1].running_var, source[1].running_var)
-    assert torch.equal(three_classes[6].weight, fresh)
+    assert torch.equal(three_classes[7].weight, fresh)
 
 
 def test_the_trainer_takes_its_initial_weights(tmp_path):
@@ -335,3 +363,38 @@ def test_initial_weights_of_another_network_are_refused(tmp_path):
     save_weights(nn.Linear(4, 2), tmp_path / "other.npz", {})
     with pytest.raises(UserError, match=r"other.npz has 0% of the network's weights"):
         start_from(toy_network(), tmp_path / "other.npz")
+
+
+def test_images_grow_in_whole_epochs(tmp_path):
+    settings = replace(SETTINGS, epochs=9, resolutions=(Stretch(1 / 3, 16), Stretch(1 / 3, 24)))
+    assert [settings.pixels(epoch) for epoch in range(9)] == [16] * 3 + [24] * 3 + [None] * 3
+    assert [SETTINGS.pixels(epoch) for epoch in range(3)] == [None] * 3
+    trainer = Trainer(toy_network(), toy_dataset(), replace(settings, epochs=3), tmp_path / "state.pt")
+    seen = []
+    trainer.model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    trainer.run()
+    assert seen == [(16, 3, pixels, pixels) for pixels in (16, 24, 32) for _ in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("resolutions", "network", "message"),
+    [
+        ((Stretch(0.6, 16), Stretch(0.6, 24)), toy_network, "the shares add up to 1.2; expected at most 1"),
+        ((Stretch(0.5, 40),), toy_network, "40 pixels, but the images of toy have 32x32; expected at most as many"),
+        (
+            (Stretch(0.5, 16),),
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2)),
+            "the network does not take 16x16 images .*; expected one that averages over all pixels",
+        ),
+    ],
+)
+def test_resolutions_that_cannot_be_are_refused_in_one_line(tmp_path, resolutions, network, message):
+    with pytest.raises(UserError, match=f"^training.resolutions: {message}") as error:
+        Trainer(network(), toy_dataset(), replace(SETTINGS, resolutions=resolutions), tmp_path / "state.pt")
+    assert "\n" not in str(error.value)
+
+
+def test_erasing_begins_at_its_epoch():
+    settings = TrainingSettings(epochs=9, erasing=0.5, erasing_from=2 / 3)
+    assert [settings.erases(epoch) for epoch in range(9)] == [False] * 6 + [True] * 3
+    assert not TrainingSettings(epochs=9).erases(8)
