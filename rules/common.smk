@@ -6,9 +6,9 @@ import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
-from autoprivacy.config import complete, search_settings
+from autoprivacy.workflow.config import complete, search_settings
 from autoprivacy.errors import UserError
-from autoprivacy.sources import fingerprint, model_sources, sources
+from autoprivacy.workflow.fingerprint import fingerprint, model_sources, sources
 
 try:
     config = complete(config, [os.path.relpath(file) for file in workflow.configfiles])

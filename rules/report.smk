@@ -25,9 +25,9 @@ rule tables:
     resources:
         mem_mb=500,
     params:
-        library=library("make_tables.py"),
+        library=library("tables.py"),
     script:
-        "../scripts/make_tables.py"
+        "../scripts/tables.py"
 
 
 rule figures:
@@ -65,9 +65,9 @@ rule figures:
     resources:
         mem_mb=1000,
     params:
-        library=library("make_figures.py"),
+        library=library("figures.py"),
     script:
-        "../scripts/make_figures.py"
+        "../scripts/figures.py"
 
 
 rule report:
@@ -93,7 +93,7 @@ rule report:
     resources:
         mem_mb=500,
     params:
-        library=library("make_report.py"),
+        library=library("report.py"),
         study=config["study"],
     script:
-        "../scripts/make_report.py"
+        "../scripts/report.py"

@@ -47,7 +47,7 @@ rule profile_hardware:
         "../scripts/profile_hardware.py"
 
 
-rule select:
+rule select_parameters:
     input:
         network=f"{RESULTS}/networks/{{network}}.npz",
         layers=f"{RESULTS}/quantization/{{network}}.csv",
@@ -55,7 +55,7 @@ rule select:
     output:
         policy_file("{network}", "{scheme}", "{packing}"),
     log:
-        f"{RESULTS}/logs/select-{{network}}-{{scheme}}-{{packing}}.log",
+        f"{RESULTS}/logs/select_parameters-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme="delphi|delphi-worst-case|darl",
     conda:
@@ -127,7 +127,7 @@ rule network_search_comparison:
     resources:
         mem_mb=4000,
     params:
-        library=library("compare_strategies.py"),
+        library=library("network_search_comparison.py"),
         search=strategy_comparison,
         selection=config["selection"],
         seed=config["seed"],
@@ -137,7 +137,7 @@ rule network_search_comparison:
             [strategy_comparison(w), config["selection"], config["seed"]],
         ),
     script:
-        "../scripts/compare_strategies.py"
+        "../scripts/network_search_comparison.py"
 
 
 rule search_comparison:
@@ -153,9 +153,9 @@ rule search_comparison:
     resources:
         mem_mb=1000,
     params:
-        library=library("summarise_comparison.py"),
+        library=library("search_comparison.py"),
     script:
-        "../scripts/summarise_comparison.py"
+        "../scripts/search_comparison.py"
 
 
 rule finetune:
@@ -226,7 +226,7 @@ rule latency_comparison:
     resources:
         mem_mb=4000,
     params:
-        library=library("compare_latency.py"),
+        library=library("latency_comparison.py"),
         model_code=fingerprint(
             sorted({file for n in COMPARED for file in MODEL_FILES[n["name"]]})
         ),
@@ -235,4 +235,4 @@ rule latency_comparison:
         repeats=config["latency_comparison"]["repeats"],
         selection=config["selection"],
     script:
-        "../scripts/compare_latency.py"
+        "../scripts/latency_comparison.py"

@@ -4,13 +4,13 @@ the share bits that its circuits ignore simulated."""
 import logging
 from typing import Any
 
-from autoprivacy.accuracy import COLUMNS, integer_row
-from autoprivacy.data import load
-from autoprivacy.logs import run_script
-from autoprivacy.policy import Policy
+from autoprivacy.data.dataset import load
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.quantization.accuracy import COLUMNS, integer_row
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation, simulated_shares
+from autoprivacy.search.decryption_errors import perturbation, simulated_shares
 from autoprivacy.storage import read_rows, write_rows
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from autoprivacy.datasets import prepare
-from autoprivacy.logs import run_script
+from autoprivacy.data.origins import prepare
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

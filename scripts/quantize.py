@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from autoprivacy.data import load
-from autoprivacy.logs import run_script
+from autoprivacy.data.dataset import load
 from autoprivacy.networks import build_for
-from autoprivacy.provenance import provenance
 from autoprivacy.quantization.quantize import QuantizationSettings, measured_rows, quantize
-from autoprivacy.resumption import resumable
 from autoprivacy.search.finetuning import FinetuneSettings, finetune
 from autoprivacy.storage import write_rows
-from autoprivacy.training import load_weights
+from autoprivacy.training.trainer import load_weights
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.provenance import provenance
+from autoprivacy.workflow.resumption import resumable
 
 
 def main(snakemake: Any) -> None:

@@ -3,17 +3,17 @@
 import logging
 from typing import Any
 
-from autoprivacy.costs import predicted_seconds, with_garbling
 from autoprivacy.errors import UserError
-from autoprivacy.he.plaintext import PlaintextRule
-from autoprivacy.he.profiling import OperationProfile
-from autoprivacy.he.schemes import darl, delphi, delphi_worst_case
-from autoprivacy.he.selection import Selection
-from autoprivacy.logs import run_script
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.quantize import required_range, required_ranges
+from autoprivacy.selection.conditions import Selection
+from autoprivacy.selection.garbled_costs import predicted_seconds, with_garbling
+from autoprivacy.selection.plaintext_modulus import PlaintextRule
+from autoprivacy.selection.schemes import darl, delphi, delphi_worst_case
 from autoprivacy.storage import read_rows
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

@@ -5,13 +5,10 @@ from typing import Any
 
 from torch import nn
 
-from autoprivacy.data import Dataset, load
-from autoprivacy.logs import run_script
+from autoprivacy.data.dataset import Dataset, load
 from autoprivacy.networks import build_for
-from autoprivacy.provenance import provenance
-from autoprivacy.resumption import resumable
 from autoprivacy.storage import digest, write_json
-from autoprivacy.training import (
+from autoprivacy.training.trainer import (
     Trainer,
     TrainingSettings,
     accuracy,
@@ -20,6 +17,9 @@ from autoprivacy.training import (
     round_weights,
     save_weights,
 )
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.provenance import provenance
+from autoprivacy.workflow.resumption import resumable
 
 
 def main(snakemake: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprivacy.secure_random import SecureRandom
+from autoprivacy.randomness.generator import SecureRandom
 
 LABEL_BYTES = 16
 LABEL_BITS = 8 * LABEL_BYTES

@@ -12,9 +12,9 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from autoprivacy.data import Dataset
+from autoprivacy.data.dataset import Dataset
+from autoprivacy.data.torchvision_operators import declare_missing_operators
 from autoprivacy.errors import UserError
-from autoprivacy.torchvision_operators import declare_missing_operators
 
 FORMS = 'expected "package.module:function" or "path/to/file.py:function"'
 

@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.latency import Link
+from autoprivacy.selection.latency import Link
 
 PROTOCOL_VERSION = 3
 HEADER = struct.Struct("<BBQ")

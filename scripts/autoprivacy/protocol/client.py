@@ -20,17 +20,17 @@ from typing import IO, Any
 
 import numpy as np
 
-from autoprivacy.data import load
+from autoprivacy.data.dataset import load
 from autoprivacy.errors import UserError
 from autoprivacy.gc.garbling import evaluate
 from autoprivacy.gc.labels import LABEL_BYTES
-from autoprivacy.gc.oblivious_transfer import BaseSender, ExtensionReceiver, choice_bits
-from autoprivacy.he.cipher import ClientCipher
-from autoprivacy.he.composite import LayerClient
-from autoprivacy.he.parameters import ParameterSet
-from autoprivacy.he.rotation import GaloisKeyMaker
-from autoprivacy.he.triples import TripleClient
-from autoprivacy.policy import Policy
+from autoprivacy.he.bfv.cipher import ClientCipher
+from autoprivacy.he.bfv.components import LayerClient
+from autoprivacy.he.bfv.rotation import GaloisKeyMaker
+from autoprivacy.he.bfv.triples import TripleClient
+from autoprivacy.he.parameters.parameter_set import ParameterSet
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.ot.extension import BaseSender, ExtensionReceiver, choice_bits
 from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, parsing
 from autoprivacy.protocol.endpoints import ServiceSettings, add_link_options, connect, link_of
@@ -38,7 +38,7 @@ from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.protocol.shares import local_shares, masked_square
 from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
-from autoprivacy.secure_random import SecureRandom
+from autoprivacy.randomness.generator import SecureRandom
 
 STOPPED = "the client stopped"  # what the server is told of all that is no fault of the protocol
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ended: 128 and the signal's number

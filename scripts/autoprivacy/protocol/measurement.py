@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.protocol.pair import Pair
 
 

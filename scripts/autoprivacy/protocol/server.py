@@ -20,15 +20,15 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.gc.garbling import garble_chunks
 from autoprivacy.gc.labels import encode, offset_bits, random_delta, zero_labels
-from autoprivacy.gc.oblivious_transfer import BaseReceiver, ExtensionSender
-from autoprivacy.he.cipher import ServerCipher
-from autoprivacy.he.composite import LayerServer
-from autoprivacy.he.linear import no_rotation
+from autoprivacy.he.bfv.cipher import ServerCipher
+from autoprivacy.he.bfv.components import LayerServer
+from autoprivacy.he.bfv.linear import no_rotation
+from autoprivacy.he.bfv.rotation import Rotator
+from autoprivacy.he.bfv.triples import TripleServer
 from autoprivacy.he.packing.plan import Rotate
-from autoprivacy.he.parameters import ParameterSet
-from autoprivacy.he.rotation import Rotator
-from autoprivacy.he.triples import TripleServer
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.parameter_set import ParameterSet
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.ot.extension import BaseReceiver, ExtensionSender
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, ServerBundle
 from autoprivacy.protocol.channel import Channel, Message, ProtocolError, parsing
 from autoprivacy.protocol.endpoints import (
@@ -43,7 +43,7 @@ from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.protocol.shares import ModularShares, apply_layer, local_shares, square_share
 from autoprivacy.quantization.integer_network import IntegerNetwork, Node
-from autoprivacy.secure_random import KEY_BYTES, SecureRandom
+from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
 from autoprivacy.storage import write_json
 
 

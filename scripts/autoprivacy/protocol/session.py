@@ -13,14 +13,14 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.gc.garbling import table_bytes
-from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
+from autoprivacy.he.bfv.reply_bits import default_reply_bits
+from autoprivacy.he.bfv.triples import TripleLayout
 from autoprivacy.he.packing import SLOT, packing_named
 from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.plan import Plan
-from autoprivacy.he.parameters import ParameterSet, ReplyBits
-from autoprivacy.he.reply_bits import default_reply_bits
-from autoprivacy.he.triples import TripleLayout
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.protocol.channel import ProtocolError
 from autoprivacy.protocol.shares import ModularShares
 from autoprivacy.quantization.integer_network import Architecture, Node

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autoprivacy.data import Dataset
+from autoprivacy.data.dataset import Dataset
 from autoprivacy.quantization.float_graph import FloatGraph, FloatLayer, FloatNode
 from autoprivacy.quantization.integer_network import (
     SIGNED_RANGE,

@@ -16,9 +16,9 @@ from scipy.stats import beta
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoprivacy.data import Split
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.forms import INTEGER, Form, activation_form, forms, is_exponent, single_use
+from autoprivacy.quantization.float_forms import INTEGER, Form, activation_form, forms, is_exponent, single_use
 from autoprivacy.quantization.integer_network import (
     SIGNED_RANGE,
     Architecture,
@@ -30,7 +30,7 @@ from autoprivacy.quantization.integer_network import (
     sign_threshold,
 )
 from autoprivacy.quantization.residues import Residues, low_share_bits, truncated_activation
-from autoprivacy.training import device
+from autoprivacy.training.trainer import device
 
 Perturbation = Callable[[str, Tensor], Tensor]
 

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from autoprivacy.errors import UserError
 from autoprivacy.report import tables
-from autoprivacy.report.comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.network_settings import THROUGHPUT_NOTE, by_setting, setting_text, throughput_cells
+from autoprivacy.report.paper_comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.results import ResultFile, by_network
 from autoprivacy.report.results import scheme as looks
 from autoprivacy.report.text import change, fixed, points, power_of_two, significant

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation, simulated_shares
+from autoprivacy.search.decryption_errors import perturbation, simulated_shares
 
 # Evaluations of an image for `simulated_rms`: with ten outputs each, which move together, the rms is a few percent off.
 EVALUATIONS = 1000

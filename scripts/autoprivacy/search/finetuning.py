@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoprivacy.data import Split
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node, rounding_constant
-from autoprivacy.search.errors import Perturbation
+from autoprivacy.search.decryption_errors import Perturbation
 from autoprivacy.storage import atomic_write
-from autoprivacy.training import TrainingSettings, augment, device
+from autoprivacy.training.trainer import TrainingSettings, augment, device
 
 LARGEST_WEIGHT = 127  # of the 8-bit quantisation, as LinearLayer allows
 

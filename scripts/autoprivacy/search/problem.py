@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.parameters import Target
-from autoprivacy.policy import LayerPolicy, Policy
+from autoprivacy.he.parameters.parameter_set import Target
+from autoprivacy.he.parameters.policy import LayerPolicy, Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer
 from autoprivacy.search.space import (
     CircuitSeconds,

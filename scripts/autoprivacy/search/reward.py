@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import hypergeom
 
-from autoprivacy.data import Split
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import BATCH, Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation, simulated_shares
+from autoprivacy.search.decryption_errors import perturbation, simulated_shares
 from autoprivacy.search.finetuning import FinetuneSettings, finetune, network_digest
 
 # A policy is given up on when one as good as the best would do as badly on the images so far with less than this

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from autoprivacy.errors import UserError
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.search.problem import Reward, SearchProblem, checked_reward
 from autoprivacy.search.strategies import make_strategy
 from autoprivacy.search.strategies.strategy import Proposal, StrategySettings, Trial

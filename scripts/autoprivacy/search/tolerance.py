@@ -19,18 +19,24 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from autoprivacy.data import Split
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import ignorable_bits
-from autoprivacy.he.noise import LayerNoise, required_z
 from autoprivacy.he.packing import packing_named
-from autoprivacy.he.parameters import Target
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.noise import LayerNoise, required_z
+from autoprivacy.he.parameters.parameter_set import Target
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
-from autoprivacy.quantization.forms import readers
+from autoprivacy.quantization.float_forms import readers
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, Node
 from autoprivacy.quantization.residues import Residues
-from autoprivacy.search.errors import CoefficientErrors, LayerErrors, PackedErrors, Perturbation, simulated_shares
+from autoprivacy.search.decryption_errors import (
+    CoefficientErrors,
+    LayerErrors,
+    PackedErrors,
+    Perturbation,
+    simulated_shares,
+)
 from autoprivacy.search.space import roundings
 from autoprivacy.storage import read_json, write_json
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.noise import LayerNoise
-from autoprivacy.he.noise_bounds import NoiseBound
 from autoprivacy.he.packing.layout import Layout, ceil_divide
 from autoprivacy.he.packing.plan import Rotate, cheapest_by_counts, tiling_from_json
-from autoprivacy.he.ring import Ring
+from autoprivacy.he.parameters.noise import LayerNoise
+from autoprivacy.he.parameters.noise_bounds import NoiseBound
+from autoprivacy.he.ring.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape
 
 # How many band heights are tried from the largest that fits downwards; smaller ones only repeat more rows.

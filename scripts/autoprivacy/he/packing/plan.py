@@ -8,9 +8,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.noise import LayerNoise
-from autoprivacy.he.noise_bounds import NoiseBound
-from autoprivacy.he.ring import Ring
+from autoprivacy.he.parameters.noise import LayerNoise
+from autoprivacy.he.parameters.noise_bounds import NoiseBound
+from autoprivacy.he.ring.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape
 
 # Ciphertexts [T, 2, k, n] and a Galois element to the ciphertexts of the rotated plaintexts.

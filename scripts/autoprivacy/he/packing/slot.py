@@ -21,13 +21,13 @@ from functools import cached_property
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.automorphisms import rotation_element, swap_element
-from autoprivacy.he.noise import LayerNoise
-from autoprivacy.he.noise_bounds import NoiseBound
 from autoprivacy.he.packing.batching import SlotEncoding, slot_encoding
 from autoprivacy.he.packing.layout import ceil_divide
 from autoprivacy.he.packing.plan import Rotate, cheapest_by_counts, tiling_from_json
-from autoprivacy.he.ring import Ring
+from autoprivacy.he.parameters.noise import LayerNoise
+from autoprivacy.he.parameters.noise_bounds import NoiseBound
+from autoprivacy.he.ring.automorphisms import rotation_element, swap_element
+from autoprivacy.he.ring.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape
 
 # How many lane sizes are tried from the smallest that holds the whole image downwards.

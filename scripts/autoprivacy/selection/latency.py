@@ -1,0 +1,92 @@
+"""The latency of a linear layer: operation counts times measured seconds, bytes over the link."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.bfv.cipher import message_bytes
+from autoprivacy.he.bfv.flood import WIDEST_GAUSSIAN
+from autoprivacy.he.bfv.reply_bits import reply_bytes
+from autoprivacy.he.packing.plan import Workload
+from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
+from autoprivacy.he.profiling.profile import OperationProfile
+
+
+@dataclass(frozen=True)
+class Link:
+    """The network between client and server.
+
+    Attributes:
+        bits_per_second: throughput.
+        round_trip_seconds: of a small message there and back; a layer is charged one.
+    """
+
+    bits_per_second: float
+    round_trip_seconds: float
+
+    def __post_init__(self) -> None:
+        if not self.bits_per_second > 0 or not self.round_trip_seconds >= 0:
+            raise UserError(f"link: {self}; expected a throughput above 0 and a round-trip time of 0 or more")
+
+    def seconds(self, count: int) -> float:
+        """Time that `count` bytes take, without the round trip."""
+        return 8 * count / self.bits_per_second
+
+
+def operation_counts(plan: Workload, flood: float = 0.0) -> dict[str, int]:
+    """How often each operation of the profile happens in one evaluation of the layer.
+
+    Args:
+        plan: how the layer is packed.
+        flood: standard deviation of its replies' flood.
+    """
+    return {
+        "calls": len(plan.components),
+        "encrypt": plan.input_ciphertexts,
+        "load": plan.input_ciphertexts,
+        "arrange": plan.input_ciphertexts,
+        "product": plan.product_count,
+        "sum": sum(part.sum_count * part.bands for part in plan.components),
+        "reply": plan.output_ciphertexts,
+        "wide_flood": plan.output_ciphertexts if flood > WIDEST_GAUSSIAN else 0,
+        "decrypt": plan.output_ciphertexts,
+        "encoding": plan.encoding_count,
+        "rotation": plan.rotation_count,
+    }
+
+
+def layer_cost(
+    plan: Workload, parameters: ParameterSet, bits: ReplyBits, profile: OperationProfile, link: Link, flood: float = 0.0
+) -> dict[str, float]:
+    """What one evaluation of a layer takes.
+
+    Args:
+        plan, flood: as in `operation_counts`.
+        parameters: the layer's set.
+        bits: what its reply is sent in.
+        profile: seconds of every operation.
+        link: what the ciphertexts go over.
+
+    Returns:
+        The operation counts by name; bytes_up and bytes_down of ciphertexts as the cipher packs them;
+        compute_seconds of both parties, transfer_seconds (one round trip included) and their sum latency_seconds.
+
+    Raises:
+        UserError: the profile lacks an operation at the parameters' n and primes.
+    """
+    counts = operation_counts(plan, flood)
+    needed = [operation for operation, count in counts.items() if count]
+    seconds = profile.seconds(parameters, needed)
+    bytes_up = message_bytes(parameters, plan.input_ciphertexts)
+    bytes_down = reply_bytes(plan.degree, plan.output_ciphertexts, plan.reply_coefficients, bits)
+    compute = sum(counts[operation] * seconds[operation] for operation in needed)
+    transfer = link.seconds(bytes_up + bytes_down) + link.round_trip_seconds
+    return {
+        **counts,
+        "bytes_up": bytes_up,
+        "bytes_down": bytes_down,
+        "compute_seconds": compute,
+        "transfer_seconds": transfer,
+        "latency_seconds": compute + transfer,
+    }

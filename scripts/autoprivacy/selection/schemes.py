@@ -1,0 +1,291 @@
+"""The schemes: rules by which every layer of a network gets its parameter set.
+
+`delphi` (the published set), `delphi_worst_case` (DELPHI's rule applied to the network: one set by worst-case bounds),
+`darl` (one set by average-case noise), `layerwise` (a set per layer, which is what AutoPrivacy's search chooses targets
+for).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.bfv.reply_bits import REPLY_SHARE, smallest_reply_bits
+from autoprivacy.he.packing import packing_named
+from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.parameters.noise import LayerNoise
+from autoprivacy.he.parameters.noise_bounds import NoiseBound
+from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits, Target
+from autoprivacy.he.parameters.policy import EXACT_TARGET, LayerPolicy, Policy
+from autoprivacy.he.ring.primes import ntt_primes
+from autoprivacy.quantization.integer_network import IntegerNetwork, Interval, LinearLayer
+from autoprivacy.selection.conditions import Selection
+from autoprivacy.selection.layer_selection import layer_policy, nothing_meets, predict
+from autoprivacy.selection.plaintext_modulus import plaintext_modulus
+from autoprivacy.selection.secure_set import secure_set
+from autoprivacy.selection.triple_selection import triple_policy
+from autoprivacy.selection.worst_case import worst_case_reply_bits, worst_case_set
+from autoprivacy.workflow.provenance import provenance
+
+# The paper's Table 1, row DELPHI: log p = 22, log n = 13, log q = 180 = 3 x 60.
+DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE, DELPHI_PRIMES, DELPHI_PRIME_BITS = 22, 1 << 13, 3, 60
+# What policies hold sums of.
+TOTALS = ("latency_seconds", "compute_seconds", "transfer_seconds", "bytes_up", "bytes_down")
+# Shares of the noise that `darl` may leave to the rounding of replies: the smallest q, and half a bit more for replies
+# of fewer bits.
+NETWORK_SHARES = (REPLY_SHARE, 1 / 2)
+
+Growth = LayerNoise | NoiseBound  # of noise in a layer; both have a norm and rotations
+Candidate = tuple[ParameterSet, dict[str, Plan]]
+ReplyRule = Callable[[LinearLayer, Plan, ParameterSet], ReplyBits]  # what a layer's replies are sent in
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one set for a whole network is sized.
+
+    Attributes:
+        growth: what a tiling does to the noise of a layer.
+        sized: the smallest secure sets, one for each way to divide their noise, for n, primes of at most so many bits,
+            rotations and a norm of the noise's growth; None where there is none.
+        reply_bits: what the replies of a layer are sent in, under a tiling and a set.
+    """
+
+    growth: Callable[[LinearLayer, Plan], Growth]
+    sized: Sequence[Callable[[int, int, float, float], ParameterSet | None]]
+    reply_bits: ReplyRule
+
+
+def delphi(network: IntegerNetwork, name: str, required: Interval, selection: Selection) -> Policy:
+    """DELPHI's published set for every layer: log p = 22, n = 2^13, log q = 180 in three primes (the paper's Table 1).
+
+    In slot packing the third prime is the key-switching prime. The target is 2^-40. The set alone would surpass it by
+    far: that room is spent on replies of few bits.
+
+    Raises:
+        UserError: p of 22 bits does not hold the network's `required` range, its smallest and largest accumulator.
+    """
+    minimum, maximum = required
+    p = plaintext_modulus(maximum, minimum, DELPHI_PLAINTEXT_BITS, DELPHI_DEGREE)
+    primes = ntt_primes(1 << DELPHI_PRIME_BITS, DELPHI_DEGREE, DELPHI_PRIMES)
+    parameters = ParameterSet(p, DELPHI_DEGREE, primes)
+    if packing_named(selection.packing).in_slots:
+        parameters = ParameterSet(p, DELPHI_DEGREE, primes[:-1], primes[-1])
+    plans, reply_bits = {}, _average_case(selection)
+    for shape in network.architecture.layers:
+        tilings = selection.plans(shape, DELPHI_DEGREE, p)
+        if not tilings:
+            raise UserError(
+                f"layer {shape.name}: one row of one channel of {shape.output_shape} outputs does not fit delphi's n = "
+                f"{DELPHI_DEGREE}; take another scheme"
+            )
+        plans[shape.name] = _cheapest_plan(network.layers[shape.name], tilings, parameters, reply_bits, selection)
+    return _uniform("delphi", network, name, (parameters, plans), reply_bits, selection)
+
+
+def delphi_worst_case(network: IntegerNetwork, name: str, p: int, selection: Selection) -> Policy:
+    """DELPHI's rule for the given network: the cheapest one set under which no draw of noise can decrypt wrongly.
+
+    The paper's Figure 2(a) with worst-case bounds, as in GAZELLE and DELPHI: q exceeds 2 p times the bound that fresh
+    noise (he.noise_bounds), the 1-norm of the weights, rotations and the flood give together. `p` is to hold the
+    largest accumulator that any image can give (`required_ranges` of quantization.quantize).
+
+    Raises:
+        UserError: no secure set that the profile covers has room for the bounds of every layer.
+    """
+
+    def sized(degree: int, maximum_prime_bits: int, rotations: float, norm: float) -> ParameterSet | None:
+        factors = selection.factors(p, degree)
+        return worst_case_set(NoiseBound(norm, rotations), degree, p, selection.flooding, maximum_prime_bits, factors)
+
+    rule = Rule(
+        lambda layer, plan: plan.noise_bound(layer.weight),
+        [sized],
+        lambda layer, plan, parameters: worst_case_reply_bits(plan.degree, parameters.largest_factor),
+    )
+    best = _cheapest_set(network, name, p, selection, rule)
+    return _uniform("delphi-worst-case", network, name, best, rule.reply_bits, selection)
+
+
+def darl(network: IntegerNetwork, name: str, p: int, selection: Selection) -> Policy:
+    """One set for the network, the cheapest that gives every layer an error rate of 2^-40 by average-case noise.
+
+    After DARL (Bian, Hiromoto, Sato, DATE 2019), with p from the calibrated range of accumulators.
+
+    Raises:
+        UserError: no secure set that the profile covers meets the target in every layer.
+    """
+
+    def sized(share: float, degree: int, maximum_prime_bits: int, rotations: float, norm: float) -> ParameterSet | None:
+        factors = selection.factors(p, degree)
+        coefficients = degree * max(1, len(factors)) if packing_named(selection.packing).in_slots else 1
+        noise = LayerNoise(norm, rotations, coefficients)
+        return secure_set(noise, degree, EXACT_TARGET, p, selection.flooding, maximum_prime_bits, share, factors)
+
+    rule = Rule(
+        lambda layer, plan: plan.noise(layer.weight),
+        [partial(sized, share) for share in NETWORK_SHARES],
+        _average_case(selection),
+    )
+    best = _cheapest_set(network, name, p, selection, rule)
+    return _uniform("darl", network, name, best, rule.reply_bits, selection)
+
+
+def _average_case(selection: Selection) -> ReplyRule:
+    """The smallest replies that leave an error rate of 2^-40."""
+    return lambda layer, plan, parameters: smallest_reply_bits(
+        plan, parameters, EXACT_TARGET, plan.noise(layer.weight), selection.flooding
+    )
+
+
+def _cheapest_plan(
+    layer: LinearLayer,
+    plans: Sequence[Plan],
+    parameters: ParameterSet,
+    reply_bits: ReplyRule,
+    selection: Selection,
+) -> Plan:
+    """The tiling of least predicted latency under a set."""
+    return min(plans, key=lambda plan: selection.latency(plan, parameters, reply_bits(layer, plan, parameters)))
+
+
+def _cheapest_set(network: IntegerNetwork, name: str, p: int, selection: Selection, rule: Rule) -> Candidate:
+    """The one set for all layers, and their tilings, of least predicted latency."""
+    candidates: list[Candidate] = []
+    for degree in selection.degrees(p):
+        growths = {
+            shape.name: {
+                plan: rule.growth(network.layers[shape.name], plan) for plan in selection.plans(shape, degree, p)
+            }
+            for shape in network.architecture.layers
+        }
+        for size in selection.prime_sizes:
+            for sized in rule.sized:
+                candidates += _candidates(network, growths, selection, partial(sized, degree, size), rule)
+    if not candidates:
+        raise UserError(nothing_meets(f"network {name}", EXACT_TARGET, p, selection))
+
+    def latency(found: Candidate) -> float:
+        parameters, plans = found
+        bits = {layer: rule.reply_bits(network.layers[layer], plan, parameters) for layer, plan in plans.items()}
+        return sum(selection.latency(plan, parameters, bits[layer]) for layer, plan in plans.items())
+
+    return min(candidates, key=latency)
+
+
+def _candidates(
+    network: IntegerNetwork,
+    growths: Mapping[str, Mapping[Plan, Growth]],
+    selection: Selection,
+    sized: Callable[[float, float], ParameterSet | None],
+    rule: Rule,
+) -> Iterator[Candidate]:
+    """Sets that serve every layer, each with the layers' cheapest tilings of at most the norm it was sized for.
+
+    A tiling with more output channels in a ciphertext costs fewer ciphertexts and brings more noise, so q and tilings
+    are chosen together: for bounds on the norm, once without rotations and once with.
+    """
+    rotations = {growth.rotations for layer in growths.values() for growth in layer.values()}
+    for most in {0.0, max(rotations, default=0.0)}:
+        kept = {
+            layer: {plan: growth for plan, growth in plans.items() if growth.rotations <= most}
+            for layer, plans in growths.items()
+        }
+        if not all(kept.values()):
+            continue
+        smallest = max(min(growth.norm for growth in layer.values()) for layer in kept.values())
+        norms = {growth.norm for layer in kept.values() for growth in layer.values() if growth.norm >= smallest}
+        for bound, parameters in _bounds(sorted(norms), partial(sized, most)):
+            admissible = {
+                layer: [p for p, growth in own.items() if growth.norm <= bound and selection.covers(p, parameters)]
+                for layer, own in kept.items()
+            }
+            if all(admissible.values()):
+                plans = {
+                    layer: _cheapest_plan(network.layers[layer], own, parameters, rule.reply_bits, selection)
+                    for layer, own in admissible.items()
+                }
+                tight = sized(most, max(kept[layer][plan].norm for layer, plan in plans.items()))
+                fits = tight is not None and all(selection.covers(plan, tight) for plan in plans.values())
+                yield tight if tight is not None and fits else parameters, plans
+
+
+def _bounds(
+    norms: Sequence[float], sized: Callable[[float], ParameterSet | None]
+) -> Iterator[tuple[float, ParameterSet]]:
+    """Of the norms whose sets cost the same, the largest, which admits most tilings; each with its set."""
+    largest: dict[tuple[int, ...], tuple[float, ParameterSet]] = {}
+    for norm in norms:
+        parameters = sized(norm)
+        if parameters is None:
+            break  # larger norms need still more
+        # seconds and bytes go by n, which is the same here, and by the primes' bits
+        bits = tuple(prime.bit_length() for prime in parameters.deployed_primes)
+        largest[bits] = (norm, parameters)
+    yield from largest.values()
+
+
+def layerwise(
+    network: IntegerNetwork,
+    name: str,
+    p: int | Mapping[str, int],
+    targets: Mapping[str, Target],
+    selection: Selection,
+    scheme: str = "autoprivacy",
+) -> Policy:
+    """A set per layer: for each the cheapest that meets its own target.
+
+    Args:
+        network: the network.
+        name: of the network, for the policy.
+        p: the plaintext modulus, or one for every layer by its name.
+        targets: one for every layer by its name; in coefficient packing error rates or tau, in slot packing error rates
+            of ciphertexts.
+        selection: what all layers have in common.
+        scheme: the policy's name for itself.
+
+    Raises:
+        UserError: a layer has no target or no p, or no secure set that the profile covers meets the target.
+    """
+    names = [shape.name for shape in network.architecture.layers]
+    moduli = dict.fromkeys(names, p) if isinstance(p, int) else p
+    for what, given in (("targets", targets), ("plaintext moduli", moduli)):
+        if set(given) != set(names):
+            raise UserError(f"policy {scheme} of {name}: {what} for {sorted(given)}; the network has {names}")
+    layers = (layer_policy(network.layers[layer], targets[layer], moduli[layer], selection) for layer in names)
+    return _policy(scheme, network, name, tuple(layers), selection)
+
+
+def _uniform(
+    scheme: str,
+    network: IntegerNetwork,
+    name: str,
+    chosen: Candidate,
+    reply_bits: ReplyRule,
+    selection: Selection,
+) -> Policy:
+    """A policy with one set for all layers, each with its own tiling; the target is 2^-40."""
+    parameters, plans = chosen
+    layers = []
+    for layer, plan in plans.items():
+        bits = reply_bits(network.layers[layer], plan, parameters)
+        predicted = predict(network.layers[layer], EXACT_TARGET, parameters, plan, bits, selection)
+        layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, predicted, plan.tiling, bits))
+    return _policy(scheme, network, name, tuple(layers), selection)
+
+
+def _policy(
+    scheme: str, network: IntegerNetwork, name: str, layers: tuple[LayerPolicy, ...], selection: Selection
+) -> Policy:
+    """The layers' policies with those of the squared activations' triples, which are chosen alike in every scheme.
+
+    Raises:
+        UserError: no set serves the triples, or there are several plaintext moduli where the network squares.
+    """
+    policy = Policy(name, scheme, selection.packing, selection.flooding, layers, {}, provenance())
+    if network.architecture.squares:
+        policy = replace(policy, triples=triple_policy(network.architecture, policy.plaintext_modulus, selection))
+    totals = {key: sum(entry.predicted[key] for entry in policy.evaluations) for key in TOTALS}
+    return replace(policy, predicted=totals)

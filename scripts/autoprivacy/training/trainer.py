@@ -1,0 +1,430 @@
+"""Training: one loop for every network; deterministic for a seed, resumable at any step, on a GPU when there is one.
+
+Every random choice of step k of epoch e is drawn from generators keyed by (seed, e, k), so a run that was killed and
+goes on from its last saved step ends with the same weights as one that was not. Options beside the plain loop: mixed
+images (autoprivacy.training.mixing) and distillation from a teacher (autoprivacy.training.losses).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from autoprivacy.data.dataset import Dataset, Split
+from autoprivacy.errors import UserError
+from autoprivacy.storage import read_arrays, write_arrays
+from autoprivacy.training.losses import distillation_loss, label_loss
+from autoprivacy.training.mixing import Mixed, mix
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How a student learns from its teacher; the defaults are those of the schema in config/schema.yaml."""
+
+    teacher: str  # what the config calls the network
+    temperature: float = 4.0  # divides both networks' logits
+    weight: float = 0.9  # of the teacher's part of the loss; the labels have the rest
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one training run; the defaults are those of the schema in config/schema.yaml."""
+
+    epochs: int  # passes over the training split
+    batch_size: int = 256
+    learning_rate: float = 0.2  # peak of the one-cycle schedule
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 5e-4  # on weight matrices only, not on biases and batch norm
+    label_smoothing: float = 0.1
+    warm_up: float = 0.25  # share of the steps in which the learning rate rises
+    crop_padding: int = 4  # pixels of zero padding around which crops of the images' size are drawn
+    cutout: int = 0  # side of the square that is blanked in every training image; 0: none
+    mixup: float = 0.0  # alpha of mixup; 0: none
+    cutmix: float = 0.0  # alpha of CutMix; 0: none
+    distillation: Distillation | None = None
+    initial_weights: str | None = None  # checkpoint that training starts from; None starts at random
+    ema_decay: float = 0.998  # per step, once warmed up; the averaged weights are the result
+    evaluate_every: int = 1  # epochs between evaluations on the test split; the last epoch always has one
+    save_every_seconds: float = 60.0  # how much work a kill can cost
+    seed: int = 1
+
+    @classmethod
+    def from_config(cls, entry: Mapping[str, Any], seed: int) -> TrainingSettings:
+        """The settings of a completed `training` section of the configuration."""
+        distillation = entry["distillation"]
+        return cls(**{**entry, "distillation": distillation and Distillation(**distillation)}, seed=seed)
+
+
+@dataclass
+class Progress:
+    """What happened, for the log and the provenance: the last loss of each epoch, and the evaluations."""
+
+    losses: list[float] = field(default_factory=list)
+    evaluated_epochs: list[int] = field(default_factory=list)  # counted from 1
+    accuracies: list[float] = field(default_factory=list)  # percent, one for each of them
+    seconds: float = 0.0
+
+
+def device() -> torch.device:
+    """The GPU when there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [N, H, W, C] to normalised float [N, C, H, W] in channels-last memory."""
+    scale = images.new_tensor(std, dtype=torch.float32) * 255
+    shift = images.new_tensor(mean, dtype=torch.float32) * 255
+    return ((images.float() - shift) / scale).permute(0, 3, 1, 2)
+
+
+def augment(images: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    """Random flip, crop and cutout of normalised images [N, C, H, W]; zero (the mean colour) fills the gaps."""
+    count, _, height, width = images.shape
+    pad = settings.crop_padding
+
+    def draw(high: int) -> Tensor:
+        return torch.randint(high, (count, 1), generator=generator).to(images.device)
+
+    flip, top, left = draw(2), draw(2 * pad + 1), draw(2 * pad + 1)
+    rows = torch.arange(height, device=images.device) + top
+    columns = torch.arange(width, device=images.device)
+    columns = torch.where(flip == 1, width - 1 - columns, columns) + left
+    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+    index = torch.arange(count, device=images.device)[:, None, None]
+    cropped = padded[index, rows[:, :, None], columns[:, None, :]]
+    if settings.cutout:
+        y, x = draw(height), draw(width)
+        half = settings.cutout // 2
+        inside_rows = (torch.arange(height, device=images.device) - y).abs() <= half
+        inside_columns = (torch.arange(width, device=images.device) - x).abs() <= half
+        cropped = cropped.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[..., None], 0.0)
+    return cropped.permute(0, 3, 1, 2)
+
+
+def _generator(seed: int, epoch: int, step: int = -1) -> torch.Generator:
+    key = np.random.SeedSequence([seed, epoch, step + 1]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(key[0]) << 31 | int(key[1]) >> 1)
+
+
+def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
+
+
+def warmed_up(decay: float, updates: int) -> float:
+    """The decay of the moving average at a step: smaller at first, so that the initial weights are soon forgotten.
+
+    As tf.train.ExponentialMovingAverage has it with num_updates.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+def _average(averages: tuple[Tensor, ...] | list[Tensor], values: tuple[Tensor, ...] | list[Tensor], d: float) -> None:
+    """averages <- d * averages + (1 - d) * values, in place; counters are copied."""
+    if averages[0].is_floating_point():
+        torch._foreach_lerp_(averages, values, 1 - d)
+    else:
+        torch._foreach_copy_(averages, values)
+
+
+class Trainer:
+    """One training run and its state on disk.
+
+    Args:
+        model: the network, freshly built; its weights are initialised here, from the seed or from a checkpoint.
+        dataset: the prepared data set.
+        settings: see TrainingSettings.
+        state_file: where the resumable state is kept; a run goes on from it when it exists.
+        teacher: the trained network that settings.distillation names; needed with it, not used without.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        settings: TrainingSettings,
+        state_file: Path,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        if (teacher is None) != (settings.distillation is None):
+            raise ValueError("distillation needs both a teacher and its settings")
+        self.device = device()
+        self.teacher = teacher and teacher.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.settings = settings
+        self.state_file = state_file
+        self.dataset = dataset
+        model = initialise(model, settings.seed)
+        if settings.initial_weights is not None:
+            start_from(model, settings.initial_weights)
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(
+            self.model,
+            # the number of updates is the step's; reading torch's own counter would wait for the GPU
+            multi_avg_fn=lambda averages, values, _: _average(
+                averages, values, warmed_up(settings.ema_decay, self.step)
+            ),
+            use_buffers=True,
+        )
+        self.optimizer = _optimizer(self.model, settings)
+        self.steps_per_epoch = len(dataset.train.labels) // settings.batch_size
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                f"training on {dataset.name}: batch_size {settings.batch_size} exceeds the "
+                f"{len(dataset.train.labels)} training images; choose a smaller one"
+            )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            settings.learning_rate,
+            total_steps=self.steps_per_epoch * settings.epochs,
+            pct_start=settings.warm_up,
+        )
+        self.step = 0
+        self.saved = time.monotonic()
+        self.progress = Progress()
+        if state_file.exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+        if state["settings"] != asdict(self.settings):
+            raise UserError(f"{self.state_file}: belongs to other training settings; remove it to start afresh")
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+        self.progress = Progress(**state["progress"])
+        logging.info("going on at step %d of %d", self.step, self.steps_per_epoch * self.settings.epochs)
+
+    def save(self) -> None:
+        """Write the resumable state; a kill at any moment leaves either the old or the new file."""
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.state_file.with_suffix(".new")
+        torch.save(
+            {
+                "settings": asdict(self.settings),
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "step": self.step,
+                "progress": asdict(self.progress),
+            },
+            temporary,
+        )
+        os.replace(temporary, self.state_file)
+        self.saved = time.monotonic()
+
+    def _train_step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Tensor:
+        settings = self.settings
+        generator = _generator(settings.seed, epoch, step)
+        batch = augment(normalise(images, self.dataset.mean, self.dataset.std), settings, generator)
+        mixed = mix(batch, settings.mixup, settings.cutmix, generator)
+        # of dropout, which knows no generator but torch's own
+        torch.manual_seed(int(torch.randint(1 << 62, (1,), generator=generator)))
+        loss = self._loss(batch if mixed is None else mixed.images, labels, mixed)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update_parameters(self.model)
+        return loss.detach()
+
+    def _loss(self, batch: Tensor, labels: Tensor, mixed: Mixed | None) -> Tensor:
+        distillation = self.settings.distillation
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.model(batch).float()
+            if self.teacher is not None:
+                with torch.no_grad():
+                    teacher_logits = self.teacher(batch).float()
+        loss = label_loss(logits, labels, mixed, self.settings.label_smoothing)
+        if distillation is None:
+            return loss
+        taught = distillation_loss(logits, teacher_logits, distillation.temperature)
+        return (1 - distillation.weight) * loss + distillation.weight * taught
+
+    def run(self) -> nn.Module:
+        """Train to the end and return the averaged network, in evaluation mode on the processor."""
+        images = torch.from_numpy(self.dataset.train.images).to(self.device)
+        labels = torch.from_numpy(self.dataset.train.labels).to(self.device)
+        self.model.train()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            while self.step < self.steps_per_epoch * self.settings.epochs:
+                self._run_epoch(images, labels)
+        self.save()
+        return self.average.module.eval().cpu()
+
+    def _run_epoch(self, images: Tensor, labels: Tensor) -> None:
+        """The rest of the epoch that the current step belongs to, and its evaluation when it is due."""
+        settings = self.settings
+        started = time.monotonic()
+        done_before, seconds_before = self.step, self.progress.seconds
+        epoch, first = divmod(self.step, self.steps_per_epoch)
+        order = torch.randperm(len(labels), generator=_generator(settings.seed, epoch))
+        for step in range(first, self.steps_per_epoch):
+            chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size].to(self.device)
+            loss = self._train_step(images[chosen], labels[chosen], epoch, step)
+            self.step += 1
+            now = time.monotonic()
+            self.progress.seconds = seconds_before + now - started
+            # the last step of an epoch belongs to the state only together with the epoch's record
+            if step + 1 < self.steps_per_epoch and now - self.saved > settings.save_every_seconds:
+                self._say(epoch, step, float(loss), (now - started) / (self.step - done_before))
+                self.save()
+        self.progress.losses.append(float(loss))
+        if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
+            self.progress.evaluated_epochs.append(epoch + 1)
+            self.progress.accuracies.append(accuracy(self.average.module, self.dataset, self.dataset.test))
+            logging.info(
+                "epoch %d of %d: test accuracy %.2f%%", epoch + 1, settings.epochs, self.progress.accuracies[-1]
+            )
+        if time.monotonic() - self.saved > settings.save_every_seconds:
+            self.save()
+
+    def _say(self, epoch: int, step: int, loss: float, seconds_per_step: float) -> None:
+        left = seconds_per_step * (self.steps_per_epoch * self.settings.epochs - self.step)
+        logging.info(
+            "epoch %d of %d, step %d of %d, loss %.3f, %.0f minutes left",
+            epoch + 1,
+            self.settings.epochs,
+            step + 1,
+            self.steps_per_epoch,
+            loss,
+            left / 60,
+        )
+
+
+def initialise(model: nn.Module, seed: int) -> nn.Module:
+    """He initialisation of convolutions, torch's own elsewhere, from the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+def batches(split: Split, size: int = 500) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Consecutive (images, labels) of at most `size`."""
+    for start in range(0, len(split.labels), size):
+        yield split.images[start : start + size], split.labels[start : start + size]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, dataset: Dataset, split: Split) -> float:
+    """Top-1 accuracy in percent of the float network on a split of the data set."""
+    where = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    right = 0
+    for images, labels in batches(split):
+        logits = model(normalise(torch.from_numpy(images).to(where), dataset.mean, dataset.std))
+        right += int((logits.argmax(1).cpu() == torch.from_numpy(labels)).sum())
+    model.train(training)
+    return 100.0 * right / len(split.labels)
+
+
+def round_weights(model: nn.Module) -> nn.Module:
+    """Round weights, but not biases and norms, to half precision, as a checkpoint holds them; returns the model."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half())
+    return model
+
+
+def save_weights(model: nn.Module, path: str | Path, header: dict[str, Any]) -> None:
+    """Write a checkpoint: the state as npz, without pickles, and a JSON header with its provenance.
+
+    Weights take half precision (see `round_weights`), the rest single: 8-bit quantization is 8 times as coarse.
+    """
+    state = model.state_dict().items()
+    arrays = {name: (value.half() if value.ndim > 1 else value).numpy() for name, value in state}
+    write_arrays(path, arrays, header=header)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint into `model` and return its header, {} where it has none.
+
+    Args:
+        model: the network that the weights belong to.
+        path: an npz of `save_weights`, or any other suffix for a state_dict that torch.save wrote.
+
+    Raises:
+        UserError: the file is damaged, holds pickled objects other than tensors, or is of another network.
+    """
+    arrays, header = _arrays(path)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    got = {name: tuple(array.shape) for name, array in arrays.items()}
+    if expected != got:
+        names = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
+        first = names[0]
+        raise UserError(
+            f"{path}: weights of another network or class count: {first} is {got.get(first, 'missing')}, expected "
+            f"{expected.get(first, 'no such entry')} (and {len(names) - 1} more differ)"
+        )
+    model.load_state_dict({name: torch.as_tensor(array) for name, array in arrays.items()})
+    return header or {}
+
+
+def start_from(model: nn.Module, path: str | Path) -> None:
+    """Give `model` the weights of a checkpoint wherever name and shape agree; the rest, as a classifier's, stays.
+
+    Args:
+        model: the network, initialised.
+        path: a checkpoint as `load_weights` takes it, of this network or of one with the same body.
+
+    Raises:
+        UserError: the file is damaged, or most of the network's weights are not in it.
+    """
+    arrays, _ = _arrays(path)
+    state = model.state_dict()
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    fitting = {name: value for name, value in state.items() if shapes.get(name) == tuple(value.shape)}
+    share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in state.values())
+    if share < 0.5:
+        raise UserError(
+            f"training.initial_weights: {path} has {share:.0%} of the network's weights by name and shape; expected at "
+            "least half: name a checkpoint of the same network"
+        )
+    model.load_state_dict({**state, **{name: torch.as_tensor(arrays[name]) for name in fitting}})
+    logging.info("starting from %s, but for %s", path, ", ".join(sorted(state.keys() - fitting.keys())) or "nothing")
+
+
+def _arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    return read_arrays(path) if Path(path).suffix == ".npz" else (_state_dict(path), None)
+
+
+def _state_dict(path: str | Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # pickle, zipfile and torch each raise their own kinds
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{path}: not a state_dict of tensors ({reason}); write it with torch.save(model.state_dict(), ...)"
+        ) from None
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        got = (
+            f"a dict of {', '.join(map(str, list(content)[:5]))}"
+            if isinstance(content, dict)
+            else type(content).__name__
+        )
+        raise UserError(f"{path}: {got}; expected a state_dict of tensors: torch.save(model.state_dict(), ...)")
+    return content
