@@ -3,18 +3,23 @@ import hashlib
 import json
 import os
 import sys
+from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
 from autoprivacy.workflow.config import complete, search_settings
 from autoprivacy.errors import UserError
-from autoprivacy.workflow.fingerprint import fingerprint, model_sources, sources
+from autoprivacy.workflow.fingerprint import SourceFiles
+
+SOURCES = SourceFiles(
+    Path(workflow.basedir, "scripts"), cache=Path(".snakemake/autoprivacy-sources.json")
+)
 
 try:
     config = complete(config, [os.path.relpath(file) for file in workflow.configfiles])
     # a network's function is named in the config, so its file is no import that a script shows
     MODEL_FILES = {
-        name: model_sources(network["model"], root="scripts")
+        name: SOURCES.of_model(network["model"])
         for name, network in config["networks"].items()
     }
 except UserError as error:
@@ -63,16 +68,16 @@ wildcard_constraints:
 
 
 def library(*scripts):
-    """What the scripts and the library files that they import say: a param, so that a change of it reruns the step."""
-    paths = [f"scripts/{script}" for script in scripts]
-    return fingerprint(
-        [*paths, *(file for path in paths for file in sources(path, root="scripts"))]
+    """A digest of scripts and of what they import: a param, so that a change of it reruns the step."""
+    paths = [SOURCES.root / script for script in scripts]
+    return SOURCES.fingerprint(
+        [*paths, *(file for path in paths for file in SOURCES.imported(path))]
     )
 
 
 def model_code(wildcards):
-    """What the files say that define a network: its name stands in the config, so no import of a script shows them."""
-    return fingerprint(MODEL_FILES[wildcards.network])
+    """A digest of the files that define a network: no import of a script shows them, as the config names it."""
+    return SOURCES.fingerprint(MODEL_FILES[wildcards.network])
 
 
 def state_folder(stage, network, settings):

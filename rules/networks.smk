@@ -39,7 +39,8 @@ rule train:
     params:
         library=library("train.py"),
         model_code=model_code,
-        teacher_code=lambda w: teacher(w) and fingerprint(MODEL_FILES[teacher(w)]),
+        teacher_code=lambda w: teacher(w)
+        and SOURCES.fingerprint(MODEL_FILES[teacher(w)]),
         network=trained_settings,
         teacher_model=lambda w: (
             config["networks"][teacher(w)]["model"] if teacher(w) else None

@@ -227,7 +227,7 @@ rule latency_comparison:
         mem_mb=4000,
     params:
         library=library("latency_comparison.py"),
-        model_code=fingerprint(
+        model_code=SOURCES.fingerprint(
             sorted({file for n in COMPARED for file in MODEL_FILES[n["name"]]})
         ),
         networks=COMPARED,

@@ -186,7 +186,15 @@ def test_the_parameters_table_is_made_on_demand(finished, study):
 
 
 REPORTING = {"tables", "figures", "report"}
-AFTER_QUANTIZE = {"evaluate", "select", "search", "finetune", "network_accuracy", "accuracy", "measure"} | REPORTING
+AFTER_QUANTIZE = {
+    "evaluate",
+    "select_parameters",
+    "search",
+    "finetune",
+    "network_accuracy",
+    "accuracy",
+    "measure",
+} | REPORTING
 
 
 @pytest.mark.parametrize(
@@ -305,7 +313,7 @@ def test_a_killed_run_goes_on_where_it_stood(tmp_path):
     # long enough to be caught in the middle; state is written every 0.2 s
     checkout.edit(CONFIG, "epochs: 3", "epochs: 10")
     checkout.edit(
-        "scripts/autoprivacy/training.py", "save_every_seconds: float = 60.0", "save_every_seconds: float = 0.2"
+        "scripts/autoprivacy/training/trainer.py", "save_every_seconds: float = 60.0", "save_every_seconds: float = 0.2"
     )
     target = (f"results/tiny/checkpoints/{NETWORK}.npz", *CONFIGS)
     process = subprocess.Popen(
