@@ -31,21 +31,27 @@ RESULTS = f"results/{config['study']}"
 
 NETWORKS = config["run"]["networks"]
 SCHEMES = config["run"]["schemes"]
-# Searches are made in one packing of a study, coefficient packing where that is among them.
-SEARCH_PACKING = "coefficient" if "coefficient" in config["run"]["packings"] else "slot"
-SEARCHED_SCHEMES = [
-    scheme for scheme in ("autoprivacy", "autoprivacy+") if scheme in SCHEMES
-]
-# What is measured: every scheme in every packing that it has.
-CONTENDERS = [
+# Schemes whose targets a search finds, and schemes that exist in coefficient packing alone.
+SEARCHED_SCHEMES = ("autoprivacy", "autoprivacy+")
+COEFFICIENT_SCHEMES = ("autoprivacy+",)
+# What is chosen: every scheme in every packing that it has.
+CHOICES = [
     (scheme, packing)
     for packing in config["run"]["packings"]
     for scheme in SCHEMES
-    if scheme not in SEARCHED_SCHEMES or packing == SEARCH_PACKING
+    if scheme not in COEFFICIENT_SCHEMES or packing == "coefficient"
 ]
-# One of each scheme, for the accuracy, which hardly hangs on the packing: where it tolerates errors there is one alone.
-FIRST_CONTENDERS = [
-    next(pair for pair in CONTENDERS if pair[0] == scheme) for scheme in SCHEMES
+# What is measured of it.
+CONTENDERS = [
+    pair for pair in CHOICES if pair[0] in (config["measure"]["schemes"] or SCHEMES)
+]
+SEARCHES = [pair for pair in CHOICES if pair[0] in SEARCHED_SCHEMES]
+# For the accuracy: of an exact scheme one packing, as its errors show in none; of a searched one each.
+EVALUATED = [
+    pair
+    for pair in CONTENDERS
+    if pair in SEARCHES
+    or pair == next(other for other in CONTENDERS if other[0] == pair[0])
 ]
 
 
@@ -132,10 +138,10 @@ def integer_network(network):
     return f"{RESULTS}/networks/{network}.npz"
 
 
-def deployed_network(network, scheme):
+def deployed_network(network, scheme, packing):
     """The integer network that a scheme serves: finetuned with its errors where the scheme tolerates any."""
     if scheme in SEARCHED_SCHEMES:
-        return f"{RESULTS}/networks/{network}-{scheme}.npz"
+        return f"{RESULTS}/networks/{network}-{scheme}-{packing}.npz"
     return integer_network(network)
 
 

@@ -118,10 +118,8 @@ rule network_accuracy:
         dataset=prepared_dataset,
         evaluation=f"{RESULTS}/accuracy/{{network}}-evaluation.csv",
         network=f"{RESULTS}/networks/{{network}}.npz",
-        policies=lambda w: [policy_file(w.network, *pair) for pair in FIRST_CONTENDERS],
-        deployed=lambda w: [
-            deployed_network(w.network, scheme) for scheme, _ in FIRST_CONTENDERS
-        ],
+        policies=lambda w: [policy_file(w.network, *pair) for pair in EVALUATED],
+        deployed=lambda w: [deployed_network(w.network, *pair) for pair in EVALUATED],
     output:
         f"{RESULTS}/accuracy/{{network}}.csv",
     log:

@@ -11,7 +11,7 @@ rule tables:
             for pair in CONTENDERS
         ],
         policies=[
-            policy_file(network, *pair) for network in NETWORKS for pair in CONTENDERS
+            policy_file(network, *pair) for network in NETWORKS for pair in CHOICES
         ],
         accuracy=f"{RESULTS}/accuracy.csv",
     output:
@@ -34,11 +34,11 @@ rule figures:
     input:
         measurements=rules.tables.input.measurements,
         policies=rules.tables.input.policies,
-        search=expand(
-            f"{RESULTS}/search/{{network}}/{{scheme}}.csv",
-            network=NETWORKS,
-            scheme=SEARCHED_SCHEMES,
-        ),
+        search=[
+            f"{RESULTS}/search/{network}/{scheme}-{packing}.csv"
+            for network in NETWORKS
+            for scheme, packing in SEARCHES
+        ],
     output:
         expand(
             f"{RESULTS}/figures/{{figure}}.{{format}}",
@@ -50,11 +50,11 @@ rule figures:
                     else []
                 ),
                 *expand("parameters-{network}", network=NETWORKS),
-                *expand(
-                    "search-{network}-{scheme}",
-                    network=NETWORKS,
-                    scheme=SEARCHED_SCHEMES,
-                ),
+                *[
+                    f"search-{network}-{scheme}-{packing}"
+                    for network in NETWORKS
+                    for scheme, packing in SEARCHES
+                ],
             ],
             format=["svg", "png"],
         ),

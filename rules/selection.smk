@@ -1,7 +1,7 @@
 # Parameter selection: the hardware profile, the rule-based schemes, the searches, finetuning with their errors.
 # in: networks/<network>.npz, quantization/<network>.csv
 # out: profile.json, latency/*.csv, figures/latency.*, policies/<network>/<scheme>-<packing>.json,
-#      search/<network>/<scheme>.csv, networks/<network>-<scheme>.npz, comparison/<network>.csv,
+#      search/<network>/<scheme>-<packing>.csv, networks/<network>-<scheme>-<packing>.npz, comparison/<network>.csv,
 #      tables/search-comparison.csv, figures/search-comparison.*
 
 
@@ -75,12 +75,12 @@ rule search:
         network=f"{RESULTS}/networks/{{network}}.npz",
         layers=f"{RESULTS}/quantization/{{network}}.csv",
         profile=f"{RESULTS}/profile.json",
-        darl=lambda w: policy_file(w.network, "darl", SEARCH_PACKING),
+        darl=policy_file("{network}", "darl", "{packing}"),
     output:
-        policy=policy_file("{network}", "{scheme}", SEARCH_PACKING),
-        history=f"{RESULTS}/search/{{network}}/{{scheme}}.csv",
+        policy=policy_file("{network}", "{scheme}", "{packing}"),
+        history=f"{RESULTS}/search/{{network}}/{{scheme}}-{{packing}}.csv",
     log:
-        f"{RESULTS}/logs/search-{{network}}-{{scheme}}.log",
+        f"{RESULTS}/logs/search-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme=r"autoprivacy\+?",
     conda:
@@ -96,7 +96,7 @@ rule search:
         seed=config["seed"],
         state=lambda w: state_folder(
             "search",
-            f"{w.network}-{w.scheme}",
+            f"{w.network}-{w.scheme}-{w.packing}",
             [
                 scheme_search(w),
                 config["finetuning"],
@@ -162,11 +162,11 @@ rule finetune:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
-        policy=lambda w: policy_file(w.network, w.scheme, SEARCH_PACKING),
+        policy=policy_file("{network}", "{scheme}", "{packing}"),
     output:
-        f"{RESULTS}/networks/{{network}}-{{scheme}}.npz",
+        f"{RESULTS}/networks/{{network}}-{{scheme}}-{{packing}}.npz",
     log:
-        f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}.log",
+        f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme=r"autoprivacy\+?",
     conda:
@@ -180,7 +180,7 @@ rule finetune:
         seed=config["seed"],
         state=lambda w: state_folder(
             "finetune",
-            f"{w.network}-{w.scheme}",
+            f"{w.network}-{w.scheme}-{w.packing}",
             [config["finetuning"], config["seed"]],
         ),
     script:

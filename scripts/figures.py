@@ -6,7 +6,7 @@ from typing import Any
 
 from autoprivacy.report.figures import breakdown_figure, parameters_figure, save, search_figure
 from autoprivacy.report.network_settings import by_setting, settings_figure
-from autoprivacy.report.results import ResultFile, by_network, read_search
+from autoprivacy.report.results import ResultFile, by_network, read_search, searched
 from autoprivacy.report.tables import parameters_rows
 from autoprivacy.workflow.logs import run_script
 
@@ -21,8 +21,9 @@ def main(snakemake: Any) -> None:
     policies = [ResultFile.read(path) for path in snakemake.input.policies]
     for network, own in by_network(policies).items():
         save(parameters_figure(parameters_rows(own)), folder / f"parameters-{network}")
-    for path in map(Path, snakemake.input.search):
-        save(search_figure(read_search(path), path.stem), folder / f"search-{path.parent.name}-{path.stem}")
+    for path in snakemake.input.search:
+        network, scheme, packing = searched(path)
+        save(search_figure(read_search(path), scheme), folder / f"search-{network}-{scheme}-{packing}")
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -17,18 +17,19 @@ def main(snakemake: Any) -> None:
     params, files, name = snakemake.params, snakemake.input, snakemake.wildcards.network
     dataset, network = load(files.dataset), IntegerNetwork.load(files.network)
     evaluated = [row for row in read_rows(files.evaluation) if row["stage"] != "integer_modulo_p"]
-    rows: list[dict[str, Any]] = [{column: row[column] for column in COLUMNS} for row in evaluated]
+    rows: list[dict[str, Any]] = [{column: row[column] for column in COLUMNS} | {"packing": ""} for row in evaluated]
     for policy_file, network_file in zip(files.policies, files.deployed, strict=True):
         policy = Policy.load(policy_file)
         residues = policy.residues(network.architecture)
-        rows.append(integer_row(name, policy.scheme, "integer", network, residues, dataset))
+        own = [integer_row(name, policy.scheme, "integer", network, residues, dataset)]
         deployed = {"errors": network}
         if network_file != files.network:
             deployed["errors_finetuned"] = IntegerNetwork.load(network_file)
         for stage, served in deployed.items():
             errors = perturbation(policy, network.architecture, "evaluate", params.seed)
             shares = simulated_shares("evaluate", params.seed)
-            rows.append(integer_row(name, policy.scheme, stage, served, residues, dataset, errors, shares))
+            own.append(integer_row(name, policy.scheme, stage, served, residues, dataset, errors, shares))
+        rows += [row | {"packing": policy.packing} for row in own]
     for row in rows:
         logging.info("%s %s: %s%%", row["scheme"] or name, row["stage"], row["accuracy_percent"])
     write_rows(snakemake.output[0], rows)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprivacy.report.page import Study, render
-from autoprivacy.report.results import ResultFile, read_accuracy, read_paper, read_search, read_table
+from autoprivacy.report.results import ResultFile, read_accuracy, read_paper, read_search, read_table, searched
 from autoprivacy.storage import write_text
 from autoprivacy.workflow.logs import run_script
 from autoprivacy.workflow.provenance import provenance
@@ -17,7 +17,7 @@ def main(snakemake: Any) -> None:
         policies=[ResultFile.read(path) for path in snakemake.input.policies],
         accuracy=read_accuracy(snakemake.input.accuracy),
         quantization={Path(path).stem: read_table(path) for path in snakemake.input.quantization},
-        search={(Path(path).parent.name, Path(path).stem): read_search(path) for path in snakemake.input.search},
+        search={searched(path): read_search(path) for path in snakemake.input.search},
         profile=ResultFile.read(snakemake.input.profile),
         paper=read_paper(snakemake.input.paper),
         figures=Path(snakemake.input.figures[0]).parent,

@@ -35,6 +35,7 @@ from autoprivacy.storage import write_json, write_rows
 PAPER = Path(__file__).parents[2] / "config" / "paper.yaml"
 NETWORK = "7cnet"
 LAYERS = ("conv1", "conv2", "fc")
+KEY = (NETWORK, "autoprivacy", "coefficient")  # of the search
 SCHEMES = ("delphi", "darl", "autoprivacy")  # those of the paper; any other is drawn and told in the same way
 SETS = {"delphi": ((13, 176),) * 3, "darl": ((12, 98),) * 3, "autoprivacy": ((12, 80), (11, 52), (12, 90))}
 SECONDS = {"delphi": 4.0, "darl": 2.5, "autoprivacy": 1.0}  # offline, first image
@@ -87,8 +88,11 @@ def accuracy_rows() -> list[dict[str, Any]]:
     for scheme in SCHEMES:
         values |= {(scheme, "integer"): 89.5, (scheme, "errors"): 88.25}
     values[("autoprivacy", "errors_finetuned")] = 89.0
-    names = ("network", "scheme", "stage", "accuracy_percent", "interval_percent", "images", "wraps")
-    return [dict(zip(names, (NETWORK, *key, value, 0.6, 10000, 3), strict=True)) for key, value in values.items()]
+    names = ("network", "scheme", "stage", "accuracy_percent", "interval_percent", "images", "wraps", "packing")
+    return [
+        dict(zip(names, (NETWORK, *key, value, 0.6, 10000, 3, "coefficient" if key[0] else ""), strict=True))
+        for key, value in values.items()
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +118,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for i, (r, t, best) in enumerate(zip(rewards, latencies, (1, 2, 2, 4), strict=True))
     ]
-    write_rows(root / f"search/{NETWORK}/autoprivacy.csv", episodes)
+    write_rows(root / f"search/{NETWORK}/autoprivacy-coefficient.csv", episodes)
     write_json(root / "profile.json", {"provenance": PROVENANCE})
     return root
 
@@ -134,12 +138,12 @@ def rows(results: Path) -> list[dict[str, Any]]:
 def study(results: Path) -> page.Study:
     """The page's input, figures drawn."""
     measurements, policies = read(results, "measurements"), read(results, "policies")
-    search = {(NETWORK, "autoprivacy"): read_search(results / f"search/{NETWORK}/autoprivacy.csv")}
+    search = {KEY: read_search(results / f"search/{NETWORK}/autoprivacy-coefficient.csv")}
     figures.save(figures.breakdown_figure(measurements), results / "figures/breakdown")
     drawn = figures.parameters_figure(tables.parameters_rows(policies))
     figures.save(drawn, results / f"figures/parameters-{NETWORK}")
-    drawn = figures.search_figure(search[NETWORK, "autoprivacy"], "autoprivacy")
-    figures.save(drawn, results / f"figures/search-{NETWORK}-autoprivacy")
+    drawn = figures.search_figure(search[KEY], "autoprivacy")
+    figures.save(drawn, results / f"figures/search-{NETWORK}-autoprivacy-coefficient")
     return page.Study(
         name="quick",
         measurements=measurements,
@@ -305,7 +309,7 @@ def test_missing_entries_and_files_are_user_errors(tmp_path: Path, study: page.S
         tables.table2_rows([ResultFile("m.json", measurement)], accuracy_rows())
     with pytest.raises(UserError, match="m: no images"):
         tables.table2_rows([ResultFile("m", make_measurement("darl") | {"images": []})], accuracy_rows())
-    with pytest.raises(UserError, match="no row for network 7cnet, scheme darl, stage integer"):
+    with pytest.raises(UserError, match="no row for network 7cnet, scheme darl, coefficient packing, stage integer"):
         tables.table2_rows([ResultFile("m", make_measurement("darl"))], accuracy_rows()[:3])
     with pytest.raises(
         UserError, match='scheme "best" is unknown; allowed: delphi, delphi-worst-case, darl, autoprivacy'
@@ -328,7 +332,7 @@ def test_tables_from_files_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 2: accuracy_percent: got 'nan'; expected a finite number"):
         read_accuracy(path)
     write_rows(path, [{"network": NETWORK}])
-    with pytest.raises(UserError, match="no columns scheme, stage"):
+    with pytest.raises(UserError, match="no columns scheme, packing, stage"):
         read_accuracy(path)
     with pytest.raises(UserError, match="no such file"):
         read_search(tmp_path / "none.csv")
@@ -434,7 +438,7 @@ def test_parameters_figure_shows_the_ignored_share_bits_where_there_are_any(stud
 
 
 def test_a_search_tells_whose_latency_it_limits(study: page.Study) -> None:
-    rows = study.search[NETWORK, "autoprivacy"]
+    rows = study.search[KEY]
     for searched, whose in (("autoprivacy", "linear layers"), ("autoprivacy+", "linear layers and circuits")):
         assert figures.search_figure(rows, searched).axes[1].get_ylabel().endswith(f"of {whose}")
 
@@ -595,7 +599,7 @@ def test_page_escapes_what_it_is_given(study: page.Study) -> None:
 
 
 def test_search_table_lists_the_improvements(study: page.Study) -> None:
-    episodes = study.search[NETWORK, "autoprivacy"]
+    episodes = study.search[KEY]
     assert [row[0] for row in page.search_table(episodes).rows] == ["1", "2", "4"]
     assert "4 episodes" in page.render(study)
     without = page.render(page.Study(**{**vars(study), "search": {}}))

@@ -22,7 +22,7 @@ CONFIGS = ("--configfile", "my/study.yaml", CONFIG)  # the example's, and budget
 NETWORK = "small-residual"
 BY_RULE = ("delphi", "delphi-worst-case", "darl")
 CONTENDERS = [(scheme, "coefficient") for scheme in (*BY_RULE, "autoprivacy", "autoprivacy+")]
-CONTENDERS += [(scheme, "slot") for scheme in BY_RULE]
+CONTENDERS += [(scheme, "slot") for scheme in (*BY_RULE, "autoprivacy")]
 
 
 class Checkout:

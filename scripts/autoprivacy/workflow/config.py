@@ -59,6 +59,8 @@ def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     for part in ("run", "parameters_table", "latency_comparison"):
         for name in config[part]["networks"] or ():
             _check_name((part, "networks"), name, networks, "a key of networks", files)
+    for name in config["measure"]["schemes"] or ():
+        _check_name(("measure", "schemes"), name, config["run"]["schemes"], "a scheme of run.schemes", files)
     settings = config["network_settings"]
     for name in config["measure"]["network_settings"]:
         _check_name(("measure", "network_settings"), name, settings, "a key of network_settings", files)
