@@ -42,7 +42,7 @@ from autoprivacy.selection.latency import Link, layer_cost, operation_counts
 from autoprivacy.selection.layer_selection import layer_policy, predict, select_layer
 from autoprivacy.selection.plaintext_modulus import plaintext_modulus
 from autoprivacy.selection.schemes import darl, delphi, layerwise
-from autoprivacy.selection.secure_set import ROTATION_SHARE, secure_set
+from autoprivacy.selection.secure_set import ROTATION_SHARE, AverageCase, Setting, secure_set
 
 P = plaintext_modulus(60_000, -60_000, degree_for_batching=1)
 P_SLOT = plaintext_modulus(60_000, -60_000, degree_for_batching=16384)
@@ -120,11 +120,11 @@ def test_tolerance_never_costs() -> None:
 
 
 def test_paper_flooding_quadruples_n_and_triples_log_q() -> None:
-    unflooded = secure_set(LayerNoise(1000.0), 2048, RATES[0], P, UNFLOODED)
-    flooded = secure_set(LayerNoise(1000.0), 8192, RATES[0], P, PAPER)
+    unflooded = secure_set(LayerNoise(1000.0), AverageCase(RATES[0]), Setting(2048, P, UNFLOODED))
+    flooded = secure_set(LayerNoise(1000.0), AverageCase(RATES[0]), Setting(8192, P, PAPER))
     assert unflooded is not None and flooded is not None
     assert flooded.log2_q == pytest.approx(3 * unflooded.log2_q, abs=0.1)
-    assert secure_set(LayerNoise(1000.0), 1024, RATES[0], P, PAPER) is None  # n / 4 would be 256
+    assert secure_set(LayerNoise(1000.0), AverageCase(RATES[0]), Setting(1024, P, PAPER)) is None  # n / 4 would be 256
     parameters, _, predicted = selected(LAYERS[0], RATES[0], P, under(PAPER))
     assert predicted["decryption_error_rate"] == pytest.approx(2.0**-5)
     assert parameters.polynomial_degree >= 4096
@@ -141,7 +141,9 @@ def test_no_prime_of_the_modulus_is_the_plaintext_modulus() -> None:
     p, norms = 114689, range(20, 4000, 60)
     assert p in primes_for(34, 8192, NARROW_PRIME_BITS)
     for degree, norm in itertools.product((2048, 4096, 8192), norms):
-        parameters = secure_set(LayerNoise(float(norm)), degree, RATES[0], p, UNFLOODED, NARROW_PRIME_BITS)
+        parameters = secure_set(
+            LayerNoise(float(norm)), AverageCase(RATES[0]), Setting(degree, p, UNFLOODED, NARROW_PRIME_BITS)
+        )
         assert parameters is not None and p not in parameters.primes
 
 
@@ -215,14 +217,14 @@ def test_slot_set_meets_the_rate_per_ciphertext_and_a_smaller_q_does_not(
 
 def test_key_switching_primes_are_as_small_as_the_noise_of_rotations_allows() -> None:
     noise = LayerNoise(2.0**30, 7.0, 8192)
-    parameters = secure_set(noise, 8192, RATES[2], P_SLOT, UNFLOODED)
+    parameters = secure_set(noise, AverageCase(RATES[2]), Setting(8192, P_SLOT, UNFLOODED))
     assert parameters is not None and parameters.key_switching_prime is not None
     products = fresh_noise() * noise.norm
     share = 7 * rotation_noise(parameters) ** 2 / products**2
     assert 0.9 * ROTATION_SHARE < share <= ROTATION_SHARE
     halved = replace(parameters, key_switching_prime=ntt_primes(parameters.key_switching_prime // 2, 8192, 1)[0])
     assert 7 * rotation_noise(halved) ** 2 > ROTATION_SHARE * products**2
-    assert secure_set(LayerNoise(1.0, 7.0, 8192), 8192, RATES[2], P_SLOT, UNFLOODED) is None
+    assert secure_set(LayerNoise(1.0, 7.0, 8192), AverageCase(RATES[2]), Setting(8192, P_SLOT, UNFLOODED)) is None
 
 
 def test_darl_and_layerwise_in_slots() -> None:

@@ -26,7 +26,14 @@ from autoprivacy.randomness.generator import SecureRandom
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.plaintext_modulus import plaintext_modulus
 from autoprivacy.selection.schemes import darl, delphi_worst_case
-from autoprivacy.selection.worst_case import ROTATION_SHARE, ROUNDING_SHARE, worst_case_reply_bits, worst_case_set
+from autoprivacy.selection.secure_set import (
+    ROTATION_SHARE,
+    ROUNDING_SHARE,
+    Setting,
+    WorstCase,
+    secure_set,
+    worst_case_reply_bits,
+)
 
 RNG = np.random.default_rng(5)
 P = plaintext_modulus(10_000_000, -10_000_000, degree_for_batching=16384)
@@ -95,7 +102,7 @@ def rounding_bound(parameters: ParameterSet) -> float:
 @pytest.mark.parametrize("rotations", [0.0, 15.0])
 def test_the_set_has_room_for_the_bound_and_little_more(kind: str, rotations: float) -> None:
     bound, degree, flooding = NoiseBound(2.0**30 if rotations else 20_000.0, rotations), 8192, Flooding(kind)  # type: ignore[arg-type]
-    parameters = worst_case_set(bound, degree, P, flooding, 60)
+    parameters = secure_set(bound, WorstCase(), Setting(degree, P, flooding, 60))
     assert parameters is not None and (parameters.key_switching_prime is None) == (not rotations)
     products, turns = fresh_bound() * bound.norm, 0.0
     if parameters.key_switching_prime:
@@ -113,15 +120,19 @@ def test_the_set_has_room_for_the_bound_and_little_more(kind: str, rotations: fl
 
 def test_paper_flooding_triples_the_unflooded_bits_of_a_quarter_of_n() -> None:
     bound = NoiseBound(20_000.0)
-    small, large = (worst_case_set(bound, n, P, Flooding(k), 60) for n, k in ((4096, "none"), (16384, "paper")))  # type: ignore[arg-type]
+    small, large = (
+        secure_set(bound, WorstCase(), Setting(n, P, Flooding(k), 60)) for n, k in ((4096, "none"), (16384, "paper"))
+    )  # type: ignore[arg-type]
     assert small is not None and large is not None
     assert large.log2_q == pytest.approx(3 * small.log2_q, abs=0.1)
-    assert worst_case_set(bound, 2048, P, Flooding("paper"), 60) is None  # n / 4 would be 512
+    assert secure_set(bound, WorstCase(), Setting(2048, P, Flooding("paper"), 60)) is None  # n / 4 would be 512
 
 
 def test_what_does_not_fit_is_no_set() -> None:
-    assert worst_case_set(NoiseBound(1e30), 2048, P, Flooding("none"), 60) is None
-    assert worst_case_set(NoiseBound(1.0, 1.0), 8192, P, Flooding("none"), 60) is None  # rotations outweigh products
+    assert secure_set(NoiseBound(1e30), WorstCase(), Setting(2048, P, Flooding("none"), 60)) is None
+    assert (
+        secure_set(NoiseBound(1.0, 1.0), WorstCase(), Setting(8192, P, Flooding("none"), 60)) is None
+    )  # rotations outweigh products
 
 
 @pytest.mark.parametrize("packing", ["coefficient", "slot"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,6 +14,7 @@ from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.he.ring.primes import MAXIMUM_PRIME_BITS, PRIME_SIZES
 from autoprivacy.quantization.integer_network import LayerShape
 from autoprivacy.selection.latency import Link, layer_cost, operation_counts
+from autoprivacy.selection.secure_set import Setting
 
 COEFFICIENT = "coefficient"  # the packing where none is named
 
@@ -45,14 +46,11 @@ class Selection:
         """The polynomial degrees measured at which p can be used; UserError where there is none."""
         return packing_named(self.packing).degrees(self.profile.degrees, p)
 
-    def factors(self, p: int, degree: int) -> tuple[int, ...]:
-        """The factors of a composite p that layers are evaluated by at n; none where p is taken as it is."""
-        return packing_named(self.packing).plaintext_factors(p, degree)
-
-    @property
-    def prime_sizes(self) -> tuple[int, ...]:
-        """Bounds on the bits of primes that are worth trying: the sizes of the kernels as far as they are allowed."""
-        return tuple(sorted({min(size, self.maximum_prime_bits) for size in PRIME_SIZES}))
+    def settings(self, p: int, degree: int) -> Iterator[Setting]:
+        """What sets are sized for at n: primes up to the size of each kernel, as far as they are allowed."""
+        factors = packing_named(self.packing).plaintext_factors(p, degree)
+        for size in sorted({min(size, self.maximum_prime_bits) for size in PRIME_SIZES}):
+            yield Setting(degree, p, self.flooding, size, factors)
 
     def plans(self, shape: LayerShape, degree: int, p: int) -> tuple[Plan, ...]:
         """The tilings of a layer worth considering."""

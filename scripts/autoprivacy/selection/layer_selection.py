@@ -14,8 +14,7 @@ from autoprivacy.he.parameters.security import security_bits
 from autoprivacy.quantization.integer_network import LinearLayer
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.latency import layer_cost
-from autoprivacy.selection.least_latency import Choice, cheapest
-from autoprivacy.selection.secure_set import secure_set
+from autoprivacy.selection.least_latency import Choice, least_latency
 
 
 def select_layer(layer: LinearLayer, target: Target, p: int, selection: Selection) -> tuple[Choice[Plan], ReplyBits]:
@@ -31,19 +30,11 @@ def select_layer(layer: LinearLayer, target: Target, p: int, selection: Selectio
         UserError: no secure set that the profile covers meets the target, or the packing cannot use p or the target.
     """
     _check_target(layer.shape.name, target, selection.packing)
-    choices = [
-        Choice(plan, noise, parameters, size)
-        for degree in selection.degrees(p)
-        for factors in [selection.factors(p, degree)]
-        for plan in selection.plans(layer.shape, degree, p)
-        for noise in [plan.noise(layer.weight)]
-        for size in selection.prime_sizes
-        if (parameters := secure_set(noise, degree, target, p, selection.flooding, size, factors=factors))
-        and selection.covers(plan, parameters)
-    ]
-    if not choices:
+    plans = (plan for degree in selection.degrees(p) for plan in selection.plans(layer.shape, degree, p))
+    found = least_latency(((plan, plan.noise(layer.weight)) for plan in plans), p, target, selection)
+    if found is None:
         raise UserError(nothing_meets(f"layer {layer.shape.name}", target, p, selection))
-    return cheapest(choices, target, selection)
+    return found
 
 
 def _check_target(layer: str, target: Target, packing: str) -> None:

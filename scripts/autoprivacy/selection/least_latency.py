@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -11,7 +11,7 @@ from autoprivacy.he.packing.plan import Workload
 from autoprivacy.he.parameters.noise import LayerNoise
 from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits, Target
 from autoprivacy.selection.conditions import Selection
-from autoprivacy.selection.secure_set import secure_set
+from autoprivacy.selection.secure_set import AverageCase, Setting, secure_set
 
 AnyWorkload = TypeVar("AnyWorkload", bound=Workload)
 
@@ -23,26 +23,32 @@ class Choice(Generic[AnyWorkload]):
     Attributes:
         plan: the tiling.
         noise: what it does to fresh noise.
+        setting: what the set was sized for.
         parameters: the set.
-        maximum_prime_bits: what the set's primes were limited to.
     """
 
     plan: AnyWorkload
     noise: LayerNoise
+    setting: Setting
     parameters: ParameterSet
-    maximum_prime_bits: int
 
 
-def cheapest(
-    choices: Sequence[Choice[AnyWorkload]], target: Target, selection: Selection
-) -> tuple[Choice[AnyWorkload], ReplyBits]:
-    """The choice of least latency, also among larger q than those of `choices`, the smallest that meet the target.
+def least_latency(
+    plans: Iterable[tuple[AnyWorkload, LayerNoise]], p: int, target: Target, selection: Selection
+) -> tuple[Choice[AnyWorkload], ReplyBits] | None:
+    """The plan and secure set of least predicted latency that meet a target by average-case noise.
 
-    A larger q leaves room for replies of fewer bits. It is tried only where the fewest bits there could be would
-    make the choice better than the best one known.
+    For every size of primes the smallest q is considered, and larger ones, which leave room for replies of fewer bits.
+    Those are tried only where the fewest bits there could be would make the choice better than the best one known.
+
+    Args:
+        plans: the plans worth considering, each with what it does to fresh noise.
+        p: the plaintext modulus.
+        target: the error rate or noise that is tolerated.
+        selection: the conditions.
 
     Returns:
-        The choice and the bits of its replies.
+        The choice and the bits of its replies; None where no secure set that the profile covers meets the target.
     """
 
     def bits(choice: Choice[AnyWorkload]) -> ReplyBits:
@@ -51,11 +57,28 @@ def cheapest(
     def latency(choice: Choice[AnyWorkload]) -> float:
         return selection.latency(choice.plan, choice.parameters, bits(choice))
 
+    choices = [
+        choice
+        for plan, noise in plans
+        for setting in selection.settings(p, plan.degree)
+        for choice in _sized(plan, noise, setting, AverageCase(target), selection)
+    ]
+    if not choices:
+        return None
     best = min(choices, key=latency)
     bound = latency(best)
     promising = (choice for choice in choices if _least(choice, target, selection) <= bound)
     best = min((best, *(larger for choice in promising for larger in _larger(choice, target, selection))), key=latency)
     return best, bits(best)
+
+
+def _sized(
+    plan: AnyWorkload, noise: LayerNoise, setting: Setting, rule: AverageCase, selection: Selection
+) -> Iterator[Choice[AnyWorkload]]:
+    """The plan under the smallest set, if there is one that the profile covers."""
+    parameters = secure_set(noise, rule, setting)
+    if parameters and selection.covers(plan, parameters):
+        yield Choice(plan, noise, setting, parameters)
 
 
 def _least(choice: Choice[AnyWorkload], target: Target, selection: Selection) -> float:
@@ -68,9 +91,5 @@ def _larger(choice: Choice[AnyWorkload], target: Target, selection: Selection) -
     """The same tiling with the smallest q for each smaller reply."""
     if selection.flooding.kind == "paper":  # its q follows from the unflooded one, its replies from the target alone
         return
-    plan, noise, size, known = choice.plan, choice.noise, choice.maximum_prime_bits, choice.parameters
-    p, factors = known.plaintext_modulus, known.plaintext_factors
-    for share in rounding_shares(plan, known.largest_factor, target):
-        parameters = secure_set(noise, plan.degree, target, p, selection.flooding, size, share, factors)
-        if parameters and selection.covers(plan, parameters):
-            yield Choice(plan, noise, parameters, size)
+    for share in rounding_shares(choice.plan, choice.parameters.largest_factor, target):
+        yield from _sized(choice.plan, choice.noise, choice.setting, AverageCase(target, share), selection)

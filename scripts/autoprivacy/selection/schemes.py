@@ -7,26 +7,24 @@ for).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.bfv.reply_bits import REPLY_SHARE, smallest_reply_bits
+from autoprivacy.he.bfv.reply_bits import REPLY_SHARE
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan
-from autoprivacy.he.parameters.noise import LayerNoise
-from autoprivacy.he.parameters.noise_bounds import NoiseBound
-from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits, Target
+from autoprivacy.he.parameters.parameter_set import ParameterSet, Target
 from autoprivacy.he.parameters.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.he.ring.primes import ntt_primes
 from autoprivacy.quantization.integer_network import IntegerNetwork, Interval, LinearLayer
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.layer_selection import layer_policy, nothing_meets, predict
 from autoprivacy.selection.plaintext_modulus import plaintext_modulus
-from autoprivacy.selection.secure_set import secure_set
+from autoprivacy.selection.secure_set import AverageCase, Growth, NoiseRule, Setting, WorstCase, secure_set
 from autoprivacy.selection.triple_selection import triple_policy
-from autoprivacy.selection.worst_case import worst_case_reply_bits, worst_case_set
 from autoprivacy.workflow.provenance import provenance
 
 # The paper's Table 1, row DELPHI: log p = 22, log n = 13, log q = 180 = 3 x 60.
@@ -37,25 +35,7 @@ TOTALS = ("latency_seconds", "compute_seconds", "transfer_seconds", "bytes_up", 
 # of fewer bits.
 NETWORK_SHARES = (REPLY_SHARE, 1 / 2)
 
-Growth = LayerNoise | NoiseBound  # of noise in a layer; both have a norm and rotations
 Candidate = tuple[ParameterSet, dict[str, Plan]]
-ReplyRule = Callable[[LinearLayer, Plan, ParameterSet], ReplyBits]  # what a layer's replies are sent in
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How one set for a whole network is sized.
-
-    Attributes:
-        growth: what a tiling does to the noise of a layer.
-        sized: the smallest secure sets, one for each way to divide their noise, for n, primes of at most so many bits,
-            rotations and a norm of the noise's growth; None where there is none.
-        reply_bits: what the replies of a layer are sent in, under a tiling and a set.
-    """
-
-    growth: Callable[[LinearLayer, Plan], Growth]
-    sized: Sequence[Callable[[int, int, float, float], ParameterSet | None]]
-    reply_bits: ReplyRule
 
 
 def delphi(network: IntegerNetwork, name: str, required: Interval, selection: Selection) -> Policy:
@@ -73,7 +53,7 @@ def delphi(network: IntegerNetwork, name: str, required: Interval, selection: Se
     parameters = ParameterSet(p, DELPHI_DEGREE, primes)
     if packing_named(selection.packing).in_slots:
         parameters = ParameterSet(p, DELPHI_DEGREE, primes[:-1], primes[-1])
-    plans, reply_bits = {}, _average_case(selection)
+    plans, rule = {}, AverageCase(EXACT_TARGET)
     for shape in network.architecture.layers:
         tilings = selection.plans(shape, DELPHI_DEGREE, p)
         if not tilings:
@@ -81,8 +61,8 @@ def delphi(network: IntegerNetwork, name: str, required: Interval, selection: Se
                 f"layer {shape.name}: one row of one channel of {shape.output_shape} outputs does not fit delphi's n = "
                 f"{DELPHI_DEGREE}; take another scheme"
             )
-        plans[shape.name] = _cheapest_plan(network.layers[shape.name], tilings, parameters, reply_bits, selection)
-    return _uniform("delphi", network, name, (parameters, plans), reply_bits, selection)
+        plans[shape.name] = _cheapest_plan(network.layers[shape.name], tilings, parameters, rule, selection)
+    return _uniform("delphi", network, name, (parameters, plans), rule, selection)
 
 
 def delphi_worst_case(network: IntegerNetwork, name: str, p: int, selection: Selection) -> Policy:
@@ -95,18 +75,8 @@ def delphi_worst_case(network: IntegerNetwork, name: str, p: int, selection: Sel
     Raises:
         UserError: no secure set that the profile covers has room for the bounds of every layer.
     """
-
-    def sized(degree: int, maximum_prime_bits: int, rotations: float, norm: float) -> ParameterSet | None:
-        factors = selection.factors(p, degree)
-        return worst_case_set(NoiseBound(norm, rotations), degree, p, selection.flooding, maximum_prime_bits, factors)
-
-    rule = Rule(
-        lambda layer, plan: plan.noise_bound(layer.weight),
-        [sized],
-        lambda layer, plan, parameters: worst_case_reply_bits(plan.degree, parameters.largest_factor),
-    )
-    best = _cheapest_set(network, name, p, selection, rule)
-    return _uniform("delphi-worst-case", network, name, best, rule.reply_bits, selection)
+    best = _cheapest_set(network, name, p, [WorstCase()], selection)
+    return _uniform("delphi-worst-case", network, name, best, WorstCase(), selection)
 
 
 def darl(network: IntegerNetwork, name: str, p: int, selection: Selection) -> Policy:
@@ -117,60 +87,50 @@ def darl(network: IntegerNetwork, name: str, p: int, selection: Selection) -> Po
     Raises:
         UserError: no secure set that the profile covers meets the target in every layer.
     """
-
-    def sized(share: float, degree: int, maximum_prime_bits: int, rotations: float, norm: float) -> ParameterSet | None:
-        factors = selection.factors(p, degree)
-        coefficients = degree * max(1, len(factors)) if packing_named(selection.packing).in_slots else 1
-        noise = LayerNoise(norm, rotations, coefficients)
-        return secure_set(noise, degree, EXACT_TARGET, p, selection.flooding, maximum_prime_bits, share, factors)
-
-    rule = Rule(
-        lambda layer, plan: plan.noise(layer.weight),
-        [partial(sized, share) for share in NETWORK_SHARES],
-        _average_case(selection),
-    )
-    best = _cheapest_set(network, name, p, selection, rule)
-    return _uniform("darl", network, name, best, rule.reply_bits, selection)
-
-
-def _average_case(selection: Selection) -> ReplyRule:
-    """The smallest replies that leave an error rate of 2^-40."""
-    return lambda layer, plan, parameters: smallest_reply_bits(
-        plan, parameters, EXACT_TARGET, plan.noise(layer.weight), selection.flooding
-    )
+    best = _cheapest_set(network, name, p, [AverageCase(EXACT_TARGET, share) for share in NETWORK_SHARES], selection)
+    return _uniform("darl", network, name, best, AverageCase(EXACT_TARGET), selection)
 
 
 def _cheapest_plan(
-    layer: LinearLayer,
-    plans: Sequence[Plan],
-    parameters: ParameterSet,
-    reply_bits: ReplyRule,
-    selection: Selection,
+    layer: LinearLayer, plans: Iterable[Plan], parameters: ParameterSet, rule: NoiseRule[Any], selection: Selection
 ) -> Plan:
     """The tiling of least predicted latency under a set."""
-    return min(plans, key=lambda plan: selection.latency(plan, parameters, reply_bits(layer, plan, parameters)))
+
+    def latency(plan: Plan) -> float:
+        bits = rule.reply_bits(layer, plan, parameters, selection.flooding)
+        return selection.latency(plan, parameters, bits)
+
+    return min(plans, key=latency)
 
 
-def _cheapest_set(network: IntegerNetwork, name: str, p: int, selection: Selection, rule: Rule) -> Candidate:
-    """The one set for all layers, and their tilings, of least predicted latency."""
+def _cheapest_set(
+    network: IntegerNetwork, name: str, p: int, rules: Sequence[NoiseRule[Any]], selection: Selection
+) -> Candidate:
+    """The one set for all layers, and their tilings, of least predicted latency.
+
+    Args:
+        network, name, p, selection: as in `darl`.
+        rules: by what rules on noise sets are sized; replies are sent in the bits of the first.
+    """
     candidates: list[Candidate] = []
     for degree in selection.degrees(p):
+        plans = {shape.name: selection.plans(shape, degree, p) for shape in network.architecture.layers}
         growths = {
-            shape.name: {
-                plan: rule.growth(network.layers[shape.name], plan) for plan in selection.plans(shape, degree, p)
-            }
-            for shape in network.architecture.layers
+            layer: {plan: rules[0].growth(network.layers[layer], plan) for plan in own} for layer, own in plans.items()
         }
-        for size in selection.prime_sizes:
-            for sized in rule.sized:
-                candidates += _candidates(network, growths, selection, partial(sized, degree, size), rule)
+        for setting, rule in itertools.product(selection.settings(p, degree), rules):
+            candidates += _candidates(network, growths, rule, setting, selection)
     if not candidates:
         raise UserError(nothing_meets(f"network {name}", EXACT_TARGET, p, selection))
 
     def latency(found: Candidate) -> float:
         parameters, plans = found
-        bits = {layer: rule.reply_bits(network.layers[layer], plan, parameters) for layer, plan in plans.items()}
-        return sum(selection.latency(plan, parameters, bits[layer]) for layer, plan in plans.items())
+        return sum(
+            selection.latency(
+                plan, parameters, rules[0].reply_bits(network.layers[layer], plan, parameters, selection.flooding)
+            )
+            for layer, plan in plans.items()
+        )
 
     return min(candidates, key=latency)
 
@@ -178,9 +138,9 @@ def _cheapest_set(network: IntegerNetwork, name: str, p: int, selection: Selecti
 def _candidates(
     network: IntegerNetwork,
     growths: Mapping[str, Mapping[Plan, Growth]],
+    rule: NoiseRule[Growth],
+    setting: Setting,
     selection: Selection,
-    sized: Callable[[float, float], ParameterSet | None],
-    rule: Rule,
 ) -> Iterator[Candidate]:
     """Sets that serve every layer, each with the layers' cheapest tilings of at most the norm it was sized for.
 
@@ -196,34 +156,40 @@ def _candidates(
         if not all(kept.values()):
             continue
         smallest = max(min(growth.norm for growth in layer.values()) for layer in kept.values())
-        norms = {growth.norm for layer in kept.values() for growth in layer.values() if growth.norm >= smallest}
-        for bound, parameters in _bounds(sorted(norms), partial(sized, most)):
+        bounds = {
+            replace(growth, rotations=most)
+            for layer in kept.values()
+            for growth in layer.values()
+            if growth.norm >= smallest
+        }
+        for bound, parameters in _cheapest_bounds(sorted(bounds, key=lambda bound: bound.norm), rule, setting):
             admissible = {
-                layer: [p for p, growth in own.items() if growth.norm <= bound and selection.covers(p, parameters)]
+                layer: [p for p, growth in own.items() if growth.norm <= bound.norm and selection.covers(p, parameters)]
                 for layer, own in kept.items()
             }
             if all(admissible.values()):
                 plans = {
-                    layer: _cheapest_plan(network.layers[layer], own, parameters, rule.reply_bits, selection)
+                    layer: _cheapest_plan(network.layers[layer], own, parameters, rule, selection)
                     for layer, own in admissible.items()
                 }
-                tight = sized(most, max(kept[layer][plan].norm for layer, plan in plans.items()))
+                norm = max(kept[layer][plan].norm for layer, plan in plans.items())
+                tight = secure_set(replace(bound, norm=norm), rule, setting)
                 fits = tight is not None and all(selection.covers(plan, tight) for plan in plans.values())
                 yield tight if tight is not None and fits else parameters, plans
 
 
-def _bounds(
-    norms: Sequence[float], sized: Callable[[float], ParameterSet | None]
-) -> Iterator[tuple[float, ParameterSet]]:
-    """Of the norms whose sets cost the same, the largest, which admits most tilings; each with its set."""
-    largest: dict[tuple[int, ...], tuple[float, ParameterSet]] = {}
-    for norm in norms:
-        parameters = sized(norm)
+def _cheapest_bounds(
+    bounds: Iterable[Growth], rule: NoiseRule[Growth], setting: Setting
+) -> Iterator[tuple[Growth, ParameterSet]]:
+    """Of the bounds whose sets cost the same, the largest, which admits most tilings; each with its set."""
+    largest: dict[tuple[int, ...], tuple[Growth, ParameterSet]] = {}
+    for bound in bounds:
+        parameters = secure_set(bound, rule, setting)
         if parameters is None:
             break  # larger norms need still more
-        # seconds and bytes go by n, which is the same here, and by the primes' bits
+        # seconds and bytes depend on n, which is the same here, and on the bits of the primes
         bits = tuple(prime.bit_length() for prime in parameters.deployed_primes)
-        largest[bits] = (norm, parameters)
+        largest[bits] = (bound, parameters)
     yield from largest.values()
 
 
@@ -263,14 +229,14 @@ def _uniform(
     network: IntegerNetwork,
     name: str,
     chosen: Candidate,
-    reply_bits: ReplyRule,
+    rule: NoiseRule[Any],
     selection: Selection,
 ) -> Policy:
     """A policy with one set for all layers, each with its own tiling; the target is 2^-40."""
     parameters, plans = chosen
     layers = []
     for layer, plan in plans.items():
-        bits = reply_bits(network.layers[layer], plan, parameters)
+        bits = rule.reply_bits(network.layers[layer], plan, parameters, selection.flooding)
         predicted = predict(network.layers[layer], EXACT_TARGET, parameters, plan, bits, selection)
         layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, predicted, plan.tiling, bits))
     return _policy(scheme, network, name, tuple(layers), selection)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.triples import TripleLayout
+from autoprivacy.he.packing import SLOT
 from autoprivacy.he.packing.batching import batching_factors
 from autoprivacy.he.parameters.parameter_set import Target
 from autoprivacy.he.parameters.policy import EXACT_TARGET, TriplePolicy
 from autoprivacy.quantization.integer_network import Architecture
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.layer_selection import prediction
-from autoprivacy.selection.least_latency import Choice, cheapest
-from autoprivacy.selection.secure_set import secure_set
+from autoprivacy.selection.least_latency import least_latency
 
 
 def triple_policy(
@@ -49,20 +50,14 @@ def triple_policy(
             f"squared activations: plaintext modulus {p} batches at no n of {list(selection.profile.degrees)}; their "
             "triples need a prime == 1 mod 2n or a product of distinct such primes"
         )
-    choices = [
-        Choice(layout, layout.noise, parameters, size)
-        for layout in layouts
-        for size in selection.prime_sizes
-        for factors in [layout.factors if len(layout.factors) > 1 else ()]
-        if (parameters := secure_set(layout.noise, layout.degree, target, p, selection.flooding, size, factors=factors))
-        and selection.covers(layout, parameters)
-    ]
-    if not choices:
+    in_slots = replace(selection, packing=SLOT)
+    found = least_latency(((layout, layout.noise) for layout in layouts), p, target, in_slots)
+    if found is None:
         raise UserError(
             f"squared activations: no secure set with p = {p} among the profile's {sorted(selection.profile.table)} "
             f"(n, primes, bits of a prime) serves their triples under flooding {selection.flooding.kind}; profile "
             "larger n, take fewer bits in the squares, or flood less"
         )
-    choice, bits = cheapest(choices, target, selection)
+    choice, bits = found
     predicted = prediction(choice.noise, target, choice.parameters, choice.plan, bits, selection)
     return TriplePolicy(target, choice.parameters, bits, predicted)

@@ -23,7 +23,7 @@ from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters.noise import fresh_noise
 from autoprivacy.he.parameters.parameter_set import Flooding, ReplyBits, Target
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
-from autoprivacy.selection.secure_set import secure_set
+from autoprivacy.selection.secure_set import AverageCase, Setting, secure_set
 
 P, DEGREE = 1 << 17, {"none": 2048, "statistical": 4096}
 SHAPE = LayerShape("layer", "convolution", (1, 32, 32), 2, (3, 3), padding=1)
@@ -101,7 +101,7 @@ class Parties:
     def under(cls, flooding: Flooding) -> Parties:
         plan = CoefficientPlan(SHAPE, DEGREE[flooding.kind], 1, 1, 32)
         noise = plan.noise(WEIGHT)
-        parameters = secure_set(noise, plan.degree, TARGET, P, flooding, 27)
+        parameters = secure_set(noise, AverageCase(TARGET), Setting(plan.degree, P, flooding, 27))
         assert parameters is not None
         bits = default_reply_bits(plan, parameters, TARGET)
         attacker = Attacker(plan, ClientCipher(parameters), bits)

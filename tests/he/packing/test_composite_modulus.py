@@ -40,8 +40,7 @@ from autoprivacy.selection.latency import layer_cost, operation_counts
 from autoprivacy.selection.layer_selection import predict
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import darl, delphi_worst_case, layerwise
-from autoprivacy.selection.secure_set import secure_set
-from autoprivacy.selection.worst_case import ROUNDING_SHARE, worst_case_reply_bits
+from autoprivacy.selection.secure_set import ROUNDING_SHARE, AverageCase, Setting, secure_set, worst_case_reply_bits
 
 SLOT = packing_named("slot")
 UNFLOODED, STATISTICAL = Flooding("none"), Flooding("statistical")
@@ -140,7 +139,7 @@ class Parties:
         self.p, self.layer, self.target, self.flooding = p, layer, target, flooding
         self.plan = composed(SlotPlan(shape, degree, factors[-1], *tiling), factors)
         self.noise = self.plan.noise(layer.weight)
-        parameters = secure_set(self.noise, degree, target, p, flooding, factors=factors)
+        parameters = secure_set(self.noise, AverageCase(target), Setting(degree, p, flooding, factors=factors))
         assert parameters is not None and len(parameters.components) == len(self.plan.components) == len(factors)
         self.parameters = parameters
         self.bits = smallest_reply_bits(self.plan, parameters, target, self.noise, flooding)
@@ -291,7 +290,9 @@ def test_q_shrinks_with_the_square_of_the_largest_factor() -> None:
     bits = {}
     for p in (163841, P_LARGE):
         noise = SLOT.from_tiling(layer.shape, 4096, p, tiling).noise(layer.weight)
-        parameters = secure_set(noise, 4096, EXACT_TARGET, p, UNFLOODED, factors=SLOT.plaintext_factors(p, 4096))
+        parameters = secure_set(
+            noise, AverageCase(EXACT_TARGET), Setting(4096, p, UNFLOODED, factors=SLOT.plaintext_factors(p, 4096))
+        )
         assert parameters is not None and math.gcd(parameters.q, p) == 1
         bits[p] = math.log2(parameters.q)
     assert bits[163841] - bits[P_LARGE] == pytest.approx(2 * math.log2(163841 / 65537), abs=0.1)

@@ -21,7 +21,7 @@ from autoprivacy.he.parameters.policy import EXACT_TARGET
 from autoprivacy.protocol.shares import apply_layer
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer, to_signed
 from autoprivacy.selection.plaintext_modulus import composite_modulus, plaintext_modulus
-from autoprivacy.selection.secure_set import secure_set
+from autoprivacy.selection.secure_set import AverageCase, Setting, secure_set
 
 # Kind of layer -> channels, size of the image, outputs, kernel, and what else differs from the usual; each a choice.
 KINDS = {
@@ -98,7 +98,7 @@ def drawn_set(
         plans = packing_named(packing).plans(layer.shape, degree, p)
         for index in generator.permutation(len(plans))[:4]:
             noise = plans[index].noise(layer.weight)
-            if parameters := secure_set(noise, degree, EXACT_TARGET, p, flooding, factors=own):
+            if parameters := secure_set(noise, AverageCase(EXACT_TARGET), Setting(degree, p, flooding, factors=own)):
                 return parameters, plans[index], flooding
     raise AssertionError(f"{layer.shape}: no set")
 

@@ -23,7 +23,7 @@ from autoprivacy.he.ring.ring import Ring, ntt_primes
 from autoprivacy.he.ring.weight_products import WeightProducts
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
 from autoprivacy.randomness.generator import SecureRandom
-from autoprivacy.selection.secure_set import secure_set
+from autoprivacy.selection.secure_set import AverageCase, Setting, secure_set
 
 UNFLOODED = Flooding("none")
 
@@ -192,7 +192,7 @@ class Parties:
             plan for plan in plans if plan.features == features and plan.diagonals == (diagonals or plan.diagonals)
         )
         self.noise, self.target = self.plan.noise(self.layer.weight), Target(decryption_error_rate=rate)
-        parameters = secure_set(self.noise, degree, self.target, self.p, UNFLOODED)
+        parameters = secure_set(self.noise, AverageCase(self.target), Setting(degree, self.p, UNFLOODED))
         assert parameters is not None
         self.parameters = parameters
         self.bits = smallest_reply_bits(self.plan, parameters, self.target, self.noise, UNFLOODED)
