@@ -8,6 +8,7 @@ import unittest.mock
 import pytest
 
 from autoprivacy.errors import UserError
+from autoprivacy.link import Link
 from autoprivacy.protocol.channel import (
     HEADER,
     MAXIMUM_PAYLOAD,
@@ -17,7 +18,6 @@ from autoprivacy.protocol.channel import (
     ProtocolError,
 )
 from autoprivacy.protocol.endpoints import connect, parse_address
-from autoprivacy.selection.latency import Link
 
 
 @pytest.fixture

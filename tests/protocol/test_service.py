@@ -11,12 +11,12 @@ from support.protocol_sessions import IMAGES, NETWORK, P_PRIME
 from support.services import service
 
 from autoprivacy.errors import UserError
+from autoprivacy.link import Link
 from autoprivacy.protocol.channel import HEADER, PROTOCOL_VERSION, Message, ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.endpoints import ServiceSettings, connect
 from autoprivacy.protocol.server import Session
 from autoprivacy.quantization.reference import reference_forward
-from autoprivacy.selection.latency import Link
 
 
 def infer(address, image, link=None):

@@ -16,6 +16,7 @@ from autoprivacy.gc.labels import random_delta, zero_labels
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.profiling.profile import quartiles
+from autoprivacy.link import Link
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.randomness.generator import SecureRandom
@@ -28,7 +29,6 @@ from autoprivacy.selection.garbled_costs import (
     predicted_seconds,
     with_garbling,
 )
-from autoprivacy.selection.latency import Link
 from autoprivacy.selection.schemes import darl
 
 RATES = {"garble": 1e-8, "evaluate": 2e-8, "project": 4e-8, "label": 8e-9, "transfer": 6e-8}

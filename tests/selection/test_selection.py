@@ -32,13 +32,14 @@ from autoprivacy.he.parameters.policy import EXACT_TARGET, Policy
 from autoprivacy.he.parameters.security import max_log2_q, security_bits
 from autoprivacy.he.profiling.profile import OPERATIONS, ROTATION, OperationProfile, admissible_parameters, profile
 from autoprivacy.he.ring.primes import NARROW_PRIME_BITS, PRIME_SIZES, is_prime, ntt_primes, prime_size, primes_for
+from autoprivacy.link import Link
 from autoprivacy.quantization.integer_network import (
     LayerShape,
     LinearLayer,
     to_signed,
 )
 from autoprivacy.selection.conditions import Selection
-from autoprivacy.selection.latency import Link, layer_cost, operation_counts
+from autoprivacy.selection.latency import layer_cost, operation_counts
 from autoprivacy.selection.layer_selection import layer_policy, predict, select_layer
 from autoprivacy.selection.plaintext_modulus import plaintext_modulus
 from autoprivacy.selection.schemes import darl, delphi, layerwise

@@ -6,7 +6,7 @@ import math
 
 from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.he.ring.primes import PRIME_SIZES
-from autoprivacy.selection.latency import Link
+from autoprivacy.link import Link
 
 LINK = Link(1e9, 1e-3)
 

@@ -16,12 +16,12 @@ from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.parameters.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.he.profiling.profile import OperationProfile, profile
+from autoprivacy.link import Link
 from autoprivacy.networks.resnet import resnet32
 from autoprivacy.networks.seven_cnet import seven_cnet
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.untrained import untrained_network
 from autoprivacy.selection.conditions import Selection
-from autoprivacy.selection.latency import Link
 from autoprivacy.selection.schemes import darl
 
 CLASSES, IMAGE = {"7cnet": 10, "resnet32": 100}, (3, 32, 32)

@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from autoprivacy.errors import UserError
-from autoprivacy.selection.latency import Link
+from autoprivacy.link import Link
 
 PROTOCOL_VERSION = 3
 HEADER = struct.Struct("<BBQ")

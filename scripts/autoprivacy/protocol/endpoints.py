@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoprivacy.errors import UserError
+from autoprivacy.link import Link
 from autoprivacy.protocol.channel import FAREWELL_SECONDS, Channel, failure_frame
-from autoprivacy.selection.latency import Link
 
 # Bytes of a client's messages that may lie unread in the server's memory, above those of the message that came last.
 MAXIMUM_UNREAD = 1 << 28

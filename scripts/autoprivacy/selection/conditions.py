@@ -12,8 +12,9 @@ from autoprivacy.he.packing.plan import Plan, Workload
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits
 from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.he.ring.primes import MAXIMUM_PRIME_BITS, PRIME_SIZES
+from autoprivacy.link import Link
 from autoprivacy.quantization.integer_network import LayerShape
-from autoprivacy.selection.latency import Link, layer_cost, operation_counts
+from autoprivacy.selection.latency import layer_cost, operation_counts
 from autoprivacy.selection.secure_set import Setting
 
 COEFFICIENT = "coefficient"  # the packing where none is named

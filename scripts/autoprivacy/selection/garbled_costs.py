@@ -19,10 +19,10 @@ from autoprivacy.gc.rates import OPERATIONS
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.he.ring.bit_packing import packed_bytes
+from autoprivacy.link import Link
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.residues import Residues
-from autoprivacy.selection.latency import Link
 
 logger = logging.getLogger(__name__)
 

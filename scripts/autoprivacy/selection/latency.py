@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.cipher import message_bytes
 from autoprivacy.he.bfv.flood import WIDEST_GAUSSIAN
 from autoprivacy.he.bfv.reply_bits import reply_bytes
 from autoprivacy.he.packing.plan import Workload
 from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
 from autoprivacy.he.profiling.profile import OperationProfile
-
-
-@dataclass(frozen=True)
-class Link:
-    """The network between client and server.
-
-    Attributes:
-        bits_per_second: throughput.
-        round_trip_seconds: of a small message there and back; a layer is charged one.
-    """
-
-    bits_per_second: float
-    round_trip_seconds: float
-
-    def __post_init__(self) -> None:
-        if not self.bits_per_second > 0 or not self.round_trip_seconds >= 0:
-            raise UserError(f"link: {self}; expected a throughput above 0 and a round-trip time of 0 or more")
-
-    def seconds(self, count: int) -> float:
-        """Time that `count` bytes take, without the round trip."""
-        return 8 * count / self.bits_per_second
+from autoprivacy.link import Link
 
 
 def operation_counts(plan: Workload, flood: float = 0.0) -> dict[str, int]:
