@@ -110,7 +110,7 @@ def test_ignored_share_bits_round_as_the_shares_say(p: int) -> None:
     """The protocol with t = f equals the integer network that rounds under the client's shares."""
     policy = policy_of(p, full_ignored())
     residues = policy.residues(NETWORK.architecture)
-    assert not policy.promises_exactness() and max(residues.ignored_bits.values()) >= 6
+    assert policy.approximate and max(residues.ignored_bits.values()) >= 6
     with session(policy) as client:
         for image in IMAGES[:3]:
             bundle = client.prepare()
@@ -360,6 +360,7 @@ def test_the_client_checks_what_the_server_says_of_moduli() -> None:
     told = json.loads(Agreement(NETWORK.architecture, policy_of(moduli_by_block())).to_bytes())
     layers = [layer["name"] for layer in told["policy"]["layers"]]
     told["policy"]["layers"][layers.index("residual.project")]["target"]["ignored_share_bits"] = 30
+    del told["policy"]["approximate"]
     with pytest.raises(UserError, match="30 ignored share bits"):
         Agreement.from_bytes(json.dumps(told).encode())
     assert Target(0.5).ignored_share_bits == 0

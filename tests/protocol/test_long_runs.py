@@ -61,7 +61,7 @@ def outputs_of(policy: Policy, network: IntegerNetwork, images: np.ndarray) -> n
 @pytest.mark.parametrize("name", policies(NETWORK, P_PRIME))
 def test_every_output_of_many_images_is_the_integer_networks(name: str) -> None:
     policy = policies(NETWORK, P_PRIME)[name]
-    assert policy.promises_exactness()
+    assert not policy.approximate
     images = np.random.default_rng(21).integers(-128, 128, (IMAGES, 3, 8, 8))
     assert np.array_equal(outputs_of(policy, NETWORK, images), nearest(NETWORK, policy, images))
 

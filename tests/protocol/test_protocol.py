@@ -156,7 +156,7 @@ def test_tolerated_errors_change_outputs_a_little():
     """At a rate of one half every accumulator is off by about one: far from exact, and far from garbage."""
     names = [layer.name for layer in POLICY.layers]
     policy = layerwise(NETWORK, "r", P_PRIME, dict.fromkeys(names, Target(0.5)), FLOODED)
-    assert not policy.promises_exactness() and POLICY.promises_exactness()
+    assert policy.approximate and not POLICY.approximate
     with session(policy) as (client, _):
         differences = np.concatenate(
             [client.infer(client.prepare(), image) - reference_forward(NETWORK, image, P_PRIME) for image in IMAGES]

@@ -50,7 +50,7 @@ def make_policy(scheme: str) -> Policy:
         parameters = ParameterSet(65537, 1 << log2_n, primes_for(log2_q, 1 << log2_n))
         predicted = {"latency_seconds": 0.25, "z": 3.0, "tau": 1 / 6, "decryption_error_rate": rate / 2}
         predicted |= {"security_bits": 131.5, "bytes_up": 30_000.0, "bytes_down": 60_000.0}
-        layers.append(LayerPolicy(name, Target(decryption_error_rate=rate), parameters, predicted))
+        layers.append(LayerPolicy(name, Target(decryption_error_rate=rate), parameters, 1024.0, predicted))
     return Policy(NETWORK, scheme, "coefficient", Flooding("statistical", 40), tuple(layers), {}, PROVENANCE)
 
 

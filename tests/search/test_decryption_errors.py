@@ -136,7 +136,7 @@ def test_the_deployed_tau_counts_and_not_the_target() -> None:
 
 def test_mistakes_are_named() -> None:
     policy, architecture = darl_policy(small_network()), small_network().architecture
-    bare = LayerPolicy("fc", Target(2.0**-5), policy.layers[0].parameters)
+    bare = LayerPolicy("fc", Target(2.0**-5), policy.layers[0].parameters, 1024.0)
     with pytest.raises(UserError, match="no predicted tau for layer fc"):
         perturbation(replace(policy, layers=(*policy.layers[:2], bare)), architecture, "finetune", 1)
     with pytest.raises(UserError, match="no predicted z for layer first"):

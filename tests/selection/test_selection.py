@@ -183,7 +183,7 @@ def test_delphi_is_the_published_set() -> None:
         assert parameters.polynomial_degree == 1 << 13 and len(parameters.primes) == 3
         assert parameters.log2_q == pytest.approx(180, abs=0.01)
         assert layer.target == Target(decryption_error_rate=2.0**-40) and layer.predicted["z"] >= EXACT_TARGET.z
-    assert policy.promises_exactness()
+    assert not policy.approximate
 
 
 def test_delphi_in_slots_keeps_its_last_prime_for_key_switching() -> None:
@@ -232,7 +232,7 @@ def test_darl_and_layerwise_in_slots() -> None:
     policy = darl(NETWORK, "net", P_SLOT, under(STATISTICAL, packing="slot"))
     assert policy.packing == "slot" and len({layer.parameters for layer in policy.layers}) == 1
     worst = max(layer.predicted["decryption_error_rate"] for layer in policy.layers)
-    assert 2.0**-46 < worst <= 2.0**-40 * (1 + 1e-6) and policy.promises_exactness()
+    assert 2.0**-46 < worst <= 2.0**-40 * (1 + 1e-6) and not policy.approximate
     targets = dict.fromkeys(NETWORK.layers, RATES[2])
     per_layer = layerwise(NETWORK, "net", P_SLOT, targets, under(STATISTICAL, packing="slot"))
     assert per_layer.predicted["latency_seconds"] <= policy.predicted["latency_seconds"]
@@ -267,7 +267,7 @@ def test_darl_has_one_set_that_serves_the_worst_layer() -> None:
     assert RATES[2].z * (1 - 1e-9) <= worst <= RATES[2].z * 1.1
     per_layer = layerwise(NETWORK, "net", P, dict.fromkeys(NETWORK.layers, RATES[2]), under(STATISTICAL))
     assert per_layer.predicted["latency_seconds"] <= policy.predicted["latency_seconds"]
-    assert policy.promises_exactness() and per_layer.promises_exactness()
+    assert not policy.approximate and not per_layer.approximate
 
 
 @pytest.mark.parametrize("flooding", [STATISTICAL, UNFLOODED], ids=lambda flooding: flooding.kind)
@@ -277,7 +277,7 @@ def test_noise_sizes_from_exactness_to_sixteen_steps_are_accepted(flooding: Floo
     taus, latency = [1 / (2 * RATES[2].z), 1.0, 2.0**shift, 2.0 ** (shift + 4)], math.inf
     for tau in taus:
         policy = layerwise(NETWORK, "net", P, dict.fromkeys(NETWORK.layers, Target(tau=tau)), under(flooding))
-        assert policy.promises_exactness() == (tau == taus[0])
+        assert (not policy.approximate) == (tau == taus[0])
         assert Policy.from_json(policy.as_json(), "policy") == policy
         for layer in policy.layers:
             assert 0 < layer.predicted["tau"] <= tau * (1 + 1e-9) and layer.parameters.q > P
@@ -301,7 +301,7 @@ def test_every_layer_may_have_its_own_plaintext_modulus() -> None:
 def test_layerwise_takes_each_layer_for_itself() -> None:
     targets = dict(zip(NETWORK.layers, RATES, strict=True))
     policy = layerwise(NETWORK, "net", P, targets, under(STATISTICAL), scheme="autoprivacy")
-    assert policy.scheme == "autoprivacy" and not policy.promises_exactness()
+    assert policy.scheme == "autoprivacy" and policy.approximate
     for layer in policy.layers:
         assert layer == layer_policy(NETWORK.layers[layer.name], targets[layer.name], P, under(STATISTICAL))
     total = sum(layer.predicted["latency_seconds"] for layer in policy.layers)

@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_no_set() -> None:
 def test_one_set_serves_every_layer_and_average_case_noise_needs_less(packing: str, kind: str) -> None:
     selection = Selection(PROFILE, LINK, Flooding(kind), packing)  # type: ignore[arg-type]
     policy = delphi_worst_case(NETWORK, "net", P, selection)
-    assert policy.scheme == "delphi-worst-case" and policy.promises_exactness()
+    assert policy.scheme == "delphi-worst-case" and not policy.approximate
     (parameters,) = {layer.parameters for layer in policy.layers}
     for layer in policy.layers:
         shape, degree = NETWORK.layers[layer.name].shape, parameters.polynomial_degree

@@ -101,7 +101,7 @@ def parameters_of(degree: int) -> ParameterSet:
 def darl_policy(network: IntegerNetwork) -> Policy:
     """One set for all layers, 1 s a layer."""
     layers = tuple(
-        LayerPolicy(shape.name, Target(2.0**-40), parameters_of(2048), {"tau": 0.07, "latency_seconds": 1.0})
+        LayerPolicy(shape.name, Target(2.0**-40), parameters_of(2048), 1024.0, {"tau": 0.07, "latency_seconds": 1.0})
         for shape in network.architecture.layers
     )
     return Policy("small", "darl", "coefficient", Flooding("none"), layers, {"garbled_seconds": 5.0})
@@ -123,7 +123,7 @@ def select_by_rule(layer: LinearLayer, target: Target) -> LayerPolicy:
     step = step_of(exponent_of(target))
     degree = 2048 if step else 1024
     parameters = ParameterSet(257 + step, degree, PRIMES[degree])
-    return LayerPolicy(layer.shape.name, target, parameters, {"tau": 0.2, "latency_seconds": 0.5 + 0.1 * step})
+    return LayerPolicy(layer.shape.name, target, parameters, 1024.0, {"tau": 0.2, "latency_seconds": 0.5 + 0.1 * step})
 
 
 class RuleReward:
@@ -181,7 +181,7 @@ def noisy_select(layer: LinearLayer, target: Target) -> LayerPolicy:
     tau = target.tau or 0.07
     slope = 0.2 if layer.shape.name == "first" else 0.1
     predicted = {"tau": tau, "latency_seconds": 5 * slope - slope * float(np.log2(tau)) + 10}
-    return LayerPolicy(layer.shape.name, target, parameters_of(2048), predicted)
+    return LayerPolicy(layer.shape.name, target, parameters_of(2048), 1024.0, predicted)
 
 
 class NoiseReward:

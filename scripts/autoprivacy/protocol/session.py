@@ -148,7 +148,7 @@ class Agreement:
 
     def to_bytes(self) -> bytes:
         """What the server tells the client."""
-        return json.dumps({"architecture": self.architecture.as_json(), "policy": self.policy.as_json()}).encode()
+        return json.dumps({"architecture": self.architecture.as_json(), "policy": self.policy.essence()}).encode()
 
     @classmethod
     def from_bytes(cls, payload: bytes | bytearray) -> Agreement:

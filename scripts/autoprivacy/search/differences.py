@@ -49,7 +49,7 @@ def simulated_rms(network: IntegerNetwork, policy: Policy, images: np.ndarray, s
     0 for a policy that promises exactness; None for one that does not predict the noise of its layers, as a policy
     written by hand may not.
     """
-    if policy.promises_exactness():
+    if not policy.approximate:
         return 0.0
     if not all(layer.predicted for layer in policy.layers):
         return None

@@ -7,6 +7,7 @@ import math
 from autoprivacy.errors import UserError
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan, Workload
+from autoprivacy.he.parameters.commitment import coarse_bound
 from autoprivacy.he.parameters.noise import LayerNoise, decryption_error_rate, deployed_noise, tau_of, z_of
 from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits, Target
 from autoprivacy.he.parameters.policy import LayerPolicy
@@ -88,7 +89,8 @@ def layer_policy(layer: LinearLayer, target: Target, p: int, selection: Selectio
     """`select_layer`'s choice and what is predicted for it, as a policy holds them."""
     choice, bits = select_layer(layer, target, p, selection)
     predicted = predict(layer, target, choice.parameters, choice.plan, bits, selection)
-    return LayerPolicy(layer.shape.name, target, choice.parameters, predicted, choice.plan.tiling, bits)
+    bound = coarse_bound(layer.weight_norm)
+    return LayerPolicy(layer.shape.name, target, choice.parameters, bound, predicted, choice.plan.tiling, bits)
 
 
 def nothing_meets(what: str, target: Target, p: int, selection: Selection) -> str:

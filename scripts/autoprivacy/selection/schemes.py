@@ -16,6 +16,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.reply_bits import REPLY_SHARE
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.parameters.commitment import NetworkCommitment, coarse_bound
 from autoprivacy.he.parameters.parameter_set import ParameterSet, Target
 from autoprivacy.he.parameters.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.he.ring.primes import ntt_primes
@@ -238,7 +239,8 @@ def _uniform(
     for layer, plan in plans.items():
         bits = rule.reply_bits(network.layers[layer], plan, parameters, selection.flooding)
         predicted = predict(network.layers[layer], EXACT_TARGET, parameters, plan, bits, selection)
-        layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, predicted, plan.tiling, bits))
+        bound = coarse_bound(network.layers[layer].weight_norm)
+        layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, bound, predicted, plan.tiling, bits))
     return _policy(scheme, network, name, tuple(layers), selection)
 
 
@@ -250,7 +252,10 @@ def _policy(
     Raises:
         UserError: no set serves the triples, or there are several plaintext moduli where the network squares.
     """
-    policy = Policy(name, scheme, selection.packing, selection.flooding, layers, {}, provenance())
+    commitment = NetworkCommitment.of(network)
+    policy = Policy(
+        name, scheme, selection.packing, selection.flooding, layers, provenance=provenance(), commitment=commitment
+    )
     if network.architecture.squares:
         policy = replace(policy, triples=triple_policy(network.architecture, policy.plaintext_modulus, selection))
     totals = {key: sum(entry.predicted[key] for entry in policy.evaluations) for key in TOTALS}

@@ -144,7 +144,7 @@ def test_every_scheme_chooses_triples_for_a_network_that_squares(scheme, packing
     for key in ("bytes_up", "latency_seconds"):
         layers = sum(layer.predicted[key] for layer in policy.layers)
         assert policy.predicted[key] == pytest.approx(layers + triples.predicted[key])
-    assert policy.promises_exactness() == (scheme != "layerwise")
+    assert (not policy.approximate) == (scheme != "layerwise")
     assert Policy.from_json(policy.as_json(), "here") == policy
     assert policy.essence()["triples"]["predicted"] == {}
 

@@ -301,7 +301,7 @@ def test_q_shrinks_with_the_square_of_the_largest_factor() -> None:
 def test_selection_takes_composite_moduli() -> None:
     policy = darl(SELECTION_NETWORK, "net", P_LARGE, selection(STATISTICAL))
     assert {layer.parameters.plaintext_factors for layer in policy.layers} == {LARGE}
-    assert policy.plaintext_modulus == P_LARGE and policy.promises_exactness()
+    assert policy.plaintext_modulus == P_LARGE and not policy.approximate
     for layer in policy.layers:
         parameters = layer.parameters
         shape = SELECTION_NETWORK.layers[layer.name].shape
