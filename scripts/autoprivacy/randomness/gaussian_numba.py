@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from autoprivacy.kernel_cache import njit
 from autoprivacy.randomness.gaussian_series import (
     COSINE_TERMS,
     EXPONENT_BIAS,

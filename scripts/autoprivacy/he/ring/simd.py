@@ -3,8 +3,6 @@
 LLVM turns them into AVX2 instructions where the processor has them and into whatever it has elsewhere, so results are
 the same on every machine. numba has no such type and leaves the vectorisation of butterflies and of 32 x 32-bit
 products to chance: plain loops take up to three times as long.
-
-After an edit here, touch narrow_numba.py: numba's cache of compiled kernels looks at that file alone.
 """
 
 from __future__ import annotations

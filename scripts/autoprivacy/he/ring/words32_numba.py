@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from autoprivacy.he.ring.simd import (
     LANES,
@@ -32,6 +31,7 @@ from autoprivacy.he.ring.simd import (
     transpose,
     upper_halves,
 )
+from autoprivacy.kernel_cache import njit
 
 # Coefficients of one weight polynomial that stand together: see `multiply_accumulate`.
 BLOCK = LANES

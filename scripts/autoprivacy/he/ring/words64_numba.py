@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from autoprivacy.kernel_cache import njit
 
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
