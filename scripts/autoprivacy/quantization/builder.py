@@ -126,7 +126,7 @@ class _Builder:
         if node.operation == "input":
             built = replace(built, operation="input")
         elif node.operation == "average_pool":
-            interval = interval and (interval[0] * node.kernel**2, interval[1] * node.kernel**2)
+            interval = interval and (interval[0] * node.window_size, interval[1] * node.window_size)
             built = replace(built, operation="sum_pool", kernel=node.kernel, stride=node.stride)
         elif node.operation == "subsample":
             built = replace(built, operation="subsample", stride=node.stride)

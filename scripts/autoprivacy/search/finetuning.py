@@ -192,7 +192,7 @@ class TrainableNetwork(nn.Module):
             factor = node.factor if isinstance(node.factor, int) else torch.from_numpy(node.factors).to(value)
             return value * factor
         if node.operation == "subsample":
-            return value[:, :, :: node.stride, :: node.stride]
+            return value[:, :, :: node.strides[0], :: node.strides[1]]
         if node.operation == "pad_channels":
             return F.pad(value, (0, 0, 0, 0, node.before, node.after))
         return value
