@@ -42,9 +42,7 @@ CHOICES = [
     if scheme not in COEFFICIENT_SCHEMES or packing == "coefficient"
 ]
 # What is measured of it.
-CONTENDERS = [
-    pair for pair in CHOICES if pair[0] in (config["measure"]["schemes"] or SCHEMES)
-]
+CONTENDERS = [pair for pair in CHOICES if pair[0] not in config["measure"]["leave_out"]]
 SEARCHES = [pair for pair in CHOICES if pair[0] in SEARCHED_SCHEMES]
 # For the accuracy: of an exact scheme one packing, as its errors show in none; of a searched one each.
 EVALUATED = [
@@ -53,6 +51,11 @@ EVALUATED = [
     if pair in SEARCHES
     or pair == next(other for other in CONTENDERS if other[0] == pair[0])
 ]
+# Experiments beside the comparison of the schemes, and the networks that they are made with.
+STUDIES = config["run"]["studies"]
+TOLERANCE_NETWORKS = config["tolerance"]["networks"] or NETWORKS
+SAMPLING_NETWORKS = config["sampling"]["networks"] or NETWORKS[:1]
+SENSITIVITY_NETWORK = config["sensitivity"]["network"] or NETWORKS[0]
 
 
 onstart:

@@ -29,7 +29,7 @@ rule measure:
         measure={
             key: value
             for key, value in config["measure"].items()
-            if key not in ("network_settings", "schemes")
+            if key not in ("network_settings", "leave_out")
         },
         setting=lambda w: config["network_settings"][w.setting],
         seed=config["seed"],

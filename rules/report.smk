@@ -56,7 +56,7 @@ rule figures:
                     for scheme, packing in SEARCHES
                 ],
             ],
-            format=["svg", "png"],
+            format=["svg", "png", "pdf"],
         ),
     log:
         f"{RESULTS}/logs/figures.log",

@@ -24,7 +24,10 @@ def scheme_search(wildcards):
 
 def strategy_comparison(wildcards):
     """What the comparison of strategies uses."""
-    return used_search(wildcards.network, "episodes", "strategy", "finalists")
+    settings = used_search(wildcards.network, "episodes", "strategy", "finalists")
+    comparison = settings["comparison"]
+    used = {key: value for key, value in comparison.items() if key != "networks"}
+    return {**settings, "comparison": used}
 
 
 rule profile_hardware:
@@ -142,10 +145,13 @@ rule network_search_comparison:
 
 rule search_comparison:
     input:
-        networks=expand(f"{RESULTS}/comparison/{{network}}.csv", network=NETWORKS),
+        networks=expand(
+            f"{RESULTS}/comparison/{{network}}.csv",
+            network=config["search"]["comparison"]["networks"] or NETWORKS,
+        ),
     output:
         table=f"{RESULTS}/tables/search-comparison.csv",
-        figure=multiext(f"{RESULTS}/figures/search-comparison", ".svg", ".png"),
+        figure=multiext(f"{RESULTS}/figures/search-comparison", ".svg", ".png", ".pdf"),
     log:
         f"{RESULTS}/logs/search_comparison.log",
     conda:
@@ -215,8 +221,7 @@ rule latency_comparison:
     output:
         layers=f"{RESULTS}/latency/layers.csv",
         summary=f"{RESULTS}/latency/summary.csv",
-        svg=f"{RESULTS}/figures/latency.svg",
-        png=f"{RESULTS}/figures/latency.png",
+        figures=multiext(f"{RESULTS}/figures/latency", ".svg", ".png", ".pdf"),
     log:
         f"{RESULTS}/logs/latency_comparison.log",
     conda:

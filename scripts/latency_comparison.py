@@ -55,7 +55,7 @@ def main(snakemake: Any) -> None:
         logging.info("%s, %s packing: %.0f%% of %d layers within %.0f%%", *told)
     write_rows(output.layers, rows)
     write_rows(output.summary, summary)
-    save(latency_figure(rows, TOLERANCE), Path(output.svg).with_suffix(""))
+    save(latency_figure(rows, TOLERANCE), Path(output.figures[0]).with_suffix(""))
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -399,7 +399,7 @@ def test_numbers_for_people() -> None:
     assert (power_of_two(2.0**-40), power_of_two(0.3), power_of_two(0)) == ("2^−40", "2^−1.7", "0")
 
 
-@pytest.mark.parametrize("name", ["breakdown", f"parameters-{NETWORK}", f"search-{NETWORK}-autoprivacy"])
+@pytest.mark.parametrize("name", ["breakdown", f"parameters-{NETWORK}", f"search-{NETWORK}-autoprivacy-coefficient"])
 def test_figures_are_drawn(study: page.Study, name: str) -> None:
     root = ElementTree.parse(study.figures / f"{name}.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"

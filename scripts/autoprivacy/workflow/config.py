@@ -59,8 +59,19 @@ def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     for part in ("run", "parameters_table", "latency_comparison"):
         for name in config[part]["networks"] or ():
             _check_name((part, "networks"), name, networks, "a key of networks", files)
-    for name in config["measure"]["schemes"] or ():
-        _check_name(("measure", "schemes"), name, config["run"]["schemes"], "a scheme of run.schemes", files)
+    left_out, schemes = config["measure"]["leave_out"], config["run"]["schemes"]
+    if set(schemes) <= set(left_out):
+        allowed = f"not every one of run.schemes, {_listed(schemes)}"
+        raise UserError(_message(("measure", "leave_out"), repr(left_out), allowed, files))
+    elsewhere = {
+        ("search", "comparison", "networks"): config["search"]["comparison"]["networks"],
+        ("sampling", "networks"): config["sampling"]["networks"],
+        ("tolerance", "networks"): config["tolerance"]["networks"],
+        ("sensitivity", "network"): [config["sensitivity"]["network"]] if config["sensitivity"]["network"] else None,
+    }
+    for path, names in elsewhere.items():
+        for name in names or ():
+            _check_name(path, name, networks, "a key of networks", files)
     settings = config["network_settings"]
     for name in config["measure"]["network_settings"]:
         _check_name(("measure", "network_settings"), name, settings, "a key of network_settings", files)
