@@ -58,7 +58,7 @@ def under(flooding: Flooding, measured: OperationProfile = PROFILE, **more: Any)
 def bits_deployed(
     layer: LinearLayer, parameters: ParameterSet, plan: Plan, target: Target, flooding: Flooding
 ) -> ReplyBits:
-    return smallest_reply_bits(plan, parameters, target, plan.noise(layer.weight), flooding)
+    return smallest_reply_bits(plan.workload, parameters, target, plan.noise(layer.weight), flooding)
 
 
 def selected(
@@ -107,7 +107,7 @@ def test_no_other_secure_set_and_tiling_is_cheaper(layer: LinearLayer) -> None:
                 bits = bits_deployed(layer, parameters, plan, RATES[1], STATISTICAL)
                 z = z_deployed(layer, parameters, plan, STATISTICAL, bits)
                 if z >= RATES[1].z and PROFILE.covers(parameters, OPERATIONS):
-                    others.append(layer_cost(plan, parameters, bits, PROFILE, LINK)["latency_seconds"])
+                    others.append(layer_cost(plan.workload, parameters, bits, PROFILE, LINK)["latency_seconds"])
     assert len(others) >= 3 and chosen <= min(others) * 1.0001
 
 
@@ -211,7 +211,7 @@ def test_slot_set_meets_the_rate_per_ciphertext_and_a_smaller_q_does_not(
         assert rate <= target.decryption_error_rate * (1 + 1e-6)
         assert predicted["decryption_error_rate"] == pytest.approx(rate) and "tau" not in predicted
         assert predicted["security_bits"] == security_bits(plan.degree, parameters.log2_q) >= 128
-        assert (parameters.key_switching_prime is None) == (plan.rotation_count == 0) == (noise.rotations == 0)
+        assert (parameters.key_switching_prime is None) == (plan.workload.rotations == 0) == (noise.rotations == 0)
         smaller = replace(parameters, primes=primes_for(math.log2(parameters.q) - 0.5, plan.degree))
         assert z_deployed(layer, smaller, plan, flooding, bits) < required_z(target, noise)
 
@@ -242,7 +242,7 @@ def test_darl_and_layerwise_in_slots() -> None:
         noise = plan.noise(NETWORK.layers[layer.name].weight)
         assert layer.reply_bits is not None
         flood = deployed_noise(noise, parameters, STATISTICAL, layer.target, layer.reply_bits).flood
-        assert operation_counts(plan, flood) == {name: layer.predicted[name] for name in OPERATIONS}
+        assert operation_counts(plan.workload, flood) == {name: layer.predicted[name] for name in OPERATIONS}
         assert layer.predicted["wide_flood"] == plan.output_ciphertexts  # 2^40 times the noise is beyond 64 bits
 
 
@@ -327,7 +327,7 @@ def test_policies_survive_the_file(scheme: str, tmp_path: Path) -> None:
         noise = plan.noise(NETWORK.layers[layer.name].weight)
         assert layer.reply_bits is not None
         flood = deployed_noise(noise, layer.parameters, loaded.flooding, layer.target, layer.reply_bits).flood
-        assert operation_counts(plan, flood) == {name: layer.predicted[name] for name in OPERATIONS}
+        assert operation_counts(plan.workload, flood) == {name: layer.predicted[name] for name in OPERATIONS}
     assert loaded.essence() == replace(policy, provenance={}, predicted={}).essence()
     assert "latency_seconds" not in str(loaded.essence())
 
@@ -375,9 +375,9 @@ def test_layer_cost_counts_and_adds_up() -> None:
     parameters = ParameterSet(P, 4096, primes_for(70.0, 4096))
     table = {name: dict.fromkeys(("median", "lower_quartile", "upper_quartile"), 1.0) for name in OPERATIONS}
     profile, link, reply_bits = OperationProfile({(4096, 2, 60): table}, {}), Link(8e6, 0.5), ReplyBits(21, 27)
-    cost = layer_cost(plan, parameters, reply_bits, profile, link)
+    cost = layer_cost(plan.workload, parameters, reply_bits, profile, link)
     assert cost["compute_seconds"] == 1 + 3 * 32 + 1024 + 32 + 2 * 32
-    flooded = layer_cost(plan, parameters, reply_bits, profile, link, 2.0**60)
+    flooded = layer_cost(plan.workload, parameters, reply_bits, profile, link, 2.0**60)
     assert flooded["compute_seconds"] == cost["compute_seconds"] + 32
     bits = sum(prime.bit_length() for prime in parameters.primes)
     assert cost["bytes_up"] == 32 + 32 * 4096 * bits // 8
@@ -385,7 +385,7 @@ def test_layer_cost_counts_and_adds_up() -> None:
     assert cost["transfer_seconds"] == pytest.approx((cost["bytes_up"] + cost["bytes_down"]) / 1e6 + 0.5)
     assert cost["latency_seconds"] == pytest.approx(cost["compute_seconds"] + cost["transfer_seconds"])
     with pytest.raises(UserError, match="no measurement at n = 4096 with 2 primes of at most 60 bits"):
-        layer_cost(plan, parameters, reply_bits, OperationProfile({}, {}), LINK)
+        layer_cost(plan.workload, parameters, reply_bits, OperationProfile({}, {}), LINK)
     with pytest.raises(UserError, match="link"):
         Link(0.0, 0.0)
 

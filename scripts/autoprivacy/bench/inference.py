@@ -60,7 +60,7 @@ def _offline(name: str, module: nn.Module) -> dict[str, Result]:
     cipher = ServerCipher(key_holder.parameters, key_holder.public_key())
     plans = {layer.name: _plan(network, layer) for layer in policy.layers}
     bits = {
-        layer.name: layer.reply_bits or default_reply_bits(plans[layer.name], layer.parameters, layer.target)
+        layer.name: layer.reply_bits or default_reply_bits(plans[layer.name].workload, layer.parameters, layer.target)
         for layer in policy.layers
     }
     servers: dict[str, ServerLinear] = {}

@@ -99,7 +99,7 @@ class Agreement:
     def reply_bits(self, layer: str) -> ReplyBits:
         """What a linear layer's replies are sent in: the policy's choice, else the default for its target."""
         entry = self.policy.layer(layer)
-        return entry.reply_bits or default_reply_bits(self.plan(layer), entry.parameters, entry.target)
+        return entry.reply_bits or default_reply_bits(self.plan(layer).workload, entry.parameters, entry.target)
 
     def galois_elements(self, parameters: ParameterSet) -> tuple[int, ...]:
         """The automorphisms that the layers under a parameter set use, ascending: a Galois key each."""

@@ -57,14 +57,14 @@ class Selection:
         """The tilings of a layer worth considering."""
         return _plans(self.packing, shape, degree, p)
 
-    def covers(self, plan: Workload, parameters: ParameterSet) -> bool:
-        """Whether the profile has all operations of a plan at a set."""
-        needed = [operation for operation, count in operation_counts(plan).items() if count]
+    def covers(self, workload: Workload, parameters: ParameterSet) -> bool:
+        """Whether the profile has all operations of an evaluation at a set."""
+        needed = [operation for operation, count in operation_counts(workload).items() if count]
         return self.profile.covers(parameters, needed)
 
-    def latency(self, plan: Workload, parameters: ParameterSet, bits: ReplyBits) -> float:
+    def latency(self, workload: Workload, parameters: ParameterSet, bits: ReplyBits) -> float:
         """The predicted latency of a layer in seconds, its replies sent in so many bits."""
-        return layer_cost(plan, parameters, bits, self.profile, self.link)["latency_seconds"]
+        return layer_cost(workload, parameters, bits, self.profile, self.link)["latency_seconds"]
 
 
 @cache

@@ -11,35 +11,40 @@ from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.link import Link
 
 
-def operation_counts(plan: Workload, flood: float = 0.0) -> dict[str, int]:
+def operation_counts(workload: Workload, flood: float = 0.0) -> dict[str, int]:
     """How often each operation of the profile happens in one evaluation of the layer.
 
     Args:
-        plan: how the layer is packed.
+        workload: of the layer as it is packed.
         flood: standard deviation of its replies' flood.
     """
     return {
-        "calls": len(plan.components),
-        "encrypt": plan.input_ciphertexts,
-        "load": plan.input_ciphertexts,
-        "arrange": plan.input_ciphertexts,
-        "product": plan.product_count,
-        "sum": sum(part.sum_count * part.bands for part in plan.components),
-        "reply": plan.output_ciphertexts,
-        "wide_flood": plan.output_ciphertexts if flood > WIDEST_GAUSSIAN else 0,
-        "decrypt": plan.output_ciphertexts,
-        "encoding": plan.encoding_count,
-        "rotation": plan.rotation_count,
+        "calls": workload.evaluations,
+        "encrypt": workload.input_ciphertexts,
+        "load": workload.input_ciphertexts,
+        "arrange": workload.input_ciphertexts,
+        "product": workload.products,
+        "sum": workload.sums,
+        "reply": workload.output_ciphertexts,
+        "wide_flood": workload.output_ciphertexts if flood > WIDEST_GAUSSIAN else 0,
+        "decrypt": workload.output_ciphertexts,
+        "encoding": workload.encodings,
+        "rotation": workload.rotations,
     }
 
 
 def layer_cost(
-    plan: Workload, parameters: ParameterSet, bits: ReplyBits, profile: OperationProfile, link: Link, flood: float = 0.0
+    workload: Workload,
+    parameters: ParameterSet,
+    bits: ReplyBits,
+    profile: OperationProfile,
+    link: Link,
+    flood: float = 0.0,
 ) -> dict[str, float]:
     """What one evaluation of a layer takes.
 
     Args:
-        plan, flood: as in `operation_counts`.
+        workload, flood: as in `operation_counts`.
         parameters: the layer's set.
         bits: what its reply is sent in.
         profile: seconds of every operation.
@@ -52,11 +57,11 @@ def layer_cost(
     Raises:
         UserError: the profile lacks an operation at the parameters' n and primes.
     """
-    counts = operation_counts(plan, flood)
+    counts = operation_counts(workload, flood)
     needed = [operation for operation, count in counts.items() if count]
     seconds = profile.seconds(parameters, needed)
-    bytes_up = message_bytes(parameters, plan.input_ciphertexts)
-    bytes_down = reply_bytes(plan.degree, plan.output_ciphertexts, plan.reply_coefficients, bits)
+    bytes_up = message_bytes(parameters, workload.input_ciphertexts)
+    bytes_down = reply_bytes(workload.degree, workload.output_ciphertexts, workload.reply_coefficients, bits)
     compute = sum(counts[operation] * seconds[operation] for operation in needed)
     transfer = link.seconds(bytes_up + bytes_down) + link.round_trip_seconds
     return {

@@ -51,18 +51,23 @@ def predict(
     layer: LinearLayer, target: Target, parameters: ParameterSet, plan: Plan, bits: ReplyBits, selection: Selection
 ) -> dict[str, float]:
     """`prediction` for a layer."""
-    return prediction(plan.noise(layer.weight), target, parameters, plan, bits, selection)
+    return prediction(plan.noise(layer.weight), target, parameters, plan.workload, bits, selection)
 
 
 def prediction(
-    noise: LayerNoise, target: Target, parameters: ParameterSet, plan: Workload, bits: ReplyBits, selection: Selection
+    noise: LayerNoise,
+    target: Target,
+    parameters: ParameterSet,
+    workload: Workload,
+    bits: ReplyBits,
+    selection: Selection,
 ) -> dict[str, float]:
     """What is predicted for a layer, or anything else that is evaluated, as deployed.
 
     Args:
         noise: what the evaluation does to fresh noise.
         target, parameters: what it is to meet, and under which set.
-        plan: how it is laid out.
+        workload: what it sends and does.
         bits: what its reply is sent in.
         selection: what all layers have in common.
 
@@ -81,7 +86,7 @@ def prediction(
         **({"tau": tau} if noise.coefficients == 1 else {}),
         "decryption_error_rate": decryption_error_rate(z, noise.coefficients),
         "security_bits": security_bits(parameters.polynomial_degree, parameters.log2_q),
-        **layer_cost(plan, parameters, bits, selection.profile, selection.link, deployed.flood),
+        **layer_cost(workload, parameters, bits, selection.profile, selection.link, deployed.flood),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from autoprivacy.he.bfv.reply_bits import fewest_reply_bits, rounding_shares, smallest_reply_bits
 from autoprivacy.he.packing.plan import Workload
@@ -13,11 +13,20 @@ from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits, Tar
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.secure_set import AverageCase, Setting, secure_set
 
-AnyWorkload = TypeVar("AnyWorkload", bound=Workload)
+
+class Evaluated(Protocol):
+    """What can be evaluated under encryption: a layer's plan, or a layout of triples."""
+
+    @property
+    def workload(self) -> Workload:
+        """What an evaluation sends and does."""
+
+
+AnyPlan = TypeVar("AnyPlan", bound=Evaluated)
 
 
 @dataclass(frozen=True)
-class Choice(Generic[AnyWorkload]):
+class Choice(Generic[AnyPlan]):
     """A layer's tiling, or anything else that is evaluated, under a set.
 
     Attributes:
@@ -27,15 +36,20 @@ class Choice(Generic[AnyWorkload]):
         parameters: the set.
     """
 
-    plan: AnyWorkload
+    plan: AnyPlan
     noise: LayerNoise
     setting: Setting
     parameters: ParameterSet
 
+    @property
+    def workload(self) -> Workload:
+        """What an evaluation sends and does."""
+        return self.plan.workload
+
 
 def least_latency(
-    plans: Iterable[tuple[AnyWorkload, LayerNoise]], p: int, target: Target, selection: Selection
-) -> tuple[Choice[AnyWorkload], ReplyBits] | None:
+    plans: Iterable[tuple[AnyPlan, LayerNoise]], p: int, target: Target, selection: Selection
+) -> tuple[Choice[AnyPlan], ReplyBits] | None:
     """The plan and secure set of least predicted latency that meet a target by average-case noise.
 
     For every size of primes the smallest q is considered, and larger ones, which leave room for replies of fewer bits.
@@ -51,16 +65,16 @@ def least_latency(
         The choice and the bits of its replies; None where no secure set that the profile covers meets the target.
     """
 
-    def bits(choice: Choice[AnyWorkload]) -> ReplyBits:
-        return smallest_reply_bits(choice.plan, choice.parameters, target, choice.noise, selection.flooding)
+    def bits(choice: Choice[AnyPlan]) -> ReplyBits:
+        return smallest_reply_bits(choice.workload, choice.parameters, target, choice.noise, selection.flooding)
 
-    def latency(choice: Choice[AnyWorkload]) -> float:
-        return selection.latency(choice.plan, choice.parameters, bits(choice))
+    def latency(choice: Choice[AnyPlan]) -> float:
+        return selection.latency(choice.workload, choice.parameters, bits(choice))
 
     choices = [
         choice
         for plan, noise in plans
-        for setting in selection.settings(p, plan.degree)
+        for setting in selection.settings(p, plan.workload.degree)
         for choice in _sized(plan, noise, setting, AverageCase(target), selection)
     ]
     if not choices:
@@ -73,23 +87,23 @@ def least_latency(
 
 
 def _sized(
-    plan: AnyWorkload, noise: LayerNoise, setting: Setting, rule: AverageCase, selection: Selection
-) -> Iterator[Choice[AnyWorkload]]:
+    plan: AnyPlan, noise: LayerNoise, setting: Setting, rule: AverageCase, selection: Selection
+) -> Iterator[Choice[AnyPlan]]:
     """The plan under the smallest set, if there is one that the profile covers."""
     parameters = secure_set(noise, rule, setting)
-    if parameters and selection.covers(plan, parameters):
+    if parameters and selection.covers(plan.workload, parameters):
         yield Choice(plan, noise, setting, parameters)
 
 
-def _least(choice: Choice[AnyWorkload], target: Target, selection: Selection) -> float:
+def _least(choice: Choice[AnyPlan], target: Target, selection: Selection) -> float:
     """A lower bound on the latency with any larger q of the same size of primes."""
-    bits = fewest_reply_bits(choice.plan, choice.parameters.largest_factor, target)
-    return selection.latency(choice.plan, choice.parameters, bits)
+    bits = fewest_reply_bits(choice.workload, choice.parameters.largest_factor, target)
+    return selection.latency(choice.workload, choice.parameters, bits)
 
 
-def _larger(choice: Choice[AnyWorkload], target: Target, selection: Selection) -> Iterator[Choice[AnyWorkload]]:
+def _larger(choice: Choice[AnyPlan], target: Target, selection: Selection) -> Iterator[Choice[AnyPlan]]:
     """The same tiling with the smallest q for each smaller reply."""
     if selection.flooding.kind == "paper":  # its q follows from the unflooded one, its replies from the target alone
         return
-    for share in rounding_shares(choice.plan, choice.parameters.largest_factor, target):
+    for share in rounding_shares(choice.workload, choice.parameters.largest_factor, target):
         yield from _sized(choice.plan, choice.noise, choice.setting, AverageCase(target, share), selection)

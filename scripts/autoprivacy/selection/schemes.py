@@ -92,16 +92,18 @@ def darl(network: IntegerNetwork, name: str, p: int, selection: Selection) -> Po
     return _uniform("darl", network, name, best, AverageCase(EXACT_TARGET), selection)
 
 
+def _latency(
+    layer: LinearLayer, plan: Plan, parameters: ParameterSet, rule: NoiseRule[Any], selection: Selection
+) -> float:
+    """The predicted latency of a layer under a tiling and a set."""
+    return selection.latency(plan.workload, parameters, rule.reply_bits(layer, plan, parameters, selection.flooding))
+
+
 def _cheapest_plan(
     layer: LinearLayer, plans: Iterable[Plan], parameters: ParameterSet, rule: NoiseRule[Any], selection: Selection
 ) -> Plan:
     """The tiling of least predicted latency under a set."""
-
-    def latency(plan: Plan) -> float:
-        bits = rule.reply_bits(layer, plan, parameters, selection.flooding)
-        return selection.latency(plan, parameters, bits)
-
-    return min(plans, key=latency)
+    return min(plans, key=lambda plan: _latency(layer, plan, parameters, rule, selection))
 
 
 def _cheapest_set(
@@ -127,10 +129,7 @@ def _cheapest_set(
     def latency(found: Candidate) -> float:
         parameters, plans = found
         return sum(
-            selection.latency(
-                plan, parameters, rules[0].reply_bits(network.layers[layer], plan, parameters, selection.flooding)
-            )
-            for layer, plan in plans.items()
+            _latency(network.layers[layer], plan, parameters, rules[0], selection) for layer, plan in plans.items()
         )
 
     return min(candidates, key=latency)
@@ -165,7 +164,11 @@ def _candidates(
         }
         for bound, parameters in _cheapest_bounds(sorted(bounds, key=lambda bound: bound.norm), rule, setting):
             admissible = {
-                layer: [p for p, growth in own.items() if growth.norm <= bound.norm and selection.covers(p, parameters)]
+                layer: [
+                    plan
+                    for plan, growth in own.items()
+                    if growth.norm <= bound.norm and selection.covers(plan.workload, parameters)
+                ]
                 for layer, own in kept.items()
             }
             if all(admissible.values()):
@@ -175,7 +178,7 @@ def _candidates(
                 }
                 norm = max(kept[layer][plan].norm for layer, plan in plans.items())
                 tight = secure_set(replace(bound, norm=norm), rule, setting)
-                fits = tight is not None and all(selection.covers(plan, tight) for plan in plans.values())
+                fits = tight is not None and all(selection.covers(plan.workload, tight) for plan in plans.values())
                 yield tight if tight is not None and fits else parameters, plans
 
 

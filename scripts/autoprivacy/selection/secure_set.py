@@ -124,7 +124,7 @@ class AverageCase(NoiseRule[LayerNoise]):
 
     def reply_bits(self, layer: LinearLayer, plan: Plan, parameters: ParameterSet, flooding: Flooding) -> ReplyBits:
         """Those of the smallest replies that meet the target."""
-        return smallest_reply_bits(plan, parameters, self.target, self.growth(layer, plan), flooding)
+        return smallest_reply_bits(plan.workload, parameters, self.target, self.growth(layer, plan), flooding)
 
 
 @dataclass(frozen=True)

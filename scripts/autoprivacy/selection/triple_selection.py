@@ -59,5 +59,5 @@ def triple_policy(
             "larger n, take fewer bits in the squares, or flood less"
         )
     choice, bits = found
-    predicted = prediction(choice.noise, target, choice.parameters, choice.plan, bits, selection)
+    predicted = prediction(choice.noise, target, choice.parameters, choice.plan.workload, bits, selection)
     return TriplePolicy(target, choice.parameters, bits, predicted)

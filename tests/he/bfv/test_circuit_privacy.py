@@ -103,7 +103,7 @@ class Parties:
         noise = plan.noise(WEIGHT)
         parameters = secure_set(noise, AverageCase(TARGET), Setting(plan.degree, P, flooding, 27))
         assert parameters is not None
-        bits = default_reply_bits(plan, parameters, TARGET)
+        bits = default_reply_bits(plan.workload, parameters, TARGET)
         attacker = Attacker(plan, ClientCipher(parameters), bits)
         layer = LinearLayer(SHAPE, WEIGHT, np.zeros(2, np.int64))
         server = ServerLinear(layer, plan, parameters, flooding, TARGET, bits)

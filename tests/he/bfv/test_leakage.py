@@ -20,7 +20,7 @@ def test_coefficients_and_ratios_are_those_that_the_server_floods(policy):
     assert [flood.name for flood in floods] == list(NETWORK.layers)
     for flood in floods:
         (linear,) = model.linear[flood.name].parts
-        assert flood.coefficients == linear.plan.reply_coefficients
+        assert flood.coefficients == linear.plan.workload.reply_coefficients
         assert flood.ratio == pytest.approx(2.0**-40)
 
 

@@ -49,7 +49,7 @@ class Parties:
         self, layer: LinearLayer, plan: CoefficientPlan, parameters: ParameterSet, flooding: Flooding, target: Target
     ) -> None:
         self.layer, self.p = layer, parameters.plaintext_modulus
-        self.bits = smallest_reply_bits(plan, parameters, target, plan.noise(layer.weight), flooding)
+        self.bits = smallest_reply_bits(plan.workload, parameters, target, plan.noise(layer.weight), flooding)
         self.client = ClientLinear(layer.shape, plan, ClientCipher(parameters), self.bits)
         self.server = ServerLinear(layer, plan, parameters, flooding, target, self.bits)
         self.cipher = ServerCipher(parameters, self.client.cipher.public_key())

@@ -168,25 +168,25 @@ def test_bits_are_the_fewest_bytes_with_room(packing: str, target: Target) -> No
     slack = min(MOST_SHARE, max(REPLY_SHARE, 1 - (others / allowed) ** 2))
     pairs = [ReplyBits(c0, c1) for c1 in range(1, MAXIMUM_REPLY_BITS + 1) for c0 in range(1, c1 + 1)]
     for share, bits in {
-        REPLY_SHARE: default_reply_bits(plan, parameters, target),
-        slack: smallest_reply_bits(plan, parameters, target, noise, Flooding("none")),
-        MOST_SHARE: fewest_reply_bits(plan, P, target),
+        REPLY_SHARE: default_reply_bits(plan.workload, parameters, target),
+        slack: smallest_reply_bits(plan.workload, parameters, target, noise, Flooding("none")),
+        MOST_SHARE: fewest_reply_bits(plan.workload, P, target),
     }.items():
         fitting = [pair for pair in pairs if switching_noise(2048, pair) <= allowed * math.sqrt(share) * (1 + 1e-4)]
-        sizes = [reply_bytes(2048, plan.output_ciphertexts, plan.reply_coefficients, pair) for pair in fitting]
+        sizes = [reply_bytes(2048, plan.output_ciphertexts, plan.workload.reply_coefficients, pair) for pair in fitting]
         assert bits in fitting
-        assert reply_bytes(2048, plan.output_ciphertexts, plan.reply_coefficients, bits) == min(sizes)
-    shares = rounding_shares(plan, P, target)
+        assert reply_bytes(2048, plan.output_ciphertexts, plan.workload.reply_coefficients, bits) == min(sizes)
+    shares = rounding_shares(plan.workload, P, target)
     assert shares == sorted(shares, reverse=True) and all(REPLY_SHARE < share <= MOST_SHARE for share in shares)
-    assert smallest_reply_bits(plan, parameters, target, noise, Flooding("paper")) == default_reply_bits(
-        plan, parameters, target
+    assert smallest_reply_bits(plan.workload, parameters, target, noise, Flooding("paper")) == default_reply_bits(
+        plan.workload, parameters, target
     )
 
 
 def test_bits_that_no_reply_has_are_refused() -> None:
     parameters = ParameterSet((1 << 31) - 1, 2048, primes_for(52.5, 2048))
     with pytest.raises(UserError, match="43 bits a coefficient add more noise"):
-        default_reply_bits(PLANS["coefficient"], parameters, Target(tau=1e-6))
+        default_reply_bits(PLANS["coefficient"].workload, parameters, Target(tau=1e-6))
 
 
 class Parties:

@@ -213,7 +213,7 @@ def test_damaged_and_insecure_triples_are_refused_when_read(change, message):
 def test_layouts_under_a_composite_modulus_count_every_factor():
     parameters = ParameterSet(COMPOSITE, 4096, ntt_primes(1 << 27, 4096, 3), plaintext_factors=(40961, 65537))
     layout = TripleLayout.of(5000, parameters)
-    assert (layout.ciphertexts, layout.input_ciphertexts, layout.encoding_count) == (2, 4, 16)
+    assert (layout.ciphertexts, layout.workload.input_ciphertexts, layout.workload.encodings) == (2, 4, 16)
     assert layout.noise.coefficients == 2 * 4096
     assert layout.noise.norm == pytest.approx(65537 * math.sqrt(4096 / 12))
     assert layout.form(ReplyBits(20, 30)).size == reply_bytes(4096, 2, 8192, ReplyBits(20, 30))

@@ -88,12 +88,12 @@ def test_padding_is_shared_between_rows_and_channels() -> None:
 def test_counts_of_a_dense_layer() -> None:
     shape = make_shape(64, (32, 32), 64, (1, 1))
     plan = CoefficientPlan(shape, 4096, 2, 2, 32)
-    assert (plan.input_ciphertexts, plan.output_ciphertexts, plan.product_count) == (32, 32, 1024)
+    assert (plan.input_ciphertexts, plan.output_ciphertexts, plan.workload.products) == (32, 32, 1024)
 
 
 def test_depthwise_layer_needs_few_products() -> None:
     shape = make_shape(64, (8, 8), 64, (3, 3), padding=1, groups=64)
-    assert min(plan.product_count for plan in admissible_plans(shape, 4096)) <= 64 / 7 + 1
+    assert min(plan.workload.products for plan in admissible_plans(shape, 4096)) <= 64 / 7 + 1
 
 
 def test_fully_connected_layer_fits_one_ciphertext_each_way_when_small() -> None:
@@ -103,7 +103,7 @@ def test_fully_connected_layer_fits_one_ciphertext_each_way_when_small() -> None
 
 def test_admissible_plans_are_not_dominated() -> None:
     costs = [
-        (plan.input_ciphertexts, plan.output_ciphertexts, plan.product_count)
+        (plan.input_ciphertexts, plan.output_ciphertexts, plan.workload.products)
         for plan in admissible_plans(make_shape(64, (16, 16), 64, (3, 3), padding=1), 4096)
     ]
     assert len(set(costs)) == len(costs) > 3

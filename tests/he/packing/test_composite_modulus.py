@@ -142,7 +142,7 @@ class Parties:
         parameters = secure_set(self.noise, AverageCase(target), Setting(degree, p, flooding, factors=factors))
         assert parameters is not None and len(parameters.components) == len(self.plan.components) == len(factors)
         self.parameters = parameters
-        self.bits = smallest_reply_bits(self.plan, parameters, target, self.noise, flooding)
+        self.bits = smallest_reply_bits(self.plan.workload, parameters, target, self.noise, flooding)
         keys = ClientCipher(parameters)
         self.client = LayerClient(shape, self.plan, parameters, keys, self.bits)
         self.server = LayerServer(layer, self.plan, parameters, flooding, target, self.bits)
@@ -194,14 +194,14 @@ def test_layers_are_exact_modulo_the_product(parties: Parties) -> None:
 
 
 def test_messages_have_the_predicted_lengths(parties: Parties) -> None:
-    cost = layer_cost(parties.plan, parties.parameters, parties.bits, PROFILE, LINK)
+    cost = layer_cost(parties.plan.workload, parties.parameters, parties.bits, PROFILE, LINK)
     assert len(parties.client.encrypt(parties.share)) == cost["bytes_up"]
     assert len(parties.reply()) == cost["bytes_down"]
     single = SLOT.from_tiling(
         parties.layer.shape, parties.plan.degree, parties.parameters.largest_factor, parties.plan.tiling
     )
-    alone = layer_cost(single, parties.parameters.components[-1], parties.bits, PROFILE, LINK)
-    for name in ("bytes_up", "bytes_down", *operation_counts(single), "compute_seconds"):
+    alone = layer_cost(single.workload, parties.parameters.components[-1], parties.bits, PROFILE, LINK)
+    for name in ("bytes_up", "bytes_down", *operation_counts(single.workload), "compute_seconds"):
         assert cost[name] == pytest.approx(2 * alone[name])
     assert parties.plan.galois_elements == single.galois_elements
     np.testing.assert_array_equal(parties.plan.groups, single.groups)
@@ -362,10 +362,13 @@ def test_default_reply_bits_are_those_of_the_largest_factor() -> None:
     assert rate is not None
     parameters = ParameterSet(P_LARGE, 4096, primes_for(80.0, 4096), plaintext_factors=LARGE)
     plan, single = (SLOT.from_tiling(shape, 4096, p, tiling) for p in (P_LARGE, LARGE[-1]))
-    got = default_reply_bits(plan, parameters, EXACT_TARGET)
+    got = default_reply_bits(plan.workload, parameters, EXACT_TARGET)
     halved = Target(decryption_error_rate=-math.expm1(math.log1p(-rate) / 2))
-    assert got == default_reply_bits(single, parameters.components[-1], halved)
-    assert plan.coefficients_per_output == 2 * 4096 and plan.reply_coefficients == 2 * single.reply_coefficients
+    assert got == default_reply_bits(single.workload, parameters.components[-1], halved)
+    assert (
+        plan.workload.coefficients_per_output == 2 * 4096
+        and plan.workload.reply_coefficients == 2 * single.workload.reply_coefficients
+    )
 
 
 def composite_policy(flooding: Flooding) -> Policy:

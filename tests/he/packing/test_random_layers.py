@@ -129,7 +129,7 @@ def test_the_parties_shares_add_up_to_the_layer(kind: str, way: tuple[str, int])
         assert len(parameters.components) == way[1] and not parameters.insecure_for_test
         shape, p, most = layer.shape, parameters.plaintext_modulus, layer.shape.input_maximum
         keys = ClientCipher(parameters)
-        bits = smallest_reply_bits(plan, parameters, EXACT_TARGET, plan.noise(layer.weight), flooding)
+        bits = smallest_reply_bits(plan.workload, parameters, EXACT_TARGET, plan.noise(layer.weight), flooding)
         client = LayerClient(shape, plan, parameters, keys, bits)
         server = LayerServer(layer, plan, parameters, flooding, EXACT_TARGET, bits)
         rotate: Rotate = no_rotation

@@ -72,10 +72,10 @@ def check_plan(plan: SlotPlan, seed: int) -> None:
     ring, used = Ring(plan.degree, (p,)), list[int]()
     inputs = plan.encode_input(values.astype(np.uint64)).astype(np.int64)
     assert len(inputs) == plan.input_ciphertexts
-    assert len(plan.encode_weights(weight)) * plan.bands == plan.product_count == len(plan.products[0]) * plan.bands
+    assert len(plan.encode_weights(weight)) * plan.bands == plan.workload.products == len(plan.products[0]) * plan.bands
     result = evaluate(plan, ring, inputs, weight, rotation_of(ring, used))[:, 0]
     np.testing.assert_array_equal(plan.decode_output(result.astype(np.uint64)), convolve(shape, values, weight) % p)
-    assert len(used) == plan.rotation_count and tuple(sorted(set(used))) == plan.galois_elements
+    assert len(used) == plan.workload.rotations and tuple(sorted(set(used))) == plan.galois_elements
     assert len(set(plan.output_positions.tolist())) == np.prod(shape.output_shape)
 
 
@@ -123,16 +123,16 @@ def test_layers_of_the_networks_fit() -> None:
     """Depthwise layers rotate nothing; a pointwise one with n = 8192 needs a reply per 8 images of 32x32."""
     depthwise = make_shape(96, (16, 16), 96, (3, 3), stride=2, padding=1, groups=96)
     (plan,) = admissible_plans(depthwise, 8192, batching_prime(8192))
-    assert (plan.rotation_count, plan.galois_elements) == (0, ())
+    assert (plan.workload.rotations, plan.galois_elements) == (0, ())
     assert (plan.input_ciphertexts, plan.output_ciphertexts) == (9, 1)
     dense = make_shape(64, (32, 32), 64, (3, 3), padding=1)
     plans = admissible_plans(dense, 8192, batching_prime(8192))
     by_tiling = {(plan.features, plan.diagonals): plan for plan in plans}
     # GAZELLE's packing: 8 channels in each, 576 / 8 input ciphertexts, 8 replies, 7 rotations for each with two keys
     packed = by_tiling[8, 8]
-    counts = (packed.input_ciphertexts, packed.output_ciphertexts, packed.product_count, packed.rotation_count)
+    counts = (packed.input_ciphertexts, packed.output_ciphertexts, packed.workload.products, packed.workload.rotations)
     assert counts == (72, 8, 4608, 56) and len(packed.galois_elements) == 2
-    assert by_tiling[1, 1].rotation_count == 0 and by_tiling[1, 1].input_ciphertexts == 576
+    assert by_tiling[1, 1].workload.rotations == 0 and by_tiling[1, 1].input_ciphertexts == 576
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ class Parties:
         parameters = secure_set(self.noise, AverageCase(self.target), Setting(degree, self.p, UNFLOODED))
         assert parameters is not None
         self.parameters = parameters
-        self.bits = smallest_reply_bits(self.plan, parameters, self.target, self.noise, UNFLOODED)
+        self.bits = smallest_reply_bits(self.plan.workload, parameters, self.target, self.noise, UNFLOODED)
         self.client = ClientLinear(shape, self.plan, ClientCipher(parameters), self.bits)
         self.server = ServerLinear(self.layer, self.plan, parameters, UNFLOODED, self.target, self.bits)
         self.cipher = ServerCipher(parameters, self.client.cipher.public_key())

@@ -52,10 +52,10 @@ def layer_floods(network: IntegerNetwork, policy: Policy) -> list[LayerFlood]:
     for entry in policy.layers:
         layer, parameters = network.layers[entry.name], entry.parameters
         plan = from_tiling(layer.shape, parameters.polynomial_degree, parameters.plaintext_modulus, entry.tiling)
-        bits = entry.reply_bits or default_reply_bits(plan, parameters, entry.target)
+        bits = entry.reply_bits or default_reply_bits(plan.workload, parameters, entry.target)
         noise = deployed_noise(plan.noise(layer.weight), parameters, policy.flooding, entry.target, bits)
         ratio = noise.weighted / noise.flood if noise.flood else math.inf
-        floods.append(LayerFlood(entry.name, plan.reply_coefficients, ratio))
+        floods.append(LayerFlood(entry.name, plan.workload.reply_coefficients, ratio))
     return floods + _triples_flood(network, policy)
 
 
@@ -67,7 +67,7 @@ def _triples_flood(network: IntegerNetwork, policy: Policy) -> list[LayerFlood]:
     layout = TripleLayout.of(count, triples.parameters)
     noise = deployed_noise(layout.noise, triples.parameters, policy.flooding, triples.target, triples.reply_bits)
     ratio = noise.weighted / noise.flood if noise.flood else math.inf
-    return [LayerFlood("triples", layout.reply_coefficients, ratio)]
+    return [LayerFlood("triples", layout.workload.reply_coefficients, ratio)]
 
 
 def hidden_bits(floods: list[LayerFlood], images: int) -> float:

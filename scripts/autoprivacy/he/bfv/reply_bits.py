@@ -47,10 +47,12 @@ class _Reply:
     allowed: float
 
     @classmethod
-    def of(cls, plan: Workload, plaintext_modulus: int, target: Target) -> _Reply:
+    def of(cls, workload: Workload, plaintext_modulus: int, target: Target) -> _Reply:
         """The layer's under a plaintext modulus, of a composite one the largest factor, and a target."""
-        z = required_z(target, LayerNoise(0.0, coefficients=plan.coefficients_per_output))
-        return cls(plan.degree, plan.output_ciphertexts, plan.reply_coefficients, 1 / (2 * plaintext_modulus * z))
+        z = required_z(target, LayerNoise(0.0, coefficients=workload.coefficients_per_output))
+        return cls(
+            workload.degree, workload.output_ciphertexts, workload.reply_coefficients, 1 / (2 * plaintext_modulus * z)
+        )
 
     def cost(self, bits: ReplyBits) -> tuple[int, float]:
         """Its bytes, then the noise that it adds."""
@@ -78,7 +80,7 @@ def _fewest_bytes(reply: _Reply, share: float) -> ReplyBits:
     return min(choices, key=reply.cost)
 
 
-def default_reply_bits(plan: Workload, parameters: ParameterSet, target: Target) -> ReplyBits:
+def default_reply_bits(workload: Workload, parameters: ParameterSet, target: Target) -> ReplyBits:
     """What both parties take where a policy does not say: rounding takes REPLY_SHARE of the target's variance.
 
     It follows from public facts alone: the packing plan, p and the target. Replies under every factor of a composite p
@@ -87,16 +89,16 @@ def default_reply_bits(plan: Workload, parameters: ParameterSet, target: Target)
     Raises:
         UserError: the target leaves no room for any rounding, or does not suit the packing.
     """
-    return _fewest_bytes(_Reply.of(plan, parameters.largest_factor, target), REPLY_SHARE)
+    return _fewest_bytes(_Reply.of(workload, parameters.largest_factor, target), REPLY_SHARE)
 
 
-def fewest_reply_bits(plan: Workload, plaintext_modulus: int, target: Target) -> ReplyBits:
+def fewest_reply_bits(workload: Workload, plaintext_modulus: int, target: Target) -> ReplyBits:
     """The bits of a reply under a q that leaves room for MOST_SHARE; the modulus is `_Reply.of`'s, errors as above."""
-    return _fewest_bytes(_Reply.of(plan, plaintext_modulus, target), MOST_SHARE)
+    return _fewest_bytes(_Reply.of(workload, plaintext_modulus, target), MOST_SHARE)
 
 
 def smallest_reply_bits(
-    plan: Workload, parameters: ParameterSet, target: Target, noise: LayerNoise, flooding: Flooding
+    workload: Workload, parameters: ParameterSet, target: Target, noise: LayerNoise, flooding: Flooding
 ) -> ReplyBits:
     """The bits of the smallest reply that meets the target.
 
@@ -105,7 +107,7 @@ def smallest_reply_bits(
     REPLY_SHARE.
 
     Args:
-        plan, parameters: how the layer is evaluated.
+        workload, parameters: how the layer is evaluated.
         target: what the reply is to meet.
         noise: what the evaluation does to noise (`noise` of the plan).
         flooding: how the reply hides the weights.
@@ -113,7 +115,7 @@ def smallest_reply_bits(
     Raises:
         UserError: as for `default_reply_bits`.
     """
-    reply, share = _Reply.of(plan, parameters.largest_factor, target), REPLY_SHARE
+    reply, share = _Reply.of(workload, parameters.largest_factor, target), REPLY_SHARE
     if flooding.kind != "paper":
         others = reply_noise(parameters.polynomial_degree, weighted_noise(noise, parameters), flooding).total
         left = 1 - (others / parameters.q / reply.allowed) ** 2
@@ -121,12 +123,12 @@ def smallest_reply_bits(
     return _fewest_bytes(reply, share)
 
 
-def rounding_shares(plan: Workload, plaintext_modulus: int, target: Target) -> list[float]:
+def rounding_shares(workload: Workload, plaintext_modulus: int, target: Target) -> list[float]:
     """The shares of the target's variance that rounding takes in the replies from `fewest_reply_bits` on upwards.
 
     One for every reply that is smaller than the default and than all others that add as little noise, largest first.
     """
-    reply, shares, room = _Reply.of(plan, plaintext_modulus, target), [], MOST_SHARE
+    reply, shares, room = _Reply.of(workload, plaintext_modulus, target), [], MOST_SHARE
     while room > REPLY_SHARE:
         share = (switching_noise(reply.degree, _fewest_bytes(reply, room)) / reply.allowed) ** 2
         shares.append(share)

@@ -8,7 +8,7 @@ slots, whatever packing the linear layers have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from autoprivacy.he.bfv.components import combine, moduli_of, pieces_of, residue
 from autoprivacy.he.bfv.reply import ReplyForm
 from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.layout import ceil_divide
+from autoprivacy.he.packing.plan import Workload
 from autoprivacy.he.parameters.noise import LayerNoise, deployed_noise
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.randomness.generator import SecureRandom
@@ -47,54 +48,21 @@ class TripleLayout:
         return ceil_divide(self.count, self.degree)
 
     @property
-    def components(self) -> tuple[TripleLayout, ...]:
-        """The same under every factor alone."""
-        return tuple(replace(self, factors=(factor,)) for factor in self.factors)
-
-    @property
-    def bands(self) -> int:
-        """One: no ciphertexts share a polynomial."""
-        return 1
-
-    @property
-    def sum_count(self) -> int:
-        """None: products are not added up."""
-        return 0
-
-    @property
-    def input_ciphertexts(self) -> int:
-        """How many ciphertexts the client sends."""
-        return self.ciphertexts * len(self.factors)
-
-    @property
-    def output_ciphertexts(self) -> int:
-        """How many ciphertexts the server replies with."""
-        return self.input_ciphertexts
-
-    @property
-    def product_count(self) -> int:
-        """One for every ciphertext."""
-        return self.input_ciphertexts
-
-    @property
-    def rotation_count(self) -> int:
-        """None."""
-        return 0
-
-    @property
-    def encoding_count(self) -> int:
-        """Of a, rho, m and the result of every ciphertext."""
-        return 4 * self.input_ciphertexts
-
-    @property
-    def coefficients_per_output(self) -> int:
-        """Each coefficient of a ciphertext changes every slot."""
-        return self.degree * len(self.factors)
-
-    @property
-    def reply_coefficients(self) -> int:
-        """How many coefficients the client needs: all."""
-        return self.output_ciphertexts * self.degree
+    def workload(self) -> Workload:
+        """Ciphertexts and operations under all factors: a product for each, and a, rho, m and the result encoded."""
+        count = self.ciphertexts * len(self.factors)
+        return Workload(
+            self.degree,
+            count,
+            count,
+            products=count,
+            sums=0,
+            rotations=0,
+            encodings=4 * count,
+            coefficients_per_output=self.degree * len(self.factors),
+            reply_coefficients=count * self.degree,
+            evaluations=len(self.factors),
+        )
 
     @property
     def noise(self) -> LayerNoise:
@@ -102,7 +70,9 @@ class TripleLayout:
 
         They vary with the square of the factor over 12, a coefficient of the product is a sum of n terms.
         """
-        return LayerNoise(max(self.factors) * (self.degree / 12) ** 0.5, coefficients=self.coefficients_per_output)
+        return LayerNoise(
+            max(self.factors) * (self.degree / 12) ** 0.5, coefficients=self.workload.coefficients_per_output
+        )
 
     def slots(self, values: np.ndarray) -> np.ndarray:
         """Values uint64 [count] in slots, uint64 [ciphertexts, n]; zero behind them.

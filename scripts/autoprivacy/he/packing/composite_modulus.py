@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.plan import Plan, Workload
 from autoprivacy.he.packing.slot import SlotPlan
 from autoprivacy.he.parameters.noise import LayerNoise
 from autoprivacy.he.parameters.noise_bounds import NoiseBound
@@ -44,30 +45,11 @@ class CompositePlan:
         """What a policy file holds of it."""
         return self.components[0].tiling
 
-    @property
-    def input_ciphertexts(self) -> int:
-        """How many ciphertexts the client sends."""
-        return sum(plan.input_ciphertexts for plan in self.components)
-
-    @property
-    def output_ciphertexts(self) -> int:
-        """How many ciphertexts the server replies with."""
-        return sum(plan.output_ciphertexts for plan in self.components)
-
-    @property
-    def product_count(self) -> int:
-        """Products of a ciphertext with a weight polynomial."""
-        return sum(plan.product_count for plan in self.components)
-
-    @property
-    def rotation_count(self) -> int:
-        """Rotations of ciphertexts."""
-        return sum(plan.rotation_count for plan in self.components)
-
-    @property
-    def encoding_count(self) -> int:
-        """Transforms between slots and plaintext polynomials per evaluation."""
-        return sum(plan.encoding_count for plan in self.components)
+    @cached_property
+    def workload(self) -> Workload:
+        """Ciphertexts and operations under all factors; an output depends on a ciphertext under every one."""
+        first, *others = (plan.workload for plan in self.components)
+        return sum(others, first)
 
     @property
     def galois_elements(self) -> tuple[int, ...]:
@@ -75,22 +57,12 @@ class CompositePlan:
         return self.components[0].galois_elements
 
     @property
-    def coefficients_per_output(self) -> int:
-        """How many coefficients an output hangs on: those of a ciphertext under every factor."""
-        return sum(plan.coefficients_per_output for plan in self.components)
-
-    @property
-    def reply_coefficients(self) -> int:
-        """How many coefficients the client needs: all."""
-        return sum(plan.reply_coefficients for plan in self.components)
-
-    @property
     def groups(self) -> np.ndarray:
         """Outputs that decrypt wrongly together have one number: those of a ciphertext, under whichever factor."""
         return self.components[0].groups
 
     def noise(self, weight: np.ndarray) -> LayerNoise:
-        """What the layer does to fresh noise, for the largest factor; an output hangs on a ciphertext of every factor.
+        """What the layer does to fresh noise, for the largest factor; an output depends on one of every factor.
 
         Noise grows with the factor and half the distance between plaintexts shrinks with it, so the largest factor
         decides but for the sparsest weight polynomials; there another may, and its norm is scaled to the largest's
@@ -99,7 +71,7 @@ class CompositePlan:
         noises = [plan.noise(weight) for plan in self.components]
         moduli = [plan.plaintext_modulus for plan in self.components]
         worst = max(noise.norm * p for noise, p in zip(noises, moduli, strict=True)) / max(moduli)
-        return replace(noises[-1], norm=worst, coefficients=self.coefficients_per_output)
+        return replace(noises[-1], norm=worst, coefficients=self.workload.coefficients_per_output)
 
     def noise_bound(self, weight: np.ndarray) -> NoiseBound:
         """What the layer does to bounds of noise, for the largest factor: they grow with it."""

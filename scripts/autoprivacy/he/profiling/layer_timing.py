@@ -55,7 +55,7 @@ class _Layer:
 
     def __init__(self, layer: LinearLayer, plan: Plan, chosen: LayerPolicy, flooding: Flooding, keys: _Keys) -> None:
         parameters, shape = chosen.parameters, layer.shape
-        bits = chosen.reply_bits or default_reply_bits(plan, parameters, chosen.target)
+        bits = chosen.reply_bits or default_reply_bits(plan.workload, parameters, chosen.target)
         self._client = LayerClient(shape, plan, parameters, keys.client, bits)
         self._server = LayerServer(layer, plan, parameters, flooding, chosen.target, bits)
         self._keys = keys

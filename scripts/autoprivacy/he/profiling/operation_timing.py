@@ -83,7 +83,7 @@ class _Layer:
         shape = LayerShape("timed", "convolution", (channels, rows, COLUMNS), channels, (1, 1), groups=channels)
         plan = CoefficientPlan(shape, degree, 1, 1, rows)
         layer = LinearLayer(shape, np.ones((channels, 1, 1, 1), np.int64), np.zeros(channels, np.int64))
-        bits = default_reply_bits(plan, parameters, EXACT_TARGET)
+        bits = default_reply_bits(plan.workload, parameters, EXACT_TARGET)
         self._client = ClientLinear(shape, plan, client, bits)
         self._server = ServerLinear(layer, plan, parameters, Flooding("statistical"), EXACT_TARGET, bits)
         self._cipher, self._channels = server, channels
