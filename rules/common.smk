@@ -32,8 +32,8 @@ RESULTS = f"results/{config['study']}"
 NETWORKS = config["run"]["networks"]
 SCHEMES = config["run"]["schemes"]
 # Schemes whose targets a search finds, and schemes that exist in coefficient packing alone.
-SEARCHED_SCHEMES = ("autoprivacy", "autoprivacy+")
-COEFFICIENT_SCHEMES = ("autoprivacy+",)
+SEARCHED_SCHEMES = ("autoprivacy", "tolerant")
+COEFFICIENT_SCHEMES = ("tolerant",)
 # What is chosen: every scheme in every packing that it has.
 CHOICES = [
     (scheme, packing)
@@ -71,7 +71,7 @@ onstart:
 wildcard_constraints:
     network="|".join(config["networks"]),
     dataset="[a-z0-9-]+",
-    scheme=r"delphi|delphi-worst-case|darl|autoprivacy\+?",
+    scheme=r"delphi|delphi-worst-case|darl|autoprivacy\+?|tolerant",
     packing="coefficient|slot",
     setting="|".join(config["network_settings"]),
 

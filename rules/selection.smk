@@ -60,7 +60,7 @@ rule select_parameters:
     log:
         f"{RESULTS}/logs/select_parameters-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
-        scheme="delphi|delphi-worst-case|darl",
+        scheme=r"delphi|delphi-worst-case|darl|autoprivacy\+",
     conda:
         "../environment.yml"
     resources:
@@ -85,7 +85,7 @@ rule search:
     log:
         f"{RESULTS}/logs/search-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
-        scheme=r"autoprivacy\+?",
+        scheme="autoprivacy|tolerant",
     conda:
         "../environment.yml"
     threads: lambda wildcards: workflow.cores
@@ -111,7 +111,7 @@ rule search:
         "../scripts/search.py"
 
 
-# Every strategy on the problem of autoprivacy+, some seeds each; no part of the whole study, ask for it by name:
+# Every strategy on the problem of tolerant, some seeds each; no part of the whole study, ask for it by name:
 # snakemake --cores 2 search_comparison
 rule network_search_comparison:
     input:
@@ -174,7 +174,7 @@ rule finetune:
     log:
         f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
-        scheme=r"autoprivacy\+?",
+        scheme="autoprivacy|tolerant",
     conda:
         "../environment.yml"
     threads: lambda wildcards: workflow.cores

@@ -1,4 +1,4 @@
-"""Run every search strategy on one network's problem of autoprivacy+, with several seeds each."""
+"""Run every search strategy on one network's problem of tolerant, with several seeds each."""
 
 from typing import Any
 

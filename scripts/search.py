@@ -1,4 +1,4 @@
-"""Search every layer's target: autoprivacy as in the paper (section 3.1), autoprivacy+ in a wider space and faster."""
+"""Search every layer's target: autoprivacy as in the paper (section 3.1), tolerant in a wider space and faster."""
 
 from dataclasses import replace
 from typing import Any

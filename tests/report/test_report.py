@@ -439,7 +439,7 @@ def test_parameters_figure_shows_the_ignored_share_bits_where_there_are_any(stud
 
 def test_a_search_tells_whose_latency_it_limits(study: page.Study) -> None:
     rows = study.search[KEY]
-    for searched, whose in (("autoprivacy", "linear layers"), ("autoprivacy+", "linear layers and circuits")):
+    for searched, whose in (("autoprivacy", "linear layers"), ("tolerant", "linear layers and circuits")):
         assert figures.search_figure(rows, searched).axes[1].get_ylabel().endswith(f"of {whose}")
 
 

@@ -119,7 +119,7 @@ def test_the_problem_of_noise_and_ignored_bits() -> None:
     assert problem.sizes[1::2] == [6 + 1, 7 + 1, 1]
     policy = problem.policy([0, 0, 3, 2, 4, 0])
     assert [layer.target.ignored_share_bits for layer in policy.layers] == [6, 5, 0]
-    assert policy.scheme == "autoprivacy+" and policy.layers[0].target.tau == 2.0**10
+    assert policy.scheme == "tolerant" and policy.layers[0].target.tau == 2.0**10
     circuits = 384e-3 * (9 - 6 + 9 - 5)
     linear = sum(layer.predicted["latency_seconds"] for layer in policy.layers)
     assert problem.latency([0, 0, 3, 2, 4, 0]) == pytest.approx(linear + circuits)
@@ -273,7 +273,7 @@ def test_the_history_and_its_figure_name_no_best_policy_before_one_meets_the_bud
         assert best["within_budget"] == "True" and row["best_reward"] == best["reward"]
         assert row["best_latency_seconds"] == best["latency_seconds"]
     assert rows[-1]["best_reward"] == result.reward
-    reward, latency = search_figure(rows, "autoprivacy+").axes
+    reward, latency = search_figure(rows, "tolerant").axes
     for axis, column in ((reward, "best_reward"), (latency, "best_latency_seconds")):
         np.testing.assert_array_equal(axis.lines[1].get_ydata(), [row[column] for row in rows])
     assert [row[0] for row in search_table(rows).rows][0] == str(first + 1)

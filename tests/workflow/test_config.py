@@ -125,8 +125,8 @@ def test_the_given_config_is_not_changed():
             ["selection.plaintext.kind", "got composite", "another where run.packings has coefficient"],
         ),
         (
-            {"run": {"networks": ["7cnet"], "schemes": ["autoprivacy+"], "packings": ["slot"]}},
-            ["run.packings", "the scheme autoprivacy+ is made in it"],
+            {"run": {"networks": ["7cnet"], "schemes": ["tolerant"], "packings": ["slot"]}},
+            ["run.packings", "the scheme tolerant is made in it"],
         ),
         ({"search": {"strategy": "annealing"}}, ["search.strategy", "annealing", "greedy, dynamic_programming"]),
         ({"search": {"comparison": {"seeds": 2}}}, ["search.comparison.seeds", "got 2", "at least 3"]),

@@ -20,8 +20,8 @@ PARTS = ("Snakefile", "rules", "scripts", "config", "profiles", "data", "models"
 CONFIG = "tiny.yaml"
 CONFIGS = ("--configfile", "my/study.yaml", CONFIG)  # the example's, and budgets of seconds laid over it
 NETWORK = "small-residual"
-BY_RULE = ("delphi", "delphi-worst-case", "darl")
-CONTENDERS = [(scheme, "coefficient") for scheme in (*BY_RULE, "autoprivacy", "autoprivacy+")]
+BY_RULE = ("delphi", "delphi-worst-case", "darl", "autoprivacy+")
+CONTENDERS = [(scheme, "coefficient") for scheme in (*BY_RULE, "autoprivacy", "tolerant")]
 CONTENDERS += [(scheme, "slot") for scheme in (*BY_RULE, "autoprivacy")]
 
 

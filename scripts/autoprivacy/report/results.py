@@ -55,7 +55,8 @@ SCHEMES = {
     "delphi-worst-case": Scheme("integer", "#CC79A7", "D", 9, "-."),
     "darl": Scheme("integer", "#0072B2", "^", 8, "--"),
     "autoprivacy": Scheme("errors_finetuned", "#000000", "o", 4.5, "-"),
-    "autoprivacy+": Scheme("errors_finetuned", "#009E73", "v", 3.5, ":", "linear layers and circuits"),
+    "autoprivacy+": Scheme("integer", "#E69F00", "P", 4, "-"),
+    "tolerant": Scheme("errors_finetuned", "#009E73", "v", 3.5, ":", "linear layers and circuits"),
 }
 BASELINE = next(iter(SCHEMES))
 

@@ -227,7 +227,7 @@ def _table2_cells(row: Mapping[str, Any]) -> list[str]:
 TABLE2_NOTE = (
     "Medians over the measured images, quartiles in brackets; MB are 10^6 bytes sent in both directions; set-up is "
     "once per session and in no total; CPU seconds are both parties' together; accuracy is the integer network's on "
-    "the test split (autoprivacy and autoprivacy+: finetuned, with simulated decryption errors) with the half-width of "
+    "the test split (autoprivacy and tolerant: finetuned, with simulated decryption errors) with the half-width of "
     "its 95% interval; differing counts images with any output unlike the integer network's; a scheme "
     "that promises exactness promises that there is none."
 )

@@ -1,4 +1,4 @@
-"""The search problems as the configuration describes them: the paper's, and that of autoprivacy+."""
+"""The search problems as the configuration describes them: the paper's, and that of tolerant."""
 
 from __future__ import annotations
 

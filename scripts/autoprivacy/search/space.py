@@ -69,7 +69,7 @@ class NoiseLevels:
     From 2^bits_above_step steps down to the noise of an error rate of 2^-40, halved from level to level.
     """
 
-    scheme: ClassVar[str] = "autoprivacy+"
+    scheme: ClassVar[str] = "tolerant"
     bits_above_step: int = NOISE_BITS_ABOVE_STEP
 
     def targets(self, shift: int) -> list[Target]:

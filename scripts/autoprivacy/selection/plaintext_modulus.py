@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -145,7 +146,8 @@ class PlaintextRule:
             moduli.append(modulus(self.bits, power_of_two=True))
         more = moduli[0].bit_length() + 1
         if self.bits is None and more <= MAXIMUM_PLAINTEXT_BITS:
-            moduli.append(modulus(more))
+            with contextlib.suppress(UserError):  # there need be no prime of just so many bits
+                moduli.append(modulus(more))
         if self.bits is None and packing_named(packing).in_slots:
             moduli += _composite_moduli(ranges, degrees, MAXIMUM_MODULUS_BITS)
         return moduli

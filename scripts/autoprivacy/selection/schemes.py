@@ -225,7 +225,7 @@ def layerwise(
         if set(given) != set(names):
             raise UserError(f"policy {scheme} of {name}: {what} for {sorted(given)}; the network has {names}")
     layers = (layer_policy(network.layers[layer], targets[layer], moduli[layer], selection) for layer in names)
-    return _policy(scheme, network, name, tuple(layers), selection)
+    return of_layers(scheme, network, name, layers, selection)
 
 
 def _uniform(
@@ -244,20 +244,28 @@ def _uniform(
         predicted = predict(network.layers[layer], EXACT_TARGET, parameters, plan, bits, selection)
         bound = coarse_bound(network.layers[layer].weight_norm)
         layers.append(LayerPolicy(layer, EXACT_TARGET, parameters, bound, predicted, plan.tiling, bits))
-    return _policy(scheme, network, name, tuple(layers), selection)
+    return of_layers(scheme, network, name, layers, selection)
 
 
-def _policy(
-    scheme: str, network: IntegerNetwork, name: str, layers: tuple[LayerPolicy, ...], selection: Selection
+def of_layers(
+    scheme: str, network: IntegerNetwork, name: str, layers: Iterable[LayerPolicy], selection: Selection
 ) -> Policy:
-    """The layers' policies with those of the squared activations' triples, which are chosen alike in every scheme.
+    """The policy of layers in the network's order, bound to the network, its predictions added up.
+
+    The triples of squared activations are chosen here, alike in every scheme.
 
     Raises:
         UserError: no set serves the triples, or there are several plaintext moduli where the network squares.
     """
     commitment = NetworkCommitment.of(network)
     policy = Policy(
-        name, scheme, selection.packing, selection.flooding, layers, provenance=provenance(), commitment=commitment
+        name,
+        scheme,
+        selection.packing,
+        selection.flooding,
+        tuple(layers),
+        provenance=provenance(),
+        commitment=commitment,
     )
     if network.architecture.squares:
         policy = replace(policy, triples=triple_policy(network.architecture, policy.plaintext_modulus, selection))

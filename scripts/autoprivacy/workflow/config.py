@@ -41,8 +41,8 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
     if kind == "composite" and "coefficient" in run["packings"]:
         allowed = "another where run.packings has coefficient, which takes any p as it is"
         raise UserError(_message(("selection", "plaintext", "kind"), kind, allowed, files))
-    if "autoprivacy+" in run["schemes"] and "coefficient" not in run["packings"]:
-        allowed = "coefficient among them, as the scheme autoprivacy+ is made in it; or leave that out of run.schemes"
+    if "tolerant" in run["schemes"] and "coefficient" not in run["packings"]:
+        allowed = "coefficient among them, as the scheme tolerant is made in it; or leave that out of run.schemes"
         raise UserError(_message(("run", "packings"), repr(run["packings"]), allowed, files))
     return config
 
