@@ -19,7 +19,7 @@ from support.made_up_profile import LINK, PROFILE
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
-from autoprivacy.protocol.channel import HEADER, MAXIMUM_PAYLOAD, PROTOCOL_VERSION, Channel, Message
+from autoprivacy.protocol.channel import HEADER, PROTOCOL_VERSION, Channel, Message
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
@@ -79,7 +79,7 @@ MUTATIONS = {
     "a byte too few": lambda kind, data: frame(kind, data[:-1]),
     "a byte too many": lambda kind, data: frame(kind, data + b"\0"),
     "nothing in it": lambda kind, data: frame(kind, b""),
-    "an oversized length": lambda kind, data: frame(kind, data, length=MAXIMUM_PAYLOAD + 1),
+    "an oversized length": lambda kind, data: frame(kind, data, length=(1 << 30) + 1),
     "a length beyond all bounds": lambda kind, data: frame(kind, data, length=(1 << 64) - 1),
     "another version": lambda kind, data: frame(kind, data, version=PROTOCOL_VERSION + 1),
     "random bytes": lambda kind, data: frame(kind, os.urandom(len(data))),

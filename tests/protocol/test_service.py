@@ -15,7 +15,7 @@ from autoprivacy.link import Link
 from autoprivacy.protocol.channel import HEADER, PROTOCOL_VERSION, Message, ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.endpoints import ServiceSettings, connect
-from autoprivacy.protocol.server import Session
+from autoprivacy.protocol.server_session import Session
 from autoprivacy.quantization.reference import reference_forward
 
 
@@ -55,7 +55,7 @@ def test_sessions_share_no_secret(monkeypatch):
         for _ in range(2):
             infer(address, IMAGES[0])
     first, second = sessions
-    assert not np.array_equal(first._delta, second._delta) and first._pool is not second._pool
+    assert not np.array_equal(first._garbled.delta, second._garbled.delta) and first._pool is not second._pool
     for parameters, cipher in first._ciphers.items():
         assert not np.array_equal(cipher._public, second._ciphers[parameters]._public)
 

@@ -108,8 +108,8 @@ class Crowd:
     def prepared(self, client: Client):
         bundle = client.prepare()
         with self._lock:
-            self.seen += [hash(bytes(chunk[:64])) for chunks in bundle.tables.values() for chunk in chunks]
-            self.seen += [hash(labels[0, :4].tobytes()) for labels in bundle.labels.values()]
+            self.seen += [hash(bytes(chunk[:64])) for kept in bundle.activations.values() for chunk in kept.tables]
+            self.seen += [hash(kept.labels[0, :4].tobytes()) for kept in bundle.activations.values()]
         return bundle
 
     def honest(self) -> None:

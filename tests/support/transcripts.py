@@ -1,10 +1,8 @@
 """Transcripts of sessions and the residues in them."""
 
-import pytest
-
 from autoprivacy.he.ring.bit_packing import packed_bytes, unpack_bits
 from autoprivacy.protocol.channel import HEADER, Message
-from support.protocol_sessions import IMAGES, NETWORK, POLICY, session
+from support.protocol_sessions import NETWORK, POLICY, session
 
 RUNS, MANY_RUNS = 6, 80  # the second for what has a handful of values in a run
 
@@ -28,12 +26,6 @@ def transcript(image, policy=POLICY, runs=RUNS, network=NETWORK):
         for kind, payload in frames(end.sent):
             payloads.setdefault(kind, []).append(payload)
     return payloads
-
-
-@pytest.fixture(scope="module")
-def payloads():
-    """Of one image, asked for several times: what hangs on the image alone would show."""
-    return transcript(IMAGES[0])
 
 
 def residues(payload, bits, skip=0):

@@ -53,6 +53,21 @@ def encode(zero: np.ndarray, delta: np.ndarray, values: np.ndarray) -> np.ndarra
     return labels
 
 
+def encode_seeded(seed: bytes, delta: np.ndarray, values: np.ndarray, bits: int) -> np.ndarray:
+    """The labels of numbers below 2^bits under the zero labels of a seed: `encode(zero_labels(seed, ..), ..)`.
+
+    The zero labels are a key stream, so the seed's cipher turns delta at the bits that are set into labels at once.
+    """
+    labels, stream = np.empty((bits, len(values), 2), np.uint64), SecureRandom(seed)
+    chosen = np.empty((len(values), 2), np.uint64)
+    for i in range(bits):
+        ones = -(values >> np.uint64(i) & np.uint64(1))  # all ones where the bit is set
+        for word in range(2):
+            np.bitwise_and(ones, delta[word], out=chosen[:, word])
+        stream.mask(chosen, labels[i])
+    return labels
+
+
 def check_labels(name: str, labels: np.ndarray, bits: int, count: int) -> np.ndarray:
     """The labels, contiguous and read-only; ValueError where they are not uint64 [bits, count, 2]."""
     if labels.shape != (bits, count, 2) or labels.dtype != np.uint64:

@@ -21,7 +21,8 @@ from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
-from autoprivacy.protocol.channel import ProtocolError
+from autoprivacy.protocol.lengths import Lengths
+from autoprivacy.protocol.messages import ProtocolError
 from autoprivacy.protocol.shares import ModularShares
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.residues import Residues
@@ -65,6 +66,11 @@ class Agreement:
         packing_named(SLOT).check_factors("of squares", triples.parameters)
         for factor in TripleLayout.of(self.triple_count, triples.parameters).factors:
             slot_encoding(triples.parameters.polynomial_degree, factor)  # refuses a p that does not batch
+
+    @cached_property
+    def lengths(self) -> Lengths:
+        """How long every message of a session is."""
+        return Lengths(self)
 
     @cached_property
     def triple_count(self) -> int:

@@ -46,6 +46,10 @@ class SecureRandom:
         """Uniform bytes into a contiguous array, uint8 [count]: what `random_bytes(count)` would give."""
         self._stream.update_into(bytes(out.size), out.data)
 
+    def mask(self, values: np.ndarray, out: np.ndarray) -> None:
+        """XOR of the stream's next bytes and contiguous `values` into `out` of the same size."""
+        self._stream.update_into(values.reshape(-1).view(np.uint8).data, out.reshape(-1).view(np.uint8).data)
+
     def words(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.uint64) -> np.ndarray:
         """Uniform words, uint64 or another unsigned type."""
         size = math.prod(shape) if isinstance(shape, tuple) else shape
