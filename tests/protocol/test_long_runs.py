@@ -16,7 +16,7 @@ from support.protocol_sessions import FLOODED, FLOODED_SLOTS, NETWORK, P_POWER, 
 
 from autoprivacy.data.dataset import Dataset, load
 from autoprivacy.data.origins import prepare
-from autoprivacy.he.bfv.components import LayerServer
+from autoprivacy.he.bfv.linear import ServerLinear
 from autoprivacy.he.parameters.parameter_set import Target
 from autoprivacy.he.parameters.policy import EXACT_TARGET, Policy
 from autoprivacy.networks import build
@@ -101,13 +101,13 @@ class Masks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._by_layer: dict[int, list[np.ndarray]] = {}
-        evaluate = LayerServer.evaluate
+        evaluate = ServerLinear.evaluate
 
-        def recording(layer: LayerServer, cipher, message, mask, *more) -> bytes:  # type: ignore[no-untyped-def]
+        def recording(layer: ServerLinear, cipher, message, mask, *more) -> bytes:  # type: ignore[no-untyped-def]
             self._by_layer.setdefault(id(layer), []).append(mask.astype(np.int64))
             return evaluate(layer, cipher, message, mask, *more)
 
-        monkeypatch.setattr(LayerServer, "evaluate", recording)
+        monkeypatch.setattr(ServerLinear, "evaluate", recording)
 
     def of(self, network: IntegerNetwork) -> dict[str, list[np.ndarray]]:
         """By layer, one mask for every bundle."""

@@ -11,7 +11,7 @@ from support.search_support import darl_policy, small_network
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear
+from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent
 from autoprivacy.he.bfv.reply import ReplyForm
 from autoprivacy.he.packing.coefficient import admissible_plans
 from autoprivacy.he.parameters.parameter_set import MAXIMUM_REPLY_BITS, Flooding, ParameterSet, ReplyBits, Target
@@ -127,10 +127,10 @@ def test_sampled_noise_has_the_size_and_the_correlations_of_real_replies() -> No
     # all coefficients are sent here, not the outputs alone, and with so many bits that rounding adds nothing
     bits = ReplyBits(MAXIMUM_REPLY_BITS, MAXIMUM_REPLY_BITS)
     form = ReplyForm(DEGREE, plan.output_ciphertexts, bits)
-    server = ServerLinear(linear, plan, PARAMETERS, Flooding("none"), Target(2.0**-40), bits)
+    server = ServerComponent(linear, plan, PARAMETERS, Flooding("none"), Target(2.0**-40), bits)
     real = []
     for _ in range(25):
-        client = ClientLinear(linear.shape, plan, ClientCipher(PARAMETERS), bits)
+        client = ClientLinear(plan, ClientCipher(PARAMETERS), bits)
         cipher = ServerCipher(PARAMETERS, client.cipher.public_key())
         for _ in range(8):
             share = generator.integers(0, P, linear.shape.input_shape).astype(np.uint64)

@@ -72,7 +72,7 @@ def _offline(name: str, module: nn.Module) -> dict[str, Result]:
             )
 
     transforms = cpu_seconds(transform, 1)
-    clients = {layer: ClientLinear(plan.shape, plan, key_holder, bits[layer]) for layer, plan in plans.items()}
+    clients = {layer: ClientLinear(plan, key_holder, bits[layer]) for layer, plan in plans.items()}
     generator = np.random.default_rng(0)
     values = {
         layer: [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoprivacy.he.bfv.cipher import ClientCipher
-from autoprivacy.he.bfv.components import LayerClient
+from autoprivacy.he.bfv.linear import ClientLinear
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker
 from autoprivacy.he.bfv.triples import TripleClient
 from autoprivacy.he.parameters.parameter_set import ParameterSet
@@ -65,10 +65,8 @@ class Client:
                     self.channel.send(Message.GALOIS_KEYS, GaloisKeyMaker(cipher).keys(elements))
         with ledger.part(EVERY_LAYER, "session"):
             self._linear = {
-                layer.name: LayerClient(
-                    agreement.architecture.layer(layer.name),
+                layer.name: ClientLinear(
                     agreement.plan(layer.name),
-                    layer.parameters,
                     ciphers[layer.parameters],
                     agreement.reply_bits(layer.name),
                 )

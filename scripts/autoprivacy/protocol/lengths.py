@@ -56,12 +56,12 @@ class Lengths:
     def encrypted_masks(self, layer: str) -> int:
         """Of ENCRYPTED_MASKS."""
         parameters = self._agreement.policy.layer(layer).parameters
-        return message_bytes(parameters, self._agreement.plan(layer).input_ciphertexts)
+        return message_bytes(parameters, self._agreement.plan(layer).workload.input_ciphertexts)
 
     def encrypted_shares(self, layer: str) -> int:
         """Of ENCRYPTED_SHARES."""
         bits = self._agreement.reply_bits(layer)
-        parts = self._agreement.plan(layer).components
+        parts = [part.workload for part in self._agreement.plan(layer).components]
         return sum(reply_bytes(part.degree, part.output_ciphertexts, part.reply_coefficients, bits) for part in parts)
 
     def ot_extension(self, node: Node) -> int:
@@ -82,7 +82,7 @@ class Lengths:
         triples = self._agreement.policy.triples
         assert triples is not None
         layout = TripleLayout.of(self._agreement.triple_count, triples.parameters)
-        return message_bytes(triples.parameters, layout.input_ciphertexts)
+        return message_bytes(triples.parameters, layout.workload.input_ciphertexts)
 
     @cached_property
     def triple_products(self) -> int:
@@ -90,8 +90,7 @@ class Lengths:
         triples = self._agreement.policy.triples
         assert triples is not None
         layout = TripleLayout.of(self._agreement.triple_count, triples.parameters)
-        forms = (part.form(triples.reply_bits) for part in layout.components)
-        return sum(form.size for form in forms)
+        return layout.form(triples.reply_bits).size * len(layout.factors)
 
     @cached_property
     def infer(self) -> int:

@@ -10,8 +10,7 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.gc.labels import offset_bits, random_delta
 from autoprivacy.he.bfv.cipher import ServerCipher
-from autoprivacy.he.bfv.components import LayerServer
-from autoprivacy.he.bfv.linear import no_rotation
+from autoprivacy.he.bfv.linear import ServerLinear, no_rotation
 from autoprivacy.he.bfv.rotation import Rotator
 from autoprivacy.he.bfv.triples import TripleServer
 from autoprivacy.he.packing.plan import Rotate
@@ -38,7 +37,7 @@ class Model:
         self.network = network
         self.agreement = Agreement(network.architecture, policy)
         self.linear = {
-            layer.name: LayerServer(
+            layer.name: ServerLinear(
                 network.layers[layer.name],
                 self.agreement.plan(layer.name),
                 layer.parameters,

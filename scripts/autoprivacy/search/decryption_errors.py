@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.bfv.components import combine
+from autoprivacy.he.bfv.chinese_remainder import combine
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import EvaluationPlan, Plan
 from autoprivacy.he.parameters.policy import LayerPolicy, Policy

@@ -117,5 +117,5 @@ def _row(variant: Variant, selection: Selection) -> dict[str, Any]:
         "plaintext_bits": (p - 1).bit_length(),
         "polynomial_degree": choice.parameters.polynomial_degree,
         "log2_q": choice.parameters.log2_q,
-        "latency_seconds": selection.latency(choice.plan, choice.parameters, bits),
+        "latency_seconds": selection.latency(choice.workload, choice.parameters, bits),
     }

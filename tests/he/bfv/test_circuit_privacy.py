@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear
+from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent
 from autoprivacy.he.bfv.reply import ReplyPacker
 from autoprivacy.he.bfv.reply_bits import default_reply_bits
 from autoprivacy.he.packing.coefficient import CoefficientPlan
@@ -43,7 +43,7 @@ class Attacker(ClientLinear):
     """
 
     def __init__(self, plan: CoefficientPlan, cipher: ClientCipher, bits: ReplyBits) -> None:
-        super().__init__(SHAPE, plan, cipher, bits)
+        super().__init__(plan, cipher, bits)
         one_hot = np.eye(WEIGHT.size, dtype=np.int64).reshape(-1, *WEIGHT.shape)
         # every weight is one coefficient of one reply's polynomial, so its product with e is e, shifted
         self._places = [np.argwhere(plan.encode_weights(weight))[0].tolist() for weight in one_hot]
@@ -94,7 +94,7 @@ class Parties:
     """Both sides of the layer under the smallest secure set."""
 
     attacker: Attacker
-    server: ServerLinear
+    server: ServerComponent
     cipher: ServerCipher
 
     @classmethod
@@ -106,7 +106,7 @@ class Parties:
         bits = default_reply_bits(plan.workload, parameters, TARGET)
         attacker = Attacker(plan, ClientCipher(parameters), bits)
         layer = LinearLayer(SHAPE, WEIGHT, np.zeros(2, np.int64))
-        server = ServerLinear(layer, plan, parameters, flooding, TARGET, bits)
+        server = ServerComponent(layer, plan, parameters, flooding, TARGET, bits)
         return cls(attacker, server, ServerCipher(parameters, attacker.cipher.public_key()))
 
     def attack(self, replies: int, reply: Callable[[np.ndarray, np.ndarray], bytes]) -> Attacker:

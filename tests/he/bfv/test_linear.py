@@ -9,7 +9,7 @@ import pytest
 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher, message_bytes
 from autoprivacy.he.bfv.flood import WIDEST_GAUSSIAN, wide_flood
-from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear
+from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent
 from autoprivacy.he.bfv.reply_bits import reply_bytes, smallest_reply_bits
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
 from autoprivacy.he.parameters.noise import fresh_noise, rounding_noise
@@ -50,8 +50,8 @@ class Parties:
     ) -> None:
         self.layer, self.p = layer, parameters.plaintext_modulus
         self.bits = smallest_reply_bits(plan.workload, parameters, target, plan.noise(layer.weight), flooding)
-        self.client = ClientLinear(layer.shape, plan, ClientCipher(parameters), self.bits)
-        self.server = ServerLinear(layer, plan, parameters, flooding, target, self.bits)
+        self.client = ClientLinear(plan, ClientCipher(parameters), self.bits)
+        self.server = ServerComponent(layer, plan, parameters, flooding, target, self.bits)
         self.cipher = ServerCipher(parameters, self.client.cipher.public_key())
         generator = np.random.default_rng(7)
         self.share = generator.integers(0, self.p, layer.shape.input_shape).astype(np.uint64)
@@ -172,7 +172,7 @@ def test_a_plan_of_another_degree_is_refused() -> None:
     layer = make_layer(2, 4, 2, 1)
     parameters = ParameterSet(1 << 10, 2048, primes_for(40.0, 2048))
     with pytest.raises(ValueError, match="n = 1024"):
-        ServerLinear(
+        ServerComponent(
             layer, admissible_plans(layer.shape, 1024)[0], parameters, Flooding("none"), EXACT, ReplyBits(20, 30)
         )
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear, no_rotation
+from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent, no_rotation
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.packing.plan import Plan, Rotate
@@ -77,7 +77,7 @@ class RealLayer:
         # of one size, as parameters are chosen by the noisiest of several replies: so all are alike
         self.layer = LinearLayer(shape, generator.choice([-45, 45], size), np.zeros(size[0], np.int64))
         self.parameters = self._parameters(setting)
-        self.server = ServerLinear(self.layer, self.plan, self.parameters, setting.flooding, None, FINE)
+        self.server = ServerComponent(self.layer, self.plan, self.parameters, setting.flooding, None, FINE)
         self.tau = tau_of(self.parameters.q, P, self.server.noise.total)
         # Fresh inputs for every reply: q m / p is rounded alike whenever m comes again, which makes no random noise.
         self.inputs = generator
@@ -103,7 +103,7 @@ class RealLayer:
 
     def errors(self, replies: int) -> np.ndarray:
         """What so many replies under one fresh key are off by, int64 [replies, C, H, W], signed modulo p."""
-        client = ClientLinear(self.plan.shape, self.plan, ClientCipher(self.parameters), FINE)
+        client = ClientLinear(self.plan, ClientCipher(self.parameters), FINE)
         cipher = ServerCipher(self.parameters, client.cipher.public_key())
         rotate: Rotate = no_rotation
         if elements := self.plan.galois_elements:

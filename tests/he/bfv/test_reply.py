@@ -11,7 +11,7 @@ import pytest
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear
+from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent
 from autoprivacy.he.bfv.reply import ReplyForm, ReplyPacker, ReplyReader
 from autoprivacy.he.bfv.reply_bits import (
     MOST_SHARE,
@@ -196,8 +196,8 @@ class Parties:
         plan = PLANS[packing]
         self.parameters = ParameterSet(P, 2048, primes_for(52.0, 2048, 27))
         layer = LinearLayer(SHAPE, WEIGHT, np.zeros(6, np.int64))
-        self.client = ClientLinear(SHAPE, plan, ClientCipher(self.parameters), bits)
-        self.server = ServerLinear(layer, plan, self.parameters, Flooding("none"), None, bits)
+        self.client = ClientLinear(plan, ClientCipher(self.parameters), bits)
+        self.server = ServerComponent(layer, plan, self.parameters, Flooding("none"), None, bits)
         parts = self.server.noise
         flood = math.sqrt(total**2 - parts.total**2)
         self.server.noise = replace(parts, flood=flood)

@@ -15,9 +15,9 @@ from support.protocol_sessions import IMAGES, NETWORK, session
 from support.selection_networks import NETWORK as SELECTION_NETWORK
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.bfv.chinese_remainder import combine, residues
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.bfv.components import LayerClient, LayerServer, combine, residues
-from autoprivacy.he.bfv.linear import ServerLinear, no_rotation
+from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent, ServerLinear, no_rotation
 from autoprivacy.he.bfv.reply_bits import default_reply_bits, smallest_reply_bits
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.packing import packing_named
@@ -144,8 +144,8 @@ class Parties:
         self.parameters = parameters
         self.bits = smallest_reply_bits(self.plan.workload, parameters, target, self.noise, flooding)
         keys = ClientCipher(parameters)
-        self.client = LayerClient(shape, self.plan, parameters, keys, self.bits)
-        self.server = LayerServer(layer, self.plan, parameters, flooding, target, self.bits)
+        self.client = ClientLinear(self.plan, keys, self.bits)
+        self.server = ServerLinear(layer, self.plan, parameters, flooding, target, self.bits)
         self.cipher = ServerCipher(parameters, keys.public_key())
         self.rotate: Rotate = no_rotation
         if elements := self.plan.galois_elements:
@@ -214,7 +214,7 @@ def test_no_component_is_noisier_than_predicted(parties: Parties) -> None:
     predicted = predict(parties.layer, parties.target, parameters, parties.plan, parties.bits, rule)
     rates = []
     for component, plan in zip(parameters.components, parties.plan.components, strict=True):
-        server = ServerLinear(parties.layer, plan, component, parties.flooding, None, parties.bits)
+        server = ServerComponent(parties.layer, plan, component, parties.flooding, None, parties.bits)
         z = z_of(parameters.q, component.plaintext_modulus, server.noise.total)
         rates.append(decryption_error_rate(z, plan.noise(weight).coefficients))
     assert 1 - math.prod(1 - rate for rate in rates) <= predicted["decryption_error_rate"] * (1 + 1e-9) <= 2.0**-39.99
@@ -249,7 +249,7 @@ def test_outputs_are_wrong_at_the_rate_of_all_factors_together() -> None:
     target = Target(decryption_error_rate=0.3)
     parties = Parties(make_layer(make_shape(4, (16, 16), 128, (1, 1)), 2), 2048, SMALL, (256, 1, 1), target=target)
     servers = [
-        ServerLinear(parties.layer, plan, component, UNFLOODED, None, parties.bits)
+        ServerComponent(parties.layer, plan, component, UNFLOODED, None, parties.bits)
         for plan, component in zip(parties.plan.components, parties.parameters.components, strict=True)
     ]
     rates = [

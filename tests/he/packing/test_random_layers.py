@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.bfv.components import LayerClient, LayerServer
-from autoprivacy.he.bfv.linear import no_rotation
+from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear, no_rotation
 from autoprivacy.he.bfv.reply_bits import smallest_reply_bits
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.packing import packing_named
@@ -130,8 +129,8 @@ def test_the_parties_shares_add_up_to_the_layer(kind: str, way: tuple[str, int])
         shape, p, most = layer.shape, parameters.plaintext_modulus, layer.shape.input_maximum
         keys = ClientCipher(parameters)
         bits = smallest_reply_bits(plan.workload, parameters, EXACT_TARGET, plan.noise(layer.weight), flooding)
-        client = LayerClient(shape, plan, parameters, keys, bits)
-        server = LayerServer(layer, plan, parameters, flooding, EXACT_TARGET, bits)
+        client = ClientLinear(plan, keys, bits)
+        server = ServerLinear(layer, plan, parameters, flooding, EXACT_TARGET, bits)
         rotate: Rotate = no_rotation
         if elements := plan.galois_elements:
             rotate = Rotator(parameters, elements, GaloisKeyMaker(keys).keys(elements)).rotate

@@ -196,7 +196,7 @@ class Parties:
         assert parameters is not None
         self.parameters = parameters
         self.bits = smallest_reply_bits(self.plan.workload, parameters, self.target, self.noise, UNFLOODED)
-        self.client = ClientLinear(shape, self.plan, ClientCipher(parameters), self.bits)
+        self.client = ClientLinear(self.plan, ClientCipher(parameters), self.bits)
         self.server = ServerLinear(self.layer, self.plan, parameters, UNFLOODED, self.target, self.bits)
         self.cipher = ServerCipher(parameters, self.client.cipher.public_key())
         self.rotate: Rotate = no_rotation

@@ -44,13 +44,12 @@ def message_bytes(parameters: ParameterSet, count: int) -> int:
 class Party:
     """What both sides hold: the parameters, the ring, the encoding, and a source of randomness.
 
-    Where the plaintext modulus is composite it works under the set's first component, and `under` another with the same
-    keys.
+    Where the plaintext modulus is composite it works under the set's first component; `components` has the others too.
     """
 
     def __init__(self, parameters: ParameterSet, random: SecureRandom | None) -> None:
         keep_freed_memory()
-        self.parameters = parameters.components[0]
+        self._set, self.parameters = parameters, parameters.components[0]
         self.ring = Ring(parameters.polynomial_degree, parameters.primes)
         self._encoding = PlaintextEncoding(self.ring, self.parameters.plaintext_modulus)
         self._random = random or SecureRandom()
@@ -61,8 +60,12 @@ class Party:
         last_words = [word // prime * prime - 1 for prime in parameters.primes]
         self._last_words = np.array(last_words, self.ring.dtype)[:, None]
 
-    def under(self, component: ParameterSet) -> Self:
-        """This party with the same keys and randomness under another component of its set: keys do not hang on p."""
+    @property
+    def components(self) -> list[Self]:
+        """This party under each component of its set, with the same keys and randomness: keys do not depend on p."""
+        return [self] if len(self._set.components) == 1 else [self._under(part) for part in self._set.components]
+
+    def _under(self, component: ParameterSet) -> Self:
         other = copy.copy(self)
         other.parameters = component
         other._encoding = PlaintextEncoding(self.ring, component.plaintext_modulus)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.bfv.chinese_remainder import combine, moduli_of, pieces_of, residues
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.bfv.reply import ReplyForm
-from autoprivacy.he.packing.plan import EvaluationPlan, Rotate
+from autoprivacy.he.packing.plan import EvaluationPlan, Plan, Rotate
 from autoprivacy.he.parameters.noise import deployed_noise
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.he.ring.ring import Ring
 from autoprivacy.he.ring.weight_products import WeightProducts
-from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
+from autoprivacy.quantization.integer_network import LinearLayer
 from autoprivacy.randomness.generator import SecureRandom
 
 # Weight polynomials transformed at a time, so that the signed coefficients never stand in memory all at once.
@@ -28,19 +32,28 @@ class ClientLinear:
     """The client's part of one layer.
 
     Args:
-        shape: the layer's public part.
         plan: how it is packed.
         cipher: the client's keys for the layer's parameter set; layers with the same set share it.
-        bits: what the server's replies are sent in.
+        bits: what the server's replies are sent in, under every factor of p.
     """
 
-    def __init__(self, shape: LayerShape, plan: EvaluationPlan, cipher: ClientCipher, bits: ReplyBits) -> None:
-        self.shape, self.plan, self.cipher, self.form = shape, plan, cipher, ReplyForm.of(plan, bits)
-        _check_agreement(shape, plan, cipher.parameters)
+    def __init__(self, plan: Plan, cipher: ClientCipher, bits: ReplyBits) -> None:
+        _check_degree(plan, cipher.parameters)
+        self.plan, self.cipher = plan, cipher
+        self.form = ReplyForm.of(plan.components[0], bits)  # tilings are alike under all factors
+        self._parts = list(zip(plan.components, cipher.components, strict=True))
+        self._moduli = [own.parameters.plaintext_modulus for own in cipher.components]
 
     def encrypt(self, mask: np.ndarray) -> bytes:
-        """Enc(r) of residues modulo p, uint64 [C, H, W]."""
-        return self.cipher.encrypt(self.plan.encode_input(mask))
+        """Enc(r) of residues modulo p, uint64 [C, H, W].
+
+        Raises:
+            ValueError: a residue is not below p.
+        """
+        masks = residues(mask, self._moduli)
+        return b"".join(
+            cipher.encrypt(plan.encode_input(own)) for (plan, cipher), own in zip(self._parts, masks, strict=True)
+        )
 
     def decrypt(self, reply: bytes) -> np.ndarray:
         """M r - s modulo p, uint64 [C_out, H_out, W_out], from the server's reply.
@@ -48,7 +61,12 @@ class ClientLinear:
         Raises:
             ValueError: the reply's length is wrong.
         """
-        return self.plan.decode_output(self.cipher.decrypt(reply, self.form))
+        pieces = pieces_of("reply", reply, len(self._parts))
+        parts = [
+            plan.decode_output(cipher.decrypt(piece, self.form))
+            for (plan, cipher), piece in zip(self._parts, pieces, strict=True)
+        ]
+        return combine(parts, self._moduli)
 
 
 class ServerLinear:
@@ -60,27 +78,27 @@ class ServerLinear:
         parameters: the layer's parameter set.
         flooding: how replies hide the weights.
         target: the layer's target, which the flood `paper` is sized by.
-        bits: what replies are sent in.
+        bits: what replies are sent in, under every factor of p.
+
+    Attributes:
+        parts: the server's part under every component of the set.
     """
 
     def __init__(
         self,
         layer: LinearLayer,
-        plan: EvaluationPlan,
+        plan: Plan,
         parameters: ParameterSet,
         flooding: Flooding,
         target: Target | None,
         bits: ReplyBits,
     ) -> None:
-        _check_agreement(layer.shape, plan, parameters)
-        self.layer, self.plan, self.parameters = layer, plan, parameters
-        self.form = ReplyForm.of(plan, bits)
-        self.noise = deployed_noise(plan.noise(layer.weight), parameters, flooding, target, bits)
-        self._ring = Ring(parameters.polynomial_degree, parameters.primes)
-        self._products = WeightProducts(self._ring, *plan.products, plan.sum_count)
-        polynomials = plan.encode_weights(layer.weight)
-        for start in range(0, len(polynomials), CHUNK):
-            self._products.put(start, self._ring.forward(self._ring.reduce(polynomials[start : start + CHUNK])))
+        self.plan, self.parameters = plan, parameters
+        own = target and _of_each(target, len(parameters.components))
+        self.parts = [
+            ServerComponent(layer, part, component, flooding, own, bits)
+            for part, component in zip(plan.components, parameters.components, strict=True)
+        ]
 
     def evaluate(self, cipher: ServerCipher, message: bytes, mask: np.ndarray, rotate: Rotate = no_rotation) -> bytes:
         """Enc(M r - s) for Enc(r).
@@ -95,6 +113,50 @@ class ServerLinear:
             ValueError: the message's length is wrong or a residue is not below its prime.
             UserError: the plan rotates and there is no key for it.
         """
+        pieces = pieces_of("message", message, len(self.parts))
+        masks = residues(mask, moduli_of(self.parameters))
+        return b"".join(
+            part.evaluate(own, piece, values, rotate)
+            for part, own, piece, values in zip(self.parts, cipher.components, pieces, masks, strict=True)
+        )
+
+
+def _of_each(target: Target, count: int) -> Target:
+    """The target of each of `count` evaluations that an output depends on together."""
+    if count == 1 or target.decryption_error_rate is None:
+        return target
+    return replace(target, decryption_error_rate=-math.expm1(math.log1p(-target.decryption_error_rate) / count))
+
+
+class ServerComponent:
+    """The server's part of one layer under one component of its set, whose plaintext modulus is not composite.
+
+    Args as for `ServerLinear`.
+    """
+
+    def __init__(
+        self,
+        layer: LinearLayer,
+        plan: EvaluationPlan,
+        parameters: ParameterSet,
+        flooding: Flooding,
+        target: Target | None,
+        bits: ReplyBits,
+    ) -> None:
+        _check_degree(plan, parameters)
+        if plan.shape != layer.shape:
+            raise ValueError(f"layer {layer.shape.name}: a plan of {plan.shape.name}, of another shape")
+        self.layer, self.plan, self.parameters = layer, plan, parameters
+        self.form = ReplyForm.of(plan, bits)
+        self.noise = deployed_noise(plan.noise(layer.weight), parameters, flooding, target, bits)
+        self._ring = Ring(parameters.polynomial_degree, parameters.primes)
+        self._products = WeightProducts(self._ring, *plan.products, plan.sum_count)
+        polynomials = plan.encode_weights(layer.weight)
+        for start in range(0, len(polynomials), CHUNK):
+            self._products.put(start, self._ring.forward(self._ring.reduce(polynomials[start : start + CHUNK])))
+
+    def evaluate(self, cipher: ServerCipher, message: bytes, mask: np.ndarray, rotate: Rotate = no_rotation) -> bytes:
+        """`ServerLinear.evaluate` under this component."""
         return self.finish(cipher, self.multiply(cipher.load(message, self.plan.input_ciphertexts), rotate), mask)
 
     def multiply(self, ciphertexts: np.ndarray, rotate: Rotate = no_rotation) -> np.ndarray:
@@ -119,9 +181,9 @@ class ServerLinear:
         return self.plan.encode_output(masks)
 
 
-def _check_agreement(shape: LayerShape, plan: EvaluationPlan, parameters: ParameterSet) -> None:
-    if plan.shape != shape or plan.degree != parameters.polynomial_degree:
+def _check_degree(plan: Plan, parameters: ParameterSet) -> None:
+    if plan.degree != parameters.polynomial_degree:
         raise ValueError(
-            f"layer {shape.name}: a plan of {plan.shape.name} at n = {plan.degree} with parameters of "
+            f"layer {plan.shape.name}: a plan at n = {plan.degree} with parameters of "
             f"n = {parameters.polynomial_degree}"
         )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoprivacy.he.bfv.chinese_remainder import combine, moduli_of, pieces_of, residues
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.bfv.components import combine, moduli_of, pieces_of, residues
 from autoprivacy.he.bfv.reply import ReplyForm
 from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.layout import ceil_divide
@@ -104,7 +104,7 @@ class TripleClient:
     def __init__(self, count: int, parameters: ParameterSet, cipher: ClientCipher, bits: ReplyBits) -> None:
         self._layout = TripleLayout.of(count, parameters)
         self._form = self._layout.form(bits)
-        self._ciphers = [cipher.under(component) for component in parameters.components]
+        self._ciphers = cipher.components
 
     def encrypt(self, factors: np.ndarray) -> bytes:
         """Enc(a) of residues modulo p, uint64 [count].
@@ -173,8 +173,8 @@ class TripleServer:
             residues(masks, moduli),
         )
         return b"".join(
-            self._multiply(cipher.under(component), pieces[index], rho[index], own[index])
-            for index, component in enumerate(self.parameters.components)
+            self._multiply(component, piece, factor, mask)
+            for component, piece, factor, mask in zip(cipher.components, pieces, rho, own, strict=True)
         )
 
     def _multiply(self, cipher: ServerCipher, message: bytes, factors: np.ndarray, masks: np.ndarray) -> bytes:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.bfv.components import LayerClient, LayerServer
-from autoprivacy.he.bfv.linear import no_rotation
+from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear, no_rotation
 from autoprivacy.he.bfv.reply_bits import default_reply_bits
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.packing import packing_named
@@ -56,8 +55,8 @@ class _Layer:
     def __init__(self, layer: LinearLayer, plan: Plan, chosen: LayerPolicy, flooding: Flooding, keys: _Keys) -> None:
         parameters, shape = chosen.parameters, layer.shape
         bits = chosen.reply_bits or default_reply_bits(plan.workload, parameters, chosen.target)
-        self._client = LayerClient(shape, plan, parameters, keys.client, bits)
-        self._server = LayerServer(layer, plan, parameters, flooding, chosen.target, bits)
+        self._client = ClientLinear(plan, keys.client, bits)
+        self._server = ServerLinear(layer, plan, parameters, flooding, chosen.target, bits)
         self._keys = keys
         generator = np.random.default_rng(0)  # values that exist for their timing alone
         self._share, self._mask = (

@@ -13,7 +13,7 @@ import numpy as np
 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.bfv.flood import wide_flood
-from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear
+from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent
 from autoprivacy.he.bfv.reply_bits import default_reply_bits
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.packing.coefficient import CoefficientPlan
@@ -84,8 +84,8 @@ class _Layer:
         plan = CoefficientPlan(shape, degree, 1, 1, rows)
         layer = LinearLayer(shape, np.ones((channels, 1, 1, 1), np.int64), np.zeros(channels, np.int64))
         bits = default_reply_bits(plan.workload, parameters, EXACT_TARGET)
-        self._client = ClientLinear(shape, plan, client, bits)
-        self._server = ServerLinear(layer, plan, parameters, Flooding("statistical"), EXACT_TARGET, bits)
+        self._client = ClientLinear(plan, client, bits)
+        self._server = ServerComponent(layer, plan, parameters, Flooding("statistical"), EXACT_TARGET, bits)
         self._cipher, self._channels = server, channels
         self._values = np.ones(shape.input_shape, np.uint64)
         self._message = self._client.encrypt(self._values)
