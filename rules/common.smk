@@ -1,6 +1,5 @@
 # What all rules share: the validated config, paths, and the input functions.
 import hashlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -87,12 +86,6 @@ def library(*scripts):
 def model_code(wildcards):
     """A digest of the files that define a network: no import of a script shows them, as the config names it."""
     return SOURCES.fingerprint(MODEL_FILES[wildcards.network])
-
-
-def state_folder(stage, network, settings):
-    """Where a resumable step keeps its state: outside the declared outputs, named after what it depends on."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    return f"{RESULTS}/state/{stage}-{network}-{digest[:16]}"
 
 
 def network_settings(wildcards):

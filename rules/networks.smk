@@ -46,15 +46,6 @@ rule train:
             config["networks"][teacher(w)]["model"] if teacher(w) else None
         ),
         seed=config["seed"],
-        state=lambda w: state_folder(
-            "train",
-            w.network,
-            [
-                trained_settings(w),
-                teacher(w) and config["networks"][teacher(w)]["model"],
-                config["seed"],
-            ],
-        ),
     script:
         "../scripts/train.py"
 
@@ -80,9 +71,6 @@ rule quantize:
         quantization=config["quantization"],
         finetuning=QUANTIZED_FINETUNING["settings"],
         seed=QUANTIZED_FINETUNING["seed"],
-        state=lambda w: state_folder(
-            "quantize", w.network, [config["quantization"], QUANTIZED_FINETUNING]
-        ),
     script:
         "../scripts/quantize.py"
 

@@ -97,16 +97,6 @@ rule search:
         finetuning=config["finetuning"],
         selection=config["selection"],
         seed=config["seed"],
-        state=lambda w: state_folder(
-            "search",
-            f"{w.network}-{w.scheme}-{w.packing}",
-            [
-                scheme_search(w),
-                config["finetuning"],
-                config["selection"],
-                config["seed"],
-            ],
-        ),
     script:
         "../scripts/search.py"
 
@@ -134,11 +124,6 @@ rule network_search_comparison:
         search=strategy_comparison,
         selection=config["selection"],
         seed=config["seed"],
-        state=lambda w: state_folder(
-            "comparison",
-            w.network,
-            [strategy_comparison(w), config["selection"], config["seed"]],
-        ),
     script:
         "../scripts/network_search_comparison.py"
 
@@ -184,11 +169,6 @@ rule finetune:
         library=library("finetune.py"),
         finetuning=config["finetuning"],
         seed=config["seed"],
-        state=lambda w: state_folder(
-            "finetune",
-            f"{w.network}-{w.scheme}-{w.packing}",
-            [config["finetuning"], config["seed"]],
-        ),
     script:
         "../scripts/finetune.py"
 

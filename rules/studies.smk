@@ -138,10 +138,5 @@ rule tolerance_study:
         library=library("tolerance_study.py"),
         tolerance={"images": config["tolerance"]["images"]},
         seed=config["seed"],
-        state=lambda w: state_folder(
-            f"tolerance-{w.packing}",
-            w.network,
-            [config["tolerance"]["images"], config["seed"]],
-        ),
     script:
         "../scripts/tolerance_study.py"

@@ -17,7 +17,7 @@ def main(snakemake: Any) -> None:
     policy = Policy.load(files.policy)
     network, train = IntegerNetwork.load(files.network), load(files.dataset).train
     errors = perturbation(policy, network.architecture, "finetune", params.seed)
-    with resumable(params.state, files, params.library) as state:
+    with resumable(snakemake) as state:
         finetuned = finetune(network, train, errors, FinetuneSettings(**params.finetuning), params.seed, state)
         finetuned.save(snakemake.output[0], provenance=provenance(params.finetuning, params.seed))
 

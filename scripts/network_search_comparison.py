@@ -43,7 +43,7 @@ def main(snakemake: Any) -> None:
         search["allowed_loss_percent"] / 100,
         seeds,
     )
-    with resumable(params.state, files, params.library) as state:
+    with resumable(snakemake) as state:
         write_rows(snakemake.output[0], comparison.run(state))
 
 

@@ -19,7 +19,7 @@ def main(snakemake: Any) -> None:
     model = build_for(params.model, params.classes, dataset)
     load_weights(model, snakemake.input.checkpoint)
     settings = QuantizationSettings(**params.quantization)
-    with resumable(params.state, snakemake.input, params.library) as state:
+    with resumable(snakemake) as state:
         network, rows = quantize(model.eval(), dataset, settings)
         if settings.finetuning_epochs:
             finetuning = FinetuneSettings(**params.finetuning)

@@ -43,7 +43,7 @@ def main(snakemake: Any) -> None:
     else:
         problem = paper_problem(network, darl, selection, finetuned, search)
         settings = SearchSettings(PAPER, run)
-    with resumable(params.state, files, params.library) as state:
+    with resumable(snakemake) as state:
         result = run_search(problem, settings, state)
         record = {**provenance(search, params.seed), "finalists": result.finalists}
         policy = replace(result.policy, provenance=record)

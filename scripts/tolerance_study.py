@@ -21,7 +21,7 @@ def main(snakemake: Any) -> None:
     network, policy = IntegerNetwork.load(files.network), Policy.load(files.policy)
     split = study_split(load(files.dataset).test, params.tolerance["images"], params.seed)
     evaluator = Evaluator(network, policy.plaintext_modulus)
-    with resumable(params.state, files, params.library) as state:
+    with resumable(snakemake) as state:
         rows = study_rows(evaluator, split, disturbances(network, policy, params.seed), state)
         harmless, bits = harmless_level(rows, RATE), harmless_level(rows, IGNORED)
         where = "an output" if policy.packing == "coefficient" else "a ciphertext"

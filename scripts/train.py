@@ -27,7 +27,7 @@ def main(snakemake: Any) -> None:
     settings = TrainingSettings.from_config(network["training"], snakemake.params.seed)
     dataset = load(snakemake.input.dataset)
     model = build_for(network["model"], network["classes"], dataset)
-    with resumable(snakemake.params.state, snakemake.input, snakemake.params.library) as state:
+    with resumable(snakemake) as state:
         trainer = Trainer(model, dataset, settings, state, teacher(snakemake, dataset))
         write(trainer.run(), trainer, dataset, settings, snakemake)
 

@@ -19,7 +19,7 @@ from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.search import finetuning
 from autoprivacy.search.decryption_errors import CoefficientErrors, Perturbation, simulated_shares
-from autoprivacy.search.finetuning import FinetuneSettings, TrainableNetwork, finetune, network_digest, straight_through
+from autoprivacy.search.finetuning import FinetuneSettings, TrainableNetwork, finetune, straight_through
 
 SETTINGS = FinetuneSettings(epochs=2, batch_size=32, learning_rate=5e-3, crop_padding=0)
 ERRORS = {"first": CoefficientErrors(40.0), "body.second": CoefficientErrors(40.0), "fc": CoefficientErrors(200.0)}
@@ -36,7 +36,10 @@ def loss_of(network: IntegerNetwork, split: Split, perturb: Perturbation | None 
 
 
 def same_weights(one: IntegerNetwork, other: IntegerNetwork) -> bool:
-    return network_digest(one) == network_digest(other)
+    return one.architecture == other.architecture and all(
+        np.array_equal(layer.weight, other.layers[name].weight) and np.array_equal(layer.bias, other.layers[name].bias)
+        for name, layer in one.layers.items()
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -93,7 +96,6 @@ def test_the_forward_pass_rounds_as_the_shares_that_are_drawn_say() -> None:
     nearest = TrainableNetwork(network)(images.float(), errors.at(2))
     assert not torch.equal(logits, nearest)
     assert not torch.equal(logits, TrainableNetwork(network)(images.float(), errors.at(2), errors.at(3).rounding))
-    assert errors.fingerprint == errors.at(4).fingerprint != Perturbation(ERRORS, "finetune", 3).fingerprint
 
 
 def test_gradients_pass_straight_through() -> None:
@@ -198,10 +200,6 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: p
         with pytest.raises(KeyboardInterrupt):
             finetune(network, train, errors, settings, 1, state)
     assert same_weights(finetune(network, train, errors, settings, 1, state), expected)
-    with pytest.raises(UserError, match="belongs to another finetuning run"):
-        finetune(network, train, errors, settings, 2, state)
-    with pytest.raises(UserError, match="belongs to another finetuning run"):
-        finetune(network, train, Perturbation(ERRORS, "finetune", 9), settings, 1, state)
 
 
 def test_mistakes_are_named() -> None:

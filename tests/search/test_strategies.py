@@ -394,20 +394,6 @@ def test_a_resumed_search_knows_the_rewards_already_computed(tmp_path: Path) -> 
     assert len(problem.rewards) == len(torch.load(state, weights_only=True)["rewards"])
 
 
-def test_the_state_of_another_search_is_refused(tmp_path: Path) -> None:
-    state = tmp_path / "search.pt"
-    short_search("random", state=state)
-    cases = [
-        ("settings", rule_problem(BEST), settings("random", seed=2)),
-        ("strategy", rule_problem(BEST), settings("ddpg")),
-        ("reward", rule_problem((5, 5, 5)), settings("random")),
-        ("budget_seconds", rule_problem(BEST, Budget(way=0.2)), settings("random")),
-    ]
-    for key, problem, how in cases:
-        with pytest.raises(UserError, match=rf"belongs to a search with other \['{key}'\]"):
-            run_search(problem, how, state)
-
-
 def test_a_failed_reward_leaves_the_state_of_the_last_whole_episode(tmp_path: Path) -> None:
     state = tmp_path / "search.pt"
     problem = rule_problem(BEST)
@@ -485,7 +471,6 @@ def test_of_finalists_that_lose_no_more_than_allowed_the_fastest_is_taken() -> N
     def final(policy: Policy, to_beat: float | None) -> float:
         return next(finetuned)
 
-    final.fingerprint = "three rewards"  # type: ignore[attr-defined]
     for allowed, place in ((0.02, 2), (0.04, 1), (0.06, 0)):
         finetuned = iter(rewards)
         problem = rule_problem(budget=Budget(way=1.0))
@@ -497,8 +482,6 @@ def test_of_finalists_that_lose_no_more_than_allowed_the_fastest_is_taken() -> N
 
 class _Final:
     """Better the worse the reward before was; may be killed."""
-
-    fingerprint = "final"
 
     def __init__(self, ranks: list[float]) -> None:
         self.reward, self.count, self.limit = RuleReward(BEST), 0, None
@@ -539,10 +522,3 @@ def test_the_optional_agent_accepts_the_environment_and_repeats_itself() -> None
     checker.check_env(LayerwiseEnvironment(rule_problem()))
     first, second = (short_search("stable-baselines3", evaluations=12) for _ in range(2))
     assert first.history == second.history and first.reward > min(row["reward"] for row in first.history)
-
-
-def test_replacing_the_budget_changes_nothing_else() -> None:
-    problem = rule_problem(BEST, Budget(way=1.0))
-    other = rule_problem(BEST, replace(Budget(way=1.0), way=0.1))
-    same = {key: problem.fingerprint()[key] == value for key, value in other.fingerprint().items()}
-    assert same == {"space": True, "reward": True, "budget_seconds": False, "sets": True}

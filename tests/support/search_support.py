@@ -133,10 +133,6 @@ class RuleReward:
         self.best, self.constant = best, constant
         self.policies: list[Policy] = []
 
-    @property
-    def fingerprint(self) -> str:
-        return repr((self.best, self.constant))
-
     def __call__(self, policy: Policy, to_beat: float | None = None) -> float:
         self.policies.append(policy)
         if self.constant is not None:
@@ -190,10 +186,6 @@ class NoiseReward:
     def __init__(self, factors: tuple[float, ...], steps: tuple[int, ...]) -> None:
         self.factors, self.steps = factors, steps
         self.count = 0
-
-    @property
-    def fingerprint(self) -> str:
-        return repr((self.factors, self.steps))
 
     def __call__(self, policy: Policy, to_beat: float | None = None) -> float:
         self.count += 1

@@ -232,12 +232,6 @@ def test_the_loss_of_a_mixed_batch_is_that_of_mixed_labels():
     assert float(got) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_state_of_other_settings_is_refused(tmp_path):
-    trained(tmp_path / "state.pt")
-    with pytest.raises(UserError, match="other training settings"):
-        Trainer(toy_network(), toy_dataset(), TrainingSettings(epochs=4, batch_size=16), tmp_path / "state.pt")
-
-
 def test_too_large_a_batch_is_refused(tmp_path):
     with pytest.raises(UserError, match="batch_size 100 exceeds the 80"):
         Trainer(toy_network(), toy_dataset(), TrainingSettings(epochs=1, batch_size=100), tmp_path / "state.pt")

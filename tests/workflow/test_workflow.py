@@ -325,7 +325,7 @@ def test_a_killed_run_goes_on_where_it_stood(tmp_path):
         start_new_session=True,
     )
     deadline = time.monotonic() + 300
-    while not list(tmp_path.glob(f"results/tiny/state/train-{NETWORK}-*/*.pt")):
+    while not list(tmp_path.glob(f"results/tiny/state/train-{NETWORK}/*.pt")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)

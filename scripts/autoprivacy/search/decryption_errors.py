@@ -10,7 +10,6 @@ halves share no draw and any error can be drawn again.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -189,12 +188,6 @@ class Perturbation:
     def at(self, block: int) -> Perturbation:
         """A fresh perturbation on another block of the same half; a block per step makes training resumable."""
         return Perturbation(self.layers, self.half, self.seed, block, self.ignored_bits)
-
-    @property
-    def fingerprint(self) -> str:
-        """What the errors depend on, for state files that must not be mixed up."""
-        layers, bits = sorted(self.layers.items()), sorted(self.ignored_bits.items())
-        return hashlib.sha256(repr((layers, bits, self.half, self.seed)).encode()).hexdigest()
 
     def __call__(self, name: str, accumulator: Tensor) -> Tensor:
         """The accumulator [N, C, H, W] with errors added, itself unchanged; UserError for an unknown layer."""

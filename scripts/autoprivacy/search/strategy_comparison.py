@@ -40,18 +40,15 @@ class Comparison:
         far, the latency and accuracy of the policy that would be chosen (the fastest that loses no more than allowed),
         and the accuracy of the one chosen at the end on other images.
 
-        A policy that several strategies try is evaluated once per seed. Each search keeps its state beside `state`
-        until all are done.
+        A policy that several strategies try is evaluated once per seed. Each search keeps its state beside `state`.
         """
         rows: list[dict[str, Any]] = []
-        states = []
         for seed in self.seeds:
             problem, held_out = self.problem(seed), self.held_out(seed)
             for strategy in self.strategies:
                 run = StrategySettings(self.evaluations, seed, self.warm_up, self.allowed_loss)
                 settings = SearchSettings(strategy, run)
-                states.append(state.with_name(f"{state.stem}-{seed}-{strategy}.pt"))
-                result = run_search(problem, settings, states[-1])
+                result = run_search(problem, settings, state.with_name(f"{state.stem}-{seed}-{strategy}.pt"))
                 other = 100 * (1 + held_out(result.policy, None))
                 rows += self._rows(strategy, seed, result, other)
                 logging.info(
@@ -65,8 +62,6 @@ class Comparison:
                     problem.budget_seconds,
                     len(result.history),
                 )
-        for path in states:
-            path.unlink(missing_ok=True)
         return rows
 
     def _rows(self, strategy: str, seed: int, result: SearchResult, held_out: float) -> list[dict[str, Any]]:

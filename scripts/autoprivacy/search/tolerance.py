@@ -38,7 +38,7 @@ from autoprivacy.search.decryption_errors import (
     simulated_shares,
 )
 from autoprivacy.search.space import roundings
-from autoprivacy.storage import read_json, write_json
+from autoprivacy.workflow.resumption import load_state, save_state
 
 # What is varied: levels are base-2 logarithms throughout.
 RATE, TAU, STEP = "rate", "tau", "step"
@@ -198,15 +198,14 @@ def study_rows(
 
     Rows are written to `state_file` one by one, and a study that was killed goes on after the last of them.
     """
-    rows: list[dict[str, Any]] = read_json(state_file) if state_file and state_file.exists() else []
+    rows: list[dict[str, Any]] = load_state(state_file) or []
     clean = evaluator.predictions(split) == split.labels
     started, first = time.monotonic(), len(rows)
     for number, disturbance in enumerate(studied[first:], first + 1):
         own = disturbance.evaluator() if disturbance.evaluator else evaluator
         right = own.predictions(split, disturbance.perturb()) == split.labels
         rows.append(_row(disturbance, clean, right))
-        if state_file:
-            write_json(state_file, rows)
+        save_state(state_file, rows)
         left = (time.monotonic() - started) / (number - first) * (len(studied) - number)
         logging.info("tolerance: %d of %d, %s, %.1f minutes left", number, len(studied), _told(rows[-1]), left / 60)
     return rows

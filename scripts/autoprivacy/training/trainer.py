@@ -8,7 +8,6 @@ images (autoprivacy.training.mixing) and distillation from a teacher (autoprivac
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.storage import read_arrays, write_arrays
 from autoprivacy.training.losses import distillation_loss, label_loss
 from autoprivacy.training.mixing import Mixed, mix
+from autoprivacy.workflow.resumption import load_state, save_state
 
 
 @dataclass(frozen=True)
@@ -194,13 +194,10 @@ class Trainer:
         self.step = 0
         self.saved = time.monotonic()
         self.progress = Progress()
-        if state_file.exists():
-            self._resume()
+        if (state := load_state(state_file, self.device)) is not None:
+            self._resume(state)
 
-    def _resume(self) -> None:
-        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
-        if state["settings"] != asdict(self.settings):
-            raise UserError(f"{self.state_file}: belongs to other training settings; remove it to start afresh")
+    def _resume(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -210,22 +207,16 @@ class Trainer:
         logging.info("going on at step %d of %d", self.step, self.steps_per_epoch * self.settings.epochs)
 
     def save(self) -> None:
-        """Write the resumable state; a kill at any moment leaves either the old or the new file."""
-        self.state_file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.state_file.with_suffix(".new")
-        torch.save(
-            {
-                "settings": asdict(self.settings),
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "step": self.step,
-                "progress": asdict(self.progress),
-            },
-            temporary,
-        )
-        os.replace(temporary, self.state_file)
+        """Write the resumable state."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+            "progress": asdict(self.progress),
+        }
+        save_state(self.state_file, state)
         self.saved = time.monotonic()
 
     def _train_step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Tensor:
