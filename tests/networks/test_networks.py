@@ -123,7 +123,7 @@ def test_a_model_that_is_not_there_is_named(own_file, tmp_path):
     (tmp_path / "wrong.py").write_text("def f(:\n")
     names = ("autoprivacy.networks.seven_cnet:nine", "no_module:f", "nocolon", f"{own_file}:nine")
     for name in (*names, f"{tmp_path}/none.py:f", f"{tmp_path}/wrong.py:f"):
-        with pytest.raises(UserError, match="expected .package.module:function. or .path/to/file.py:function") as error:
+        with pytest.raises(UserError, match="expected .package.module:function., .path/to/file.py:function") as error:
             build(name, 10)
         assert "\n" not in str(error.value)
 

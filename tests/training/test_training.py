@@ -299,8 +299,8 @@ def test_torch_files_that_are_no_state_dict_are_refused_without_running_them(tmp
     with pytest.raises(UserError, match="a.pth: not a state_dict of tensors") as error:
         load_weights(model, path)
     assert "\n" not in str(error.value)
-    torch.save({"epoch": 3, "state_dict": model.state_dict()}, path)
-    with pytest.raises(UserError, match="a dict of epoch, state_dict; expected a state_dict"):
+    torch.save({"epoch": 3, "optimizer": {"lr": 0.1}}, path)
+    with pytest.raises(UserError, match="a dict of epoch, optimizer; expected a state_dict"):
         load_weights(model, path)
     torch.save([torch.zeros(1)], path)
     with pytest.raises(UserError, match="a.pth: list; expected"):

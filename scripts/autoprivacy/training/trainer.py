@@ -22,9 +22,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from autoprivacy.data.dataset import Dataset, Split
 from autoprivacy.errors import UserError
-from autoprivacy.storage import read_arrays, write_arrays
+from autoprivacy.storage import write_arrays
 from autoprivacy.training.losses import distillation_loss, label_loss
 from autoprivacy.training.mixing import Mixed, mix
+from autoprivacy.training.weights import check_weights, fitted, read_weights
 from autoprivacy.workflow.resumption import load_state, save_state
 
 
@@ -354,23 +355,17 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
     Args:
         model: the network that the weights belong to.
-        path: an npz of `save_weights`, or any other suffix for a state_dict that torch.save wrote.
+        path: a file as `training.weights.read_weights` takes it.
 
     Raises:
-        UserError: the file is damaged, holds pickled objects other than tensors, or is of another network.
+        UserError: the file is damaged, holds pickled objects other than tensors, is of another network, or has numbers
+            that are not finite.
     """
-    arrays, header = _arrays(path)
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    got = {name: tuple(array.shape) for name, array in arrays.items()}
-    if expected != got:
-        names = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
-        first = names[0]
-        raise UserError(
-            f"{path}: weights of another network or class count: {first} is {got.get(first, 'missing')}, expected "
-            f"{expected.get(first, 'no such entry')} (and {len(names) - 1} more differ)"
-        )
-    model.load_state_dict({name: torch.as_tensor(array) for name, array in arrays.items()})
-    return header or {}
+    weights, header = read_weights(path)
+    weights = fitted(weights, model.state_dict())
+    check_weights(path, weights, model.state_dict())
+    model.load_state_dict(weights)
+    return header
 
 
 def start_from(model: nn.Module, path: str | Path) -> None:
@@ -381,41 +376,18 @@ def start_from(model: nn.Module, path: str | Path) -> None:
         path: a checkpoint as `load_weights` takes it, of this network or of one with the same body.
 
     Raises:
-        UserError: the file is damaged, or most of the network's weights are not in it.
+        UserError: the file is damaged, most of the network's weights are not in it, or some are not finite.
     """
-    arrays, _ = _arrays(path)
     state = model.state_dict()
-    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-    fitting = {name: value for name, value in state.items() if shapes.get(name) == tuple(value.shape)}
-    share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in state.values())
+    weights = fitted(read_weights(path)[0], state)
+    fitting = {name: value for name, value in weights.items() if name in state and value.shape == state[name].shape}
+    learned = {name for name, value in state.items() if value.is_floating_point()}
+    share = sum(state[name].numel() for name in learned & fitting.keys()) / sum(state[name].numel() for name in learned)
     if share < 0.5:
         raise UserError(
             f"training.initial_weights: {path} has {share:.0%} of the network's weights by name and shape; expected at "
             "least half: name a checkpoint of the same network"
         )
-    model.load_state_dict({**state, **{name: torch.as_tensor(arrays[name]) for name in fitting}})
+    check_weights(path, {**state, **fitting}, state)
+    model.load_state_dict({**state, **fitting})
     logging.info("starting from %s, but for %s", path, ", ".join(sorted(state.keys() - fitting.keys())) or "nothing")
-
-
-def _arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    return read_arrays(path) if Path(path).suffix == ".npz" else (_state_dict(path), None)
-
-
-def _state_dict(path: str | Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # pickle, zipfile and torch each raise their own kinds
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{path}: not a state_dict of tensors ({reason}); write it with torch.save(model.state_dict(), ...)"
-        ) from None
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        got = (
-            f"a dict of {', '.join(map(str, list(content)[:5]))}"
-            if isinstance(content, dict)
-            else type(content).__name__
-        )
-        raise UserError(f"{path}: {got}; expected a state_dict of tensors: torch.save(model.state_dict(), ...)")
-    return content

@@ -63,12 +63,16 @@ class SourceFiles:
         """The file of a network that a config names, and the files that it imports from `root` and from beside it.
 
         Args:
-            model: "package.module:function" or "path/to/file.py:function"; a module is looked for in `root` first,
-                then on the Python path.
+            model: "package.module:function" or "path/to/file.py:function", or "path/to/file.onnx"; a module is looked
+                for in `root` first, then on the Python path.
 
         Raises:
             UserError: there is no such file or module, or it is not Python.
         """
+        if model.endswith(".onnx"):
+            if not Path(model).is_file():
+                raise UserError(f'network model: "{model}": no such file in {Path.cwd()}')
+            return [Path(model)]
         place = model.rpartition(":")[0]
         if place.endswith(".py"):
             file = Path(place)
@@ -136,6 +140,8 @@ class SourceFiles:
 
 
 def _parsed(path: Path) -> Source:
+    if path.suffix == ".onnx":
+        return Source(hashlib.sha256(path.read_bytes()).hexdigest(), ())
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
