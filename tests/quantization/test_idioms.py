@@ -98,6 +98,7 @@ IDIOMS = {
     "adaptive to parts": (lambda m, x: m.fc(F.adaptive_avg_pool2d(m.body(x), (3, None)).flatten(1)), 8 * 24),
     "functional dropout": (lambda m, x: m.fc(F.dropout(pooled(m, x), 0.1, training=m.training)), 8),
     "log-softmax": (lambda m, x: F.log_softmax(m.fc(pooled(m, x)), dim=1), 8),
+    "rows alone": (lambda m, x: m.fc(m.body(x)[:, :, ::2, ::3][:, :, :, ::2].mean((2, 3))), 8),
     "clamp": (lambda m, x: m.fc(m.second(m.body(x)).clamp(min=0, max=1.5).mean((2, 3))), 8),
     "functional weights": (lambda m, x: m.fc(F.relu(F.conv2d(m.body(x), m.scale, stride=2)).mean((2, 3))), 8),
     "functional norm": (
@@ -192,7 +193,9 @@ def test_the_published_cifar_resnet_as_it_is():
     assert list(graph.layers)[:2] == ["conv1", "layer1.0.conv1"] and list(graph.layers)[-1] == "linear"
 
 
-@pytest.mark.parametrize("name", ["mean twice", "pool of rows", "concatenation", "norm before", "padding before"])
+@pytest.mark.parametrize(
+    "name", ["mean twice", "pool of rows", "rows alone", "concatenation", "norm before", "padding before"]
+)
 def test_integers_of_what_is_new_are_those_of_the_reference(name):
     forward, features = IDIOMS[name]
     module = randomised(Base(forward, features)).eval()

@@ -295,7 +295,7 @@ def max_pool(
     """Of windows of one pixel, which takes every s-th row and column."""
     if pair_of(kernel_size) != (1, 1) or any(pair_of(padding)) or return_indices:
         raise UserError(f"{where(node)}: MaxPool2d is not supported; train the network with AvgPool2d in its place")
-    return subsampled(builder, node, x, one_number(1 if stride is None else stride, node, "stride"))
+    return subsampled(builder, node, x, pair_of(1 if stride is None else stride))
 
 
 def dropout(

@@ -109,9 +109,9 @@ def item(builder: GraphBuilder, node: fx.Node, x: Any, taken: Any) -> Value:
     steps = [part.indices(size)[2] for part, size in zip(parts, sizes, strict=True)] if whole else []
     if steps and all(step == 1 for step in steps):
         return value_of(builder, node, x.node)
-    if len(steps) != 4 or steps[0] != 1 or steps[1] != 1 or steps[2] != steps[3]:
+    if len(steps) != 4 or steps[0] != 1 or steps[1] != 1:
         raise UserError(f"{where(node)}: takes {taken}; expected the slices [:, :, ::s, ::s]")
-    return subsampled(builder, node, x, steps[2])
+    return subsampled(builder, node, x, (steps[2], steps[3]))
 
 
 def slice_one(
@@ -123,23 +123,10 @@ def slice_one(
     end: int | None = None,
     step: int = 1,
 ) -> Value:
-    """ATen's, one dimension at a time: of the rows it is taken for both where the columns' follows."""
-    x = plain(node, x)
-    size = x.shape[dim]
-    if slice(start, end).indices(size)[:2] != (0, size):
-        raise UserError(
-            f"{where(node)}: takes {start} to {end} of dimension {dim}; expected the slices [:, :, ::s, ::s]"
-        )
-    if step == 1:
-        return value_of(builder, node, x.node)
-    reader = next(iter(node.users), None)
-    follows = len(node.users) == 1 and reader is not None and reader.target is node.target
-    if dim == 2 and follows and tuple(reader.args[1:]) == (3, *node.args[2:]):  # type: ignore[union-attr]
-        return value_of(builder, node, x.node)
-    first = x.traced
-    if dim != 3 or first.target is not node.target or first.args[1] != 2 or first.args[2:] != node.args[2:]:
-        raise UserError(f"{where(node)}: takes every {step} of dimension {dim}; expected the slices [:, :, ::s, ::s]")
-    return subsampled(builder, node, x, step)
+    """ATen's, one dimension at a time."""
+    parts = [slice(None)] * len(plain(node, x).shape)
+    parts[dim] = slice(start, end, step)
+    return item(builder, node, x, tuple(parts))
 
 
 def pad(builder: GraphBuilder, node: fx.Node, x: Any, pad: Any, mode: str = "constant", value: Any = None) -> Value:

@@ -47,9 +47,11 @@ def nothing(builder: GraphBuilder, node: fx.Node, x: Any, *_: Any, **__: Any) ->
     return value_of(builder, node, plain(node, x).node)
 
 
-def subsampled(builder: GraphBuilder, node: fx.Node, x: Any, stride: int) -> Value:
+def subsampled(builder: GraphBuilder, node: fx.Node, x: Any, strides: tuple[int, int]) -> Value:
+    """Every so many-th row and column."""
     x = plain(node, x)
     channels, height, width = builder.nodes[x.node].shape
-    shape = (channels, -(-height // stride), -(-width // stride))
+    shape = (channels, -(-height // strides[0]), -(-width // strides[1]))
+    stride = strides[0] if strides[0] == strides[1] else strides
     name = builder.numbered("subsample")
     return value_of(builder, node, builder.add_node(FloatNode(name, "subsample", (x.node,), shape, stride=stride)))
