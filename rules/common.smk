@@ -1,20 +1,24 @@
 # What all rules share: the validated config, paths, and the input functions.
 import hashlib
-import json
 import os
 import sys
+from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
-from autoprivacy.config import complete, search_settings
+from autoprivacy.workflow.config import complete, search_settings
 from autoprivacy.errors import UserError
-from autoprivacy.sources import fingerprint, model_sources, sources
+from autoprivacy.workflow.fingerprint import SourceFiles
+
+SOURCES = SourceFiles(
+    Path(workflow.basedir, "scripts"), cache=Path(".snakemake/autoprivacy-sources.json")
+)
 
 try:
     config = complete(config, [os.path.relpath(file) for file in workflow.configfiles])
     # a network's function is named in the config, so its file is no import that a script shows
     MODEL_FILES = {
-        name: model_sources(network["model"], root="scripts")
+        name: SOURCES.of_model(network["model"])
         for name, network in config["networks"].items()
     }
 except UserError as error:
@@ -26,22 +30,31 @@ RESULTS = f"results/{config['study']}"
 
 NETWORKS = config["run"]["networks"]
 SCHEMES = config["run"]["schemes"]
-# Searches are made in one packing of a study, coefficient packing where that is among them.
-SEARCH_PACKING = "coefficient" if "coefficient" in config["run"]["packings"] else "slot"
-SEARCHED_SCHEMES = [
-    scheme for scheme in ("autoprivacy", "autoprivacy+") if scheme in SCHEMES
-]
-# What is measured: every scheme in every packing that it has.
-CONTENDERS = [
+# Schemes whose targets a search finds, and schemes that exist in coefficient packing alone.
+SEARCHED_SCHEMES = ("autoprivacy", "tolerant")
+COEFFICIENT_SCHEMES = ("tolerant",)
+# What is chosen: every scheme in every packing that it has.
+CHOICES = [
     (scheme, packing)
     for packing in config["run"]["packings"]
     for scheme in SCHEMES
-    if scheme not in SEARCHED_SCHEMES or packing == SEARCH_PACKING
+    if scheme not in COEFFICIENT_SCHEMES or packing == "coefficient"
 ]
-# One of each scheme, for the accuracy, which hardly hangs on the packing: where it tolerates errors there is one alone.
-FIRST_CONTENDERS = [
-    next(pair for pair in CONTENDERS if pair[0] == scheme) for scheme in SCHEMES
+# What is measured of it.
+CONTENDERS = [pair for pair in CHOICES if pair[0] not in config["measure"]["leave_out"]]
+SEARCHES = [pair for pair in CHOICES if pair[0] in SEARCHED_SCHEMES]
+# For the accuracy: of an exact scheme one packing, as its errors show in none; of a searched one each.
+EVALUATED = [
+    pair
+    for pair in CONTENDERS
+    if pair in SEARCHES
+    or pair == next(other for other in CONTENDERS if other[0] == pair[0])
 ]
+# Experiments beside the comparison of the schemes, and the networks that they are made with.
+STUDIES = config["run"]["studies"]
+TOLERANCE_NETWORKS = config["tolerance"]["networks"] or NETWORKS
+SAMPLING_NETWORKS = config["sampling"]["networks"] or NETWORKS[:1]
+SENSITIVITY_NETWORK = config["sensitivity"]["network"] or NETWORKS[0]
 
 
 onstart:
@@ -57,28 +70,22 @@ onstart:
 wildcard_constraints:
     network="|".join(config["networks"]),
     dataset="[a-z0-9-]+",
-    scheme=r"delphi|delphi-worst-case|darl|autoprivacy\+?",
+    scheme=r"delphi|delphi-worst-case|darl|autoprivacy\+?|tolerant",
     packing="coefficient|slot",
     setting="|".join(config["network_settings"]),
 
 
 def library(*scripts):
-    """What the scripts and the library files that they import say: a param, so that a change of it reruns the step."""
-    paths = [f"scripts/{script}" for script in scripts]
-    return fingerprint(
-        [*paths, *(file for path in paths for file in sources(path, root="scripts"))]
+    """A digest of scripts and of what they import: a param, so that a change of it reruns the step."""
+    paths = [SOURCES.root / script for script in scripts]
+    return SOURCES.fingerprint(
+        [*paths, *(file for path in paths for file in SOURCES.imported(path))]
     )
 
 
 def model_code(wildcards):
-    """What the files say that define a network: its name stands in the config, so no import of a script shows them."""
-    return fingerprint(MODEL_FILES[wildcards.network])
-
-
-def state_folder(stage, network, settings):
-    """Where a resumable step keeps its state: outside the declared outputs, named after what it depends on."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    return f"{RESULTS}/state/{stage}-{network}-{digest[:16]}"
+    """A digest of the files that define a network: no import of a script shows them, as the config names it."""
+    return SOURCES.fingerprint(MODEL_FILES[wildcards.network])
 
 
 def network_settings(wildcards):
@@ -127,10 +134,10 @@ def integer_network(network):
     return f"{RESULTS}/networks/{network}.npz"
 
 
-def deployed_network(network, scheme):
+def deployed_network(network, scheme, packing):
     """The integer network that a scheme serves: finetuned with its errors where the scheme tolerates any."""
     if scheme in SEARCHED_SCHEMES:
-        return f"{RESULTS}/networks/{network}-{scheme}.npz"
+        return f"{RESULTS}/networks/{network}-{scheme}-{packing}.npz"
     return integer_network(network)
 
 

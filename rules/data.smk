@@ -19,6 +19,7 @@ rule prepare_dataset:
         sample_folder="data",
         download_to="data/downloads",
         source=lambda w: own_dataset(w) or None,
+        images={split: config["data"][f"{split}_images"] for split in ("train", "test")},
         # images of a folder are no inputs one by one: there may be a great many
         listing=lambda w: folder_listing(own_dataset(w).get("folder")),
     script:

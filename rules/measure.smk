@@ -7,9 +7,7 @@ rule measure:
     input:
         dataset=prepared_dataset,
         policies=lambda w: [policy_file(w.network, *pair) for pair in CONTENDERS],
-        networks=lambda w: [
-            deployed_network(w.network, scheme) for scheme, _ in CONTENDERS
-        ],
+        networks=lambda w: [deployed_network(w.network, *pair) for pair in CONTENDERS],
     output:
         [measurement_file("{network}", *pair, "{setting}") for pair in CONTENDERS],
     log:
@@ -31,7 +29,7 @@ rule measure:
         measure={
             key: value
             for key, value in config["measure"].items()
-            if key != "network_settings"
+            if key not in ("network_settings", "leave_out")
         },
         setting=lambda w: config["network_settings"][w.setting],
         seed=config["seed"],

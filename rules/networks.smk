@@ -39,21 +39,13 @@ rule train:
     params:
         library=library("train.py"),
         model_code=model_code,
-        teacher_code=lambda w: teacher(w) and fingerprint(MODEL_FILES[teacher(w)]),
+        teacher_code=lambda w: teacher(w)
+        and SOURCES.fingerprint(MODEL_FILES[teacher(w)]),
         network=trained_settings,
         teacher_model=lambda w: (
             config["networks"][teacher(w)]["model"] if teacher(w) else None
         ),
         seed=config["seed"],
-        state=lambda w: state_folder(
-            "train",
-            w.network,
-            [
-                trained_settings(w),
-                teacher(w) and config["networks"][teacher(w)]["model"],
-                config["seed"],
-            ],
-        ),
     script:
         "../scripts/train.py"
 
@@ -79,9 +71,6 @@ rule quantize:
         quantization=config["quantization"],
         finetuning=QUANTIZED_FINETUNING["settings"],
         seed=QUANTIZED_FINETUNING["seed"],
-        state=lambda w: state_folder(
-            "quantize", w.network, [config["quantization"], QUANTIZED_FINETUNING]
-        ),
     script:
         "../scripts/quantize.py"
 
@@ -117,10 +106,8 @@ rule network_accuracy:
         dataset=prepared_dataset,
         evaluation=f"{RESULTS}/accuracy/{{network}}-evaluation.csv",
         network=f"{RESULTS}/networks/{{network}}.npz",
-        policies=lambda w: [policy_file(w.network, *pair) for pair in FIRST_CONTENDERS],
-        deployed=lambda w: [
-            deployed_network(w.network, scheme) for scheme, _ in FIRST_CONTENDERS
-        ],
+        policies=lambda w: [policy_file(w.network, *pair) for pair in EVALUATED],
+        deployed=lambda w: [deployed_network(w.network, *pair) for pair in EVALUATED],
     output:
         f"{RESULTS}/accuracy/{{network}}.csv",
     log:

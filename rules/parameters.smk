@@ -1,7 +1,7 @@
 # The target parameters_table: every choice of parameters side by side, and what each idea is worth.
 # in: networks/<network>.npz, quantization/<network>.csv (random weights where a network is not trained), profile.json
 # out: parameters/<network>.csv, tables/parameter-choices.csv and .md, tables/ablation.csv and .md,
-#      figures/ablation-<network>.svg and .png
+#      figures/ablation-<network>.*
 
 TABLE = config["parameters_table"]
 TABLE_NETWORKS = TABLE["networks"] or NETWORKS
@@ -75,7 +75,7 @@ rule parameters_table:
         figures=expand(
             f"{RESULTS}/figures/ablation-{{network}}.{{format}}",
             network=TABLE_NETWORKS,
-            format=["svg", "png"],
+            format=["svg", "png", "pdf"],
         ),
     log:
         f"{RESULTS}/logs/parameters_table.log",

@@ -11,7 +11,7 @@ rule tables:
             for pair in CONTENDERS
         ],
         policies=[
-            policy_file(network, *pair) for network in NETWORKS for pair in CONTENDERS
+            policy_file(network, *pair) for network in NETWORKS for pair in CHOICES
         ],
         accuracy=f"{RESULTS}/accuracy.csv",
     output:
@@ -25,20 +25,20 @@ rule tables:
     resources:
         mem_mb=500,
     params:
-        library=library("make_tables.py"),
+        library=library("tables.py"),
     script:
-        "../scripts/make_tables.py"
+        "../scripts/tables.py"
 
 
 rule figures:
     input:
         measurements=rules.tables.input.measurements,
         policies=rules.tables.input.policies,
-        search=expand(
-            f"{RESULTS}/search/{{network}}/{{scheme}}.csv",
-            network=NETWORKS,
-            scheme=SEARCHED_SCHEMES,
-        ),
+        search=[
+            f"{RESULTS}/search/{network}/{scheme}-{packing}.csv"
+            for network in NETWORKS
+            for scheme, packing in SEARCHES
+        ],
     output:
         expand(
             f"{RESULTS}/figures/{{figure}}.{{format}}",
@@ -50,13 +50,13 @@ rule figures:
                     else []
                 ),
                 *expand("parameters-{network}", network=NETWORKS),
-                *expand(
-                    "search-{network}-{scheme}",
-                    network=NETWORKS,
-                    scheme=SEARCHED_SCHEMES,
-                ),
+                *[
+                    f"search-{network}-{scheme}-{packing}"
+                    for network in NETWORKS
+                    for scheme, packing in SEARCHES
+                ],
             ],
-            format=["svg", "png"],
+            format=["svg", "png", "pdf"],
         ),
     log:
         f"{RESULTS}/logs/figures.log",
@@ -65,9 +65,9 @@ rule figures:
     resources:
         mem_mb=1000,
     params:
-        library=library("make_figures.py"),
+        library=library("figures.py"),
     script:
-        "../scripts/make_figures.py"
+        "../scripts/figures.py"
 
 
 rule report:
@@ -93,7 +93,7 @@ rule report:
     resources:
         mem_mb=500,
     params:
-        library=library("make_report.py"),
+        library=library("report.py"),
         study=config["study"],
     script:
-        "../scripts/make_report.py"
+        "../scripts/report.py"

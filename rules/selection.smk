@@ -1,7 +1,7 @@
 # Parameter selection: the hardware profile, the rule-based schemes, the searches, finetuning with their errors.
 # in: networks/<network>.npz, quantization/<network>.csv
 # out: profile.json, latency/*.csv, figures/latency.*, policies/<network>/<scheme>-<packing>.json,
-#      search/<network>/<scheme>.csv, networks/<network>-<scheme>.npz, comparison/<network>.csv,
+#      search/<network>/<scheme>-<packing>.csv, networks/<network>-<scheme>-<packing>.npz, comparison/<network>.csv,
 #      tables/search-comparison.csv, figures/search-comparison.*
 
 
@@ -24,7 +24,10 @@ def scheme_search(wildcards):
 
 def strategy_comparison(wildcards):
     """What the comparison of strategies uses."""
-    return used_search(wildcards.network, "episodes", "strategy", "finalists")
+    settings = used_search(wildcards.network, "episodes", "strategy", "finalists")
+    comparison = settings["comparison"]
+    used = {key: value for key, value in comparison.items() if key != "networks"}
+    return {**settings, "comparison": used}
 
 
 rule profile_hardware:
@@ -47,7 +50,7 @@ rule profile_hardware:
         "../scripts/profile_hardware.py"
 
 
-rule select:
+rule select_parameters:
     input:
         network=f"{RESULTS}/networks/{{network}}.npz",
         layers=f"{RESULTS}/quantization/{{network}}.csv",
@@ -55,9 +58,9 @@ rule select:
     output:
         policy_file("{network}", "{scheme}", "{packing}"),
     log:
-        f"{RESULTS}/logs/select-{{network}}-{{scheme}}-{{packing}}.log",
+        f"{RESULTS}/logs/select_parameters-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
-        scheme="delphi|delphi-worst-case|darl",
+        scheme=r"delphi|delphi-worst-case|darl|autoprivacy\+",
     conda:
         "../environment.yml"
     resources:
@@ -75,14 +78,14 @@ rule search:
         network=f"{RESULTS}/networks/{{network}}.npz",
         layers=f"{RESULTS}/quantization/{{network}}.csv",
         profile=f"{RESULTS}/profile.json",
-        darl=lambda w: policy_file(w.network, "darl", SEARCH_PACKING),
+        darl=policy_file("{network}", "darl", "{packing}"),
     output:
-        policy=policy_file("{network}", "{scheme}", SEARCH_PACKING),
-        history=f"{RESULTS}/search/{{network}}/{{scheme}}.csv",
+        policy=policy_file("{network}", "{scheme}", "{packing}"),
+        history=f"{RESULTS}/search/{{network}}/{{scheme}}-{{packing}}.csv",
     log:
-        f"{RESULTS}/logs/search-{{network}}-{{scheme}}.log",
+        f"{RESULTS}/logs/search-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
-        scheme=r"autoprivacy\+?",
+        scheme="autoprivacy|tolerant",
     conda:
         "../environment.yml"
     threads: lambda wildcards: workflow.cores
@@ -94,21 +97,11 @@ rule search:
         finetuning=config["finetuning"],
         selection=config["selection"],
         seed=config["seed"],
-        state=lambda w: state_folder(
-            "search",
-            f"{w.network}-{w.scheme}",
-            [
-                scheme_search(w),
-                config["finetuning"],
-                config["selection"],
-                config["seed"],
-            ],
-        ),
     script:
         "../scripts/search.py"
 
 
-# Every strategy on the problem of autoprivacy+, some seeds each; no part of the whole study, ask for it by name:
+# Every strategy on the problem of tolerant, some seeds each; no part of the whole study, ask for it by name:
 # snakemake --cores 2 search_comparison
 rule network_search_comparison:
     input:
@@ -127,25 +120,23 @@ rule network_search_comparison:
     resources:
         mem_mb=4000,
     params:
-        library=library("compare_strategies.py"),
+        library=library("network_search_comparison.py"),
         search=strategy_comparison,
         selection=config["selection"],
         seed=config["seed"],
-        state=lambda w: state_folder(
-            "comparison",
-            w.network,
-            [strategy_comparison(w), config["selection"], config["seed"]],
-        ),
     script:
-        "../scripts/compare_strategies.py"
+        "../scripts/network_search_comparison.py"
 
 
 rule search_comparison:
     input:
-        networks=expand(f"{RESULTS}/comparison/{{network}}.csv", network=NETWORKS),
+        networks=expand(
+            f"{RESULTS}/comparison/{{network}}.csv",
+            network=config["search"]["comparison"]["networks"] or NETWORKS,
+        ),
     output:
         table=f"{RESULTS}/tables/search-comparison.csv",
-        figure=multiext(f"{RESULTS}/figures/search-comparison", ".svg", ".png"),
+        figure=multiext(f"{RESULTS}/figures/search-comparison", ".svg", ".png", ".pdf"),
     log:
         f"{RESULTS}/logs/search_comparison.log",
     conda:
@@ -153,22 +144,22 @@ rule search_comparison:
     resources:
         mem_mb=1000,
     params:
-        library=library("summarise_comparison.py"),
+        library=library("search_comparison.py"),
     script:
-        "../scripts/summarise_comparison.py"
+        "../scripts/search_comparison.py"
 
 
 rule finetune:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
-        policy=lambda w: policy_file(w.network, w.scheme, SEARCH_PACKING),
+        policy=policy_file("{network}", "{scheme}", "{packing}"),
     output:
-        f"{RESULTS}/networks/{{network}}-{{scheme}}.npz",
+        f"{RESULTS}/networks/{{network}}-{{scheme}}-{{packing}}.npz",
     log:
-        f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}.log",
+        f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
-        scheme=r"autoprivacy\+?",
+        scheme="autoprivacy|tolerant",
     conda:
         "../environment.yml"
     threads: lambda wildcards: workflow.cores
@@ -178,11 +169,6 @@ rule finetune:
         library=library("finetune.py"),
         finetuning=config["finetuning"],
         seed=config["seed"],
-        state=lambda w: state_folder(
-            "finetune",
-            f"{w.network}-{w.scheme}",
-            [config["finetuning"], config["seed"]],
-        ),
     script:
         "../scripts/finetune.py"
 
@@ -215,8 +201,7 @@ rule latency_comparison:
     output:
         layers=f"{RESULTS}/latency/layers.csv",
         summary=f"{RESULTS}/latency/summary.csv",
-        svg=f"{RESULTS}/figures/latency.svg",
-        png=f"{RESULTS}/figures/latency.png",
+        figures=multiext(f"{RESULTS}/figures/latency", ".svg", ".png", ".pdf"),
     log:
         f"{RESULTS}/logs/latency_comparison.log",
     conda:
@@ -226,8 +211,8 @@ rule latency_comparison:
     resources:
         mem_mb=4000,
     params:
-        library=library("compare_latency.py"),
-        model_code=fingerprint(
+        library=library("latency_comparison.py"),
+        model_code=SOURCES.fingerprint(
             sorted({file for n in COMPARED for file in MODEL_FILES[n["name"]]})
         ),
         networks=COMPARED,
@@ -235,4 +220,4 @@ rule latency_comparison:
         repeats=config["latency_comparison"]["repeats"],
         selection=config["selection"],
     script:
-        "../scripts/compare_latency.py"
+        "../scripts/latency_comparison.py"

@@ -1,6 +1,90 @@
-# Studies of decryption errors that no other stage needs: made when asked for by a figure's name.
-# in: networks/<network>.npz, policies/<network>/darl-<packing>.json, datasets/<dataset>.npz
-# out: sampling/<network>.csv, tolerance/<network>-<packing>.csv, a figure of each
+# Experiments beside the comparison of the schemes: part of a study where run.studies names them, or asked for by name.
+# in: networks/<network>.npz, quantization/<network>.csv, policies/<network>/darl-<packing>.json, datasets/<dataset>.npz
+# out: multiplication.csv, sensitivity.csv, published-sets.csv, wraps/<network>.csv, sampling/<network>.csv,
+#      tolerance/<network>-<packing>.csv, figures of the last two
+
+
+rule multiplication:
+    output:
+        f"{RESULTS}/multiplication.csv",
+    log:
+        f"{RESULTS}/logs/multiplication.log",
+    conda:
+        "../environment.yml"
+    # all cores, so that nothing else runs while multiplications are timed
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=2000,
+    params:
+        library=library("multiplication.py"),
+        multiplication=config["multiplication"],
+    script:
+        "../scripts/multiplication.py"
+
+
+rule sensitivity:
+    input:
+        network=integer_network(SENSITIVITY_NETWORK),
+        layers=f"{RESULTS}/quantization/{SENSITIVITY_NETWORK}.csv",
+        profile=f"{RESULTS}/profile.json",
+    output:
+        f"{RESULTS}/sensitivity.csv",
+    log:
+        f"{RESULTS}/logs/sensitivity.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=2000,
+    params:
+        library=library("sensitivity.py"),
+        packings=config["run"]["packings"],
+        selection=config["selection"],
+        seed=config["seed"],
+    script:
+        "../scripts/sensitivity.py"
+
+
+rule published_sets:
+    input:
+        paper="config/paper.yaml",
+        networks=expand(f"{RESULTS}/networks/{{network}}.npz", network=NETWORKS),
+        profile=f"{RESULTS}/profile.json",
+    output:
+        f"{RESULTS}/published-sets.csv",
+    log:
+        f"{RESULTS}/logs/published_sets.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=2000,
+    params:
+        library=library("published_sets.py"),
+        networks=NETWORKS,
+        packings=config["run"]["packings"],
+        selection=config["selection"],
+    script:
+        "../scripts/published_sets.py"
+
+
+rule wraps:
+    input:
+        dataset=prepared_dataset,
+        network=f"{RESULTS}/networks/{{network}}.npz",
+    output:
+        f"{RESULTS}/wraps/{{network}}.csv",
+    log:
+        f"{RESULTS}/logs/wraps-{{network}}.log",
+    conda:
+        "../environment.yml"
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=3000,
+    params:
+        library=library("wraps.py"),
+        images=config["tolerance"]["images"],
+        seed=config["seed"],
+    script:
+        "../scripts/wraps.py"
 
 
 rule sampling_study:
@@ -9,7 +93,9 @@ rule sampling_study:
         policy=lambda w: policy_file(w.network, "darl", "coefficient"),
     output:
         table=f"{RESULTS}/sampling/{{network}}.csv",
-        figures=multiext(f"{RESULTS}/figures/sampling-{{network}}", ".svg", ".png"),
+        figures=multiext(
+            f"{RESULTS}/figures/sampling-{{network}}", ".svg", ".png", ".pdf"
+        ),
     log:
         f"{RESULTS}/logs/sampling_study-{{network}}.log",
     conda:
@@ -18,7 +104,11 @@ rule sampling_study:
         mem_mb=1000,
     params:
         library=library("sampling_study.py"),
-        sampling=config["sampling"],
+        sampling={
+            key: value
+            for key, value in config["sampling"].items()
+            if key != "networks"
+        },
         seed=config["seed"],
     script:
         "../scripts/sampling_study.py"
@@ -32,7 +122,10 @@ rule tolerance_study:
     output:
         table=f"{RESULTS}/tolerance/{{network}}-{{packing}}.csv",
         figures=multiext(
-            f"{RESULTS}/figures/tolerance-{{network}}-{{packing}}", ".svg", ".png"
+            f"{RESULTS}/figures/tolerance-{{network}}-{{packing}}",
+            ".svg",
+            ".png",
+            ".pdf",
         ),
     log:
         f"{RESULTS}/logs/tolerance_study-{{network}}-{{packing}}.log",
@@ -43,10 +136,7 @@ rule tolerance_study:
         mem_mb=3000,
     params:
         library=library("tolerance_study.py"),
-        tolerance=config["tolerance"],
+        tolerance={"images": config["tolerance"]["images"]},
         seed=config["seed"],
-        state=lambda w: state_folder(
-            f"tolerance-{w.packing}", w.network, [config["tolerance"], config["seed"]]
-        ),
     script:
         "../scripts/tolerance_study.py"

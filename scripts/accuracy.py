@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from autoprivacy.logs import run_script
 from autoprivacy.storage import read_rows, write_rows
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

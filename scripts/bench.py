@@ -9,8 +9,8 @@ from autoprivacy.bench.homomorphic import ciphertexts, products, transforms
 from autoprivacy.bench.inference import resnet32_offline, seven_cnet_offline
 from autoprivacy.bench.seal_yardstick import MISSING, is_installed
 from autoprivacy.bench.timing import Result
-from autoprivacy.provenance import provenance
 from autoprivacy.storage import write_json
+from autoprivacy.workflow.provenance import provenance
 
 BENCHMARKS = (transforms, products, ciphertexts, rates, relu_bytes, seven_cnet_offline, resnet32_offline)
 FOLDER = Path(__file__).parents[1] / "results" / "bench"

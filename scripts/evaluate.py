@@ -3,14 +3,14 @@
 import logging
 from typing import Any
 
-from autoprivacy.accuracy import confusion_rows, evaluation_rows
-from autoprivacy.data import load
-from autoprivacy.logs import run_script
+from autoprivacy.data.dataset import load
 from autoprivacy.networks import build_for
+from autoprivacy.quantization.accuracy import confusion_rows, evaluation_rows
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.quantize import plaintext_bits, required_range
 from autoprivacy.storage import read_rows, write_rows
-from autoprivacy.training import load_weights
+from autoprivacy.training.trainer import load_weights
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from autoprivacy.data import load
-from autoprivacy.logs import run_script
-from autoprivacy.policy import Policy
-from autoprivacy.provenance import provenance
+from autoprivacy.data.dataset import load
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.resumption import resumable
-from autoprivacy.search.errors import perturbation
+from autoprivacy.search.decryption_errors import perturbation
 from autoprivacy.search.finetuning import FinetuneSettings, finetune
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.provenance import provenance
+from autoprivacy.workflow.resumption import resumable
 
 
 def main(snakemake: Any) -> None:
@@ -17,7 +17,7 @@ def main(snakemake: Any) -> None:
     policy = Policy.load(files.policy)
     network, train = IntegerNetwork.load(files.network), load(files.dataset).train
     errors = perturbation(policy, network.architecture, "finetune", params.seed)
-    with resumable(params.state, files, params.library) as state:
+    with resumable(snakemake) as state:
         finetuned = finetune(network, train, errors, FinetuneSettings(**params.finetuning), params.seed, state)
         finetuned.save(snakemake.output[0], provenance=provenance(params.finetuning, params.seed))
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from autoprivacy.data import load
-from autoprivacy.logs import run_script
-from autoprivacy.policy import Policy
+from autoprivacy.data.dataset import load
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.protocol.measurement import Contender, MeasureSettings, NetworkSetting, Throughput, measure
-from autoprivacy.provenance import provenance
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.search.differences import nearest, simulated_rms
 from autoprivacy.storage import write_json
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.provenance import provenance
 
 
 def main(snakemake: Any) -> None:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from autoprivacy.he.ablation import Subject, Tolerances, parameter_rows
-from autoprivacy.he.plaintext import PlaintextRule
-from autoprivacy.he.profiling import OperationProfile
-from autoprivacy.he.selection import Selection
-from autoprivacy.logs import run_script
+from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.quantize import required_ranges
+from autoprivacy.selection.ablation import Subject, Tolerances, parameter_rows
+from autoprivacy.selection.conditions import Selection
+from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.storage import read_rows, write_rows
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

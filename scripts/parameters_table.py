@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from autoprivacy.logs import run_script
-from autoprivacy.report.ablation import ablation_markdown, ablation_rows, choices_markdown, read_choices
 from autoprivacy.report.ablation_figure import ablation_figure
 from autoprivacy.report.figures import save
+from autoprivacy.report.parameter_tables import ablation_markdown, ablation_rows, choices_markdown, read_choices
 from autoprivacy.storage import write_rows, write_text
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

@@ -4,9 +4,9 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from autoprivacy.gc.timing import garbling_times
-from autoprivacy.he.profiling import OperationProfile, profile, quartiles
-from autoprivacy.logs import run_script
+from autoprivacy.gc.rates import garbling_times
+from autoprivacy.he.profiling.profile import OperationProfile, profile, quartiles
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

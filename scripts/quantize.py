@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from autoprivacy.data import load
-from autoprivacy.logs import run_script
+from autoprivacy.data.dataset import load
 from autoprivacy.networks import build_for
-from autoprivacy.provenance import provenance
 from autoprivacy.quantization.quantize import QuantizationSettings, measured_rows, quantize
-from autoprivacy.resumption import resumable
 from autoprivacy.search.finetuning import FinetuneSettings, finetune
 from autoprivacy.storage import write_rows
-from autoprivacy.training import load_weights
+from autoprivacy.training.trainer import load_weights
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.provenance import provenance
+from autoprivacy.workflow.resumption import resumable
 
 
 def main(snakemake: Any) -> None:
@@ -19,7 +19,7 @@ def main(snakemake: Any) -> None:
     model = build_for(params.model, params.classes, dataset)
     load_weights(model, snakemake.input.checkpoint)
     settings = QuantizationSettings(**params.quantization)
-    with resumable(params.state, snakemake.input, params.library) as state:
+    with resumable(snakemake) as state:
         network, rows = quantize(model.eval(), dataset, settings)
         if settings.finetuning_epochs:
             finetuning = FinetuneSettings(**params.finetuning)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from autoprivacy.data import load
-from autoprivacy.logs import run_script
-from autoprivacy.provenance import provenance
+from autoprivacy.data.dataset import load
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize
 from autoprivacy.quantization.random_weights import random_network
 from autoprivacy.storage import write_rows
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.provenance import provenance
 
 
 def main(snakemake: Any) -> None:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from autoprivacy.logs import run_script
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.report.figures import save
 from autoprivacy.report.studies import sampling_figure
-from autoprivacy.search.sampling import GaussianNoise, Noise, noisiest_reply, study_rows
+from autoprivacy.search.rate_estimation import GaussianNoise, Noise, noisiest_reply, study_rows
 from autoprivacy.storage import write_rows
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:

@@ -1,26 +1,26 @@
-"""Search every layer's target: autoprivacy as in the paper (section 3.1), autoprivacy+ in a wider space and faster."""
+"""Search every layer's target: autoprivacy as in the paper (section 3.1), tolerant in a wider space and faster."""
 
 from dataclasses import replace
 from typing import Any
 
-from autoprivacy.costs import with_garbling
-from autoprivacy.data import load
-from autoprivacy.he.profiling import OperationProfile
-from autoprivacy.he.selection import Selection
-from autoprivacy.logs import run_script
-from autoprivacy.policy import Policy
-from autoprivacy.provenance import provenance
+from autoprivacy.data.dataset import load
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.quantize import required_ranges
-from autoprivacy.resumption import resumable
-from autoprivacy.search.configured import noise_problem, paper_problem, tolerant_modulus
+from autoprivacy.search.configured_problems import noise_problem, paper_problem, tolerant_modulus
 from autoprivacy.search.finetuning import FinetuneSettings
 from autoprivacy.search.reward import FinetunedReward, SimulatedReward, exploration_splits
 from autoprivacy.search.search import Finals, SearchSettings, run_search
 from autoprivacy.search.space import NoiseLevels
 from autoprivacy.search.strategies import PAPER
 from autoprivacy.search.strategies.strategy import StrategySettings
+from autoprivacy.selection.conditions import Selection
+from autoprivacy.selection.garbled_costs import with_garbling
 from autoprivacy.storage import read_rows, write_rows
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.provenance import provenance
+from autoprivacy.workflow.resumption import resumable
 
 
 def main(snakemake: Any) -> None:
@@ -43,7 +43,7 @@ def main(snakemake: Any) -> None:
     else:
         problem = paper_problem(network, darl, selection, finetuned, search)
         settings = SearchSettings(PAPER, run)
-    with resumable(params.state, files, params.library) as state:
+    with resumable(snakemake) as state:
         result = run_search(problem, settings, state)
         record = {**provenance(search, params.seed), "finalists": result.finalists}
         policy = replace(result.policy, provenance=record)

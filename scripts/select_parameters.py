@@ -1,19 +1,17 @@
-"""Choose one network's parameters by rule: delphi (as published), delphi-worst-case or darl (one set each)."""
+"""Choose one network's parameters by rule: delphi, delphi-worst-case, darl (one set), autoprivacy+ (a set a layer)."""
 
-import logging
 from typing import Any
 
-from autoprivacy.costs import predicted_seconds, with_garbling
-from autoprivacy.errors import UserError
-from autoprivacy.he.plaintext import PlaintextRule
-from autoprivacy.he.profiling import OperationProfile
-from autoprivacy.he.schemes import darl, delphi, delphi_worst_case
-from autoprivacy.he.selection import Selection
-from autoprivacy.logs import run_script
-from autoprivacy.policy import Policy
+from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.quantize import required_range, required_ranges
+from autoprivacy.selection.conditions import Selection
+from autoprivacy.selection.exact import EXACT_SCHEME, autoprivacy_plus, fastest
+from autoprivacy.selection.garbled_costs import with_garbling
+from autoprivacy.selection.plaintext_modulus import PlaintextRule
+from autoprivacy.selection.schemes import darl, delphi, delphi_worst_case
 from autoprivacy.storage import read_rows
+from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:
@@ -27,29 +25,15 @@ def main(snakemake: Any) -> None:
         ranges = required_ranges(rows, "worst_case")
         p = PlaintextRule(kind="prime").modulus(ranges, selection.packing, degrees, squares)
         policy = delphi_worst_case(network, name, p, selection)
+    elif wildcards.scheme == EXACT_SCHEME:
+        policy = autoprivacy_plus(
+            network, name, required_ranges(rows), selection, PlaintextRule(**settings["plaintext"])
+        )
     else:
         rule = PlaintextRule(**settings["plaintext"])
         moduli = rule.candidates(required_ranges(rows), selection.packing, degrees, squares)
-        policy = cheapest_darl(network, name, moduli, selection)
+        policy = fastest(network, moduli, selection, lambda p: darl(network, name, p, selection))
     with_garbling(policy, network.architecture, selection.profile, selection.link).save(snakemake.output[0])
-
-
-def cheapest_darl(network: IntegerNetwork, name: str, moduli: list[int], selection: Selection) -> Policy:
-    """Of darl's policies for these plaintext moduli the one of least predicted latency, garbled circuits included."""
-    policies: list[Policy] = []
-    refusals: list[UserError] = []
-    for p in moduli:
-        try:
-            policy = darl(network, name, p, selection)
-        except UserError as error:  # no matter where another p serves
-            logging.info("%s", error)
-            refusals.append(error)
-            continue
-        policies.append(with_garbling(policy, network.architecture, selection.profile, selection.link))
-        logging.info("p = %d: %.3f s predicted", p, predicted_seconds(policies[-1]))
-    if not policies:
-        raise refusals[0]
-    return min(policies, key=predicted_seconds)
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -4,16 +4,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from autoprivacy.data import load
-from autoprivacy.logs import run_script
-from autoprivacy.policy import Policy
+from autoprivacy.data.dataset import load
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.report.figures import save
 from autoprivacy.report.studies import tolerance_figure
-from autoprivacy.resumption import resumable
 from autoprivacy.search.tolerance import IGNORED, RATE, disturbances, harmless_level, study_rows, study_split
 from autoprivacy.storage import write_rows
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.resumption import resumable
 
 
 def main(snakemake: Any) -> None:
@@ -21,7 +21,7 @@ def main(snakemake: Any) -> None:
     network, policy = IntegerNetwork.load(files.network), Policy.load(files.policy)
     split = study_split(load(files.dataset).test, params.tolerance["images"], params.seed)
     evaluator = Evaluator(network, policy.plaintext_modulus)
-    with resumable(params.state, files, params.library) as state:
+    with resumable(snakemake) as state:
         rows = study_rows(evaluator, split, disturbances(network, policy, params.seed), state)
         harmless, bits = harmless_level(rows, RATE), harmless_level(rows, IGNORED)
         where = "an output" if policy.packing == "coefficient" else "a ciphertext"

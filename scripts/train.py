@@ -5,14 +5,11 @@ from typing import Any
 
 from torch import nn
 
-from autoprivacy.data import Dataset, load
-from autoprivacy.logs import run_script
+from autoprivacy.data.dataset import Dataset, load
 from autoprivacy.memory import keep_freed_memory
 from autoprivacy.networks import build_for
-from autoprivacy.provenance import provenance
-from autoprivacy.resumption import resumable
 from autoprivacy.storage import digest, write_json
-from autoprivacy.training import (
+from autoprivacy.training.trainer import (
     Trainer,
     TrainingSettings,
     accuracy,
@@ -21,6 +18,9 @@ from autoprivacy.training import (
     round_weights,
     save_weights,
 )
+from autoprivacy.workflow.logs import run_script
+from autoprivacy.workflow.provenance import provenance
+from autoprivacy.workflow.resumption import resumable
 
 
 def main(snakemake: Any) -> None:
@@ -29,7 +29,7 @@ def main(snakemake: Any) -> None:
     keep_freed_memory()  # an activation of one batch is a few MiB: a quarter of a step's time at 16x16 pixels
     dataset = load(snakemake.input.dataset)
     model = build_for(network["model"], network["classes"], dataset)
-    with resumable(snakemake.params.state, snakemake.input, snakemake.params.library) as state:
+    with resumable(snakemake) as state:
         trainer = Trainer(model, dataset, settings, state, teacher(snakemake, dataset))
         write(trainer.run(), trainer, dataset, settings, snakemake)
 

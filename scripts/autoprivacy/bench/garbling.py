@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 
 from autoprivacy.bench.timing import REPEATS, Result
-from autoprivacy.costs import garbled_bytes
 from autoprivacy.gc.activation import Activation
-from autoprivacy.gc.kernels import numba_supported
-from autoprivacy.gc.timing import GarblingTimer
+from autoprivacy.gc.garbling_kernels import numba_supported
+from autoprivacy.gc.rates import GarblingTimer
+from autoprivacy.selection.garbled_costs import garbled_bytes
 
 # Millions of AND gates or transfers per second and core that are aimed at, by backend.
 MILLIONS = {

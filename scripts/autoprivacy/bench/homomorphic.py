@@ -6,12 +6,12 @@ import numpy as np
 
 from autoprivacy.bench.seal_yardstick import seconds
 from autoprivacy.bench.timing import Result, cpu_seconds
-from autoprivacy.he.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.parameters import ParameterSet, ReplyBits
-from autoprivacy.he.primes import NARROW_PRIME_BITS, PRIME_SIZES, ntt_primes
-from autoprivacy.he.products import WeightProducts
-from autoprivacy.he.reply import ReplyForm
-from autoprivacy.he.ring import Ring
+from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
+from autoprivacy.he.bfv.reply import ReplyForm
+from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
+from autoprivacy.he.ring.primes import NARROW_PRIME_BITS, PRIME_SIZES, ntt_primes
+from autoprivacy.he.ring.ring import Ring
+from autoprivacy.he.ring.weight_products import WeightProducts
 
 TRANSFORM_DEGREES = (1024, 2048, 4096, 8192)
 TRANSFORM_TARGETS = {(4096, NARROW_PRIME_BITS): 10.0}  # us

@@ -9,20 +9,20 @@ from torch import nn
 
 from autoprivacy.bench.seal_yardstick import seconds
 from autoprivacy.bench.timing import Result, cpu_seconds
-from autoprivacy.he.cipher import ClientCipher, ServerCipher
-from autoprivacy.he.latency import Link
-from autoprivacy.he.linear import ClientLinear, ServerLinear
+from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
+from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear
+from autoprivacy.he.bfv.reply_bits import default_reply_bits
 from autoprivacy.he.packing.coefficient import CoefficientPlan
-from autoprivacy.he.parameters import Flooding
-from autoprivacy.he.profiling import OperationProfile, profile
-from autoprivacy.he.reply_bits import default_reply_bits
-from autoprivacy.he.schemes import darl
-from autoprivacy.he.selection import Selection
+from autoprivacy.he.parameters.parameter_set import Flooding
+from autoprivacy.he.parameters.policy import EXACT_TARGET, LayerPolicy, Policy
+from autoprivacy.he.profiling.profile import OperationProfile, profile
+from autoprivacy.link import Link
 from autoprivacy.networks.resnet import resnet32
 from autoprivacy.networks.seven_cnet import seven_cnet
-from autoprivacy.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.untrained import untrained_network
+from autoprivacy.selection.conditions import Selection
+from autoprivacy.selection.schemes import darl
 
 CLASSES, IMAGE = {"7cnet": 10, "resnet32": 100}, (3, 32, 32)
 PLAINTEXT_MODULUS = 1 << 17
@@ -60,7 +60,7 @@ def _offline(name: str, module: nn.Module) -> dict[str, Result]:
     cipher = ServerCipher(key_holder.parameters, key_holder.public_key())
     plans = {layer.name: _plan(network, layer) for layer in policy.layers}
     bits = {
-        layer.name: layer.reply_bits or default_reply_bits(plans[layer.name], layer.parameters, layer.target)
+        layer.name: layer.reply_bits or default_reply_bits(plans[layer.name].workload, layer.parameters, layer.target)
         for layer in policy.layers
     }
     servers: dict[str, ServerLinear] = {}
@@ -72,7 +72,7 @@ def _offline(name: str, module: nn.Module) -> dict[str, Result]:
             )
 
     transforms = cpu_seconds(transform, 1)
-    clients = {layer: ClientLinear(plan.shape, plan, key_holder, bits[layer]) for layer, plan in plans.items()}
+    clients = {layer: ClientLinear(plan, key_holder, bits[layer]) for layer, plan in plans.items()}
     generator = np.random.default_rng(0)
     values = {
         layer: [

@@ -21,10 +21,10 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from autoprivacy.gc.circuit import Circuit
-from autoprivacy.gc.kernels import load_kernels
+from autoprivacy.gc.garbling_kernels import load_kernels
 from autoprivacy.gc.labels import LABEL_BYTES, check_labels, read_only, zero_labels
 from autoprivacy.gc.projection import Projection
-from autoprivacy.secure_random import KEY_BYTES, SecureRandom
+from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
 
 # Instances of one key and one table: a wire's labels of a chunk, 64 KiB, fit in the second-level cache.
 CHUNK = 4096

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from autoprivacy.gc.circuit import AND, LEFT_INVERTED, RIGHT_INVERTED, Circuit
 from autoprivacy.gc.half_gates_llvm import ROUND_KEY_BYTES, evaluate_and, expand_key, garble_and, hash_words, xor_labels
 from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.projection import Projection
+from autoprivacy.kernel_cache import njit
 
 # Instances walked through the whole circuit at once: their wires, 2 KiB each, stay in the second-level cache.
 BLOCK = 128

@@ -6,8 +6,6 @@ elsewhere, where without VAES they are taken apart for AES; the last few instanc
 everywhere. x86 processors with AES instructions only.
 
 Arguments are int64 all of them: numbers, and addresses of uint64 words at any multiple of 8, unchecked.
-
-After an edit here, touch garbling_numba.py: numba's cache of compiled kernels looks at that file alone.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprivacy.secure_random import SecureRandom
+from autoprivacy.randomness.generator import SecureRandom
 
 LABEL_BYTES = 16
 LABEL_BITS = 8 * LABEL_BYTES
@@ -50,6 +50,21 @@ def encode(zero: np.ndarray, delta: np.ndarray, values: np.ndarray) -> np.ndarra
         chosen = -(values >> np.uint64(i) & np.uint64(1))  # all ones where the bit is set
         for word in range(2):
             np.bitwise_xor(zero[i, :, word], chosen & delta[word], out=labels[i, :, word])
+    return labels
+
+
+def encode_seeded(seed: bytes, delta: np.ndarray, values: np.ndarray, bits: int) -> np.ndarray:
+    """The labels of numbers below 2^bits under the zero labels of a seed: `encode(zero_labels(seed, ..), ..)`.
+
+    The zero labels are a key stream, so the seed's cipher turns delta at the bits that are set into labels at once.
+    """
+    labels, stream = np.empty((bits, len(values), 2), np.uint64), SecureRandom(seed)
+    chosen = np.empty((len(values), 2), np.uint64)
+    for i in range(bits):
+        ones = -(values >> np.uint64(i) & np.uint64(1))  # all ones where the bit is set
+        for word in range(2):
+            np.bitwise_and(ones, delta[word], out=chosen[:, word])
+        stream.mask(chosen, labels[i])
     return labels
 
 

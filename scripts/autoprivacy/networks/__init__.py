@@ -12,11 +12,11 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from autoprivacy.data import Dataset
+from autoprivacy.data.dataset import Dataset
+from autoprivacy.data.torchvision_operators import declare_missing_operators
 from autoprivacy.errors import UserError
-from autoprivacy.torchvision_operators import declare_missing_operators
 
-FORMS = 'expected "package.module:function" or "path/to/file.py:function"'
+FORMS = 'expected "package.module:function", "path/to/file.py:function" or "path/to/file.onnx"'
 
 
 def build(model: str, classes: int) -> nn.Module:
@@ -24,12 +24,16 @@ def build(model: str, classes: int) -> nn.Module:
 
     Args:
         model: "package.module:function" or "path/to/file.py:function"; the function takes the number of classes and
-            returns an nn.Module.
+            returns an nn.Module; or "path/to/file.onnx", which has its weights too.
         classes: number of outputs.
 
     Raises:
         UserError: it cannot be found, or is no such function.
     """
+    if model.endswith(".onnx"):
+        from autoprivacy.networks.onnx_network import read_onnx
+
+        return read_onnx(model)
     place, _, name = model.rpartition(":")
     try:
         function = getattr(_imported(place), name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from autoprivacy.torchvision_operators import declare_missing_operators
+from autoprivacy.data.torchvision_operators import declare_missing_operators
 
 # Table 2: expansion, channels, blocks; the stride of the first block is this project's for 32x32 images.
 STAGES = (

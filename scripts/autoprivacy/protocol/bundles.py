@@ -6,15 +6,50 @@ numbers, so those of another session, of before a restart for instance, are unkn
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from autoprivacy.protocol.channel import ProtocolError
+from autoprivacy.protocol.messages import ProtocolError
 from autoprivacy.protocol.shares import ModularShares
+from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
+
+if TYPE_CHECKING:
+    from autoprivacy.protocol.garbled import ClientGarbling, ServerGarbling
 
 NUMBER_BYTES = 8  # of a bundle's number on the wire
+
+
+@dataclass(frozen=True)
+class Seed:
+    """32 secret bytes that stand for residues until these are needed; a bundle holds no more of them."""
+
+    key: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES), repr=False)
+
+    def residues(self, modulus: int, shape: tuple[int, ...]) -> np.ndarray:
+        """The uniform residues that it stands for, int64; the same at every call."""
+        return SecureRandom(self.key).below(modulus, shape).astype(np.int64)
+
+
+class OnceWritten(dict[str, "ModularShares"]):
+    """Shares by node: a share is a one-time pad, so one that was drawn is never replaced.
+
+    Raises:
+        ProtocolError: the node has had a share already, be it taken out since.
+    """
+
+    def __init__(self, shares: Mapping[str, ModularShares] | None = None) -> None:
+        super().__init__(shares or {})
+        self._written = set(self)
+
+    def __setitem__(self, node: str, shares: ModularShares) -> None:
+        if node in self._written:
+            raise ProtocolError(f"node {node} has a share already; a share is never replaced")
+        self._written.add(node)
+        super().__setitem__(node, shares)
 
 
 @dataclass
@@ -24,18 +59,16 @@ class ClientBundle:
     Attributes:
         number: random, names it to the server.
         index: how many were prepared before it in this session.
-        shares: its shares of every node's value.
-        labels: per activation the wire labels of its input share, uint64 [bits, ReLUs, 2].
-        tables: per activation the garbled tables, chunk by chunk.
+        shares: its shares of every node's value, each kept once.
+        activations: what the protocol of each activation keeps.
         factors: per squared activation the factor a of its triples, int64 [C, H, W].
         products: per squared activation its share h of a rho, int64 [C, H, W].
     """
 
     number: int
     index: int
-    shares: dict[str, ModularShares] = field(default_factory=dict)
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    tables: dict[str, list[bytearray]] = field(default_factory=dict)
+    shares: OnceWritten = field(default_factory=lambda: OnceWritten())
+    activations: dict[str, ClientGarbling] = field(default_factory=dict)
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     products: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -46,18 +79,16 @@ class ServerBundle:
 
     Attributes:
         number, index: as the client's.
-        masks: per linear layer the mask s, int64 [C, H, W] modulo p.
-        garbler_zero: per activation the zero labels of its input share, uint64 [bits, ReLUs, 2].
-        output_masks: per activation the mask rho of its output by modulus, uint64 [moduli, ReLUs].
-        products: per squared activation its share m of a rho, int64 [C, H, W].
+        masks: per linear layer the seed of its mask s, which `Seed.residues` draws.
+        activations: what the protocol of each activation keeps.
+        products: per squared activation the seed of its share m of a rho.
     """
 
     number: int
     index: int
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
-    garbler_zero: dict[str, np.ndarray] = field(default_factory=dict)
-    output_masks: dict[str, np.ndarray] = field(default_factory=dict)
-    products: dict[str, np.ndarray] = field(default_factory=dict)
+    masks: dict[str, Seed] = field(default_factory=dict)
+    activations: dict[str, ServerGarbling] = field(default_factory=dict)
+    products: dict[str, Seed] = field(default_factory=dict)
 
 
 class Numbered(Protocol):

@@ -1,8 +1,8 @@
-"""A framed TCP connection between client and server; every byte on the socket is counted.
+"""A framed connection between client and server; every byte of its frames is counted.
 
-Frame: version (1 byte), message type (1), length of the payload (8, little-endian), payload. A thread
-sends and a thread receives, so a party computes while its messages travel and two full socket buffers cannot block
-each other. A channel can behave as a slower link would (`Link`): what it sends is paced, what it receives is late.
+A thread sends and a thread receives, so a party computes while its messages travel and two full socket buffers cannot
+block each other. A frame is refused by its header unless its type is due and its length allowed; memory for it grows as
+its bytes come. A channel can behave as a slower link would (`Link`): what it sends is paced, what it receives is late.
 """
 
 from __future__ import annotations
@@ -10,101 +10,107 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
-import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from enum import IntEnum
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
-from autoprivacy.errors import UserError
-from autoprivacy.he.latency import Link
+from autoprivacy.link import Link
+from autoprivacy.protocol.messages import (
+    FAILURE_BYTES,
+    HEADER,
+    MAXIMUM_PAYLOAD,
+    PROTOCOL_VERSION,
+    Buffer,
+    Message,
+    ProtocolError,
+    ended_by_peer,
+    failure_frame,
+    message_name,
+)
 
-PROTOCOL_VERSION = 3
-HEADER = struct.Struct("<BBQ")
-MAXIMUM_PAYLOAD = 1 << 30  # bytes; no message of a supported network comes near
-MAXIMUM_QUEUED = 1 << 26  # bytes that wait to be sent before `send` waits too
-PIECE = 1 << 18  # bytes handed to the socket at a time, so that a long message shows progress
+PIECE = 1 << 18  # bytes handed to the connection at a time, so that a long message shows progress
+PROGRESS_BYTES = 1 << 14  # of a message that must come within the time-out, or all of it: less is no progress
+FIRST_BYTES = 1 << 16  # memory that a message is given before more of it has come
+FRAME_COST = 512  # bytes of memory that a frame takes beside its payload
 FAREWELL_SECONDS = 1.0  # how long a side that closes waits for the other to take its last words
-SHOWN_CHARACTERS = 300  # of the peer's reason; more would be no message to a person
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
-class Message(IntEnum):
-    """What a frame holds; docs/architecture.md has the order."""
+@dataclass(frozen=True)
+class Bounds:
+    """What a side takes from its peer, and keeps for it, at a time.
 
-    WELCOME = 1  # server: architecture and policy, JSON
-    PUBLIC_KEY = 2  # client: one per distinct (n, primes)
-    BASE_OT = 3  # client: first message of the base oblivious transfers
-    BASE_OT_REPLY = 4  # server
-    PREPARE = 5  # client: asks for a bundle (offline phase), which it gives a number
-    ENCRYPTED_MASKS = 6  # client: Enc(r) of one linear layer
-    ENCRYPTED_SHARES = 7  # server: Enc(M r - s)
-    OT_EXTENSION = 8  # client: the choice bits of one activation, masked
-    GARBLED_TABLES = 9  # server: a chunk of one activation's garbled circuits
-    INFER = 10  # client: x - r of the image (online phase), with the number of the bundle
-    GARBLER_LABELS = 11  # server: the labels of its share of one activation's input
-    MASKED_ACTIVATION = 12  # client: y - r of one activation, masked by the server's rho; v and w of a squared one
-    OUTPUT_SHARE = 13  # server: its share of the network's output
-    GOODBYE = 14  # client
-    FAILURE = 15  # either: why the sender ends the session
-    GALOIS_KEYS = 16  # client: after a PUBLIC_KEY whose layers rotate ciphertexts
-    TRIPLE_FACTORS = 17  # client: Enc(a) of all squared activations
-    TRIPLE_PRODUCTS = 18  # server: Enc(a rho - m)
+    Attributes:
+        lengths: the largest payload of every message that may come now; others are refused. A FAILURE may always come.
+        unread: bytes of received messages that wait to be read before no more is taken from the connection, the last
+            message not counted. Of two ends that both wait for the other to read, one at least must allow all that its
+            peer sends without being asked again, or both would wait for ever.
+        queued: bytes that wait to be sent before `send` waits too.
+    """
 
+    lengths: Mapping[Message, int]
+    unread: int = 1 << 22
+    queued: int = 1 << 26
 
-class ProtocolError(UserError):
-    """The peer sent what the protocol does not allow, or went away; the session is over."""
-
-
-def _ended_by_peer(payload: bytearray) -> ProtocolError:
-    # The peer's words reach a terminal or a log: one line, nothing that a terminal obeys.
-    words = "".join(letter if letter.isprintable() else " " for letter in payload.decode(errors="replace"))
-    return ProtocolError(f"the peer ended the session: {words[:SHOWN_CHARACTERS]}")
+    def check(self, kind: int, length: int) -> None:
+        """ProtocolError unless a frame of that type and length may come."""
+        allowed = FAILURE_BYTES if kind == Message.FAILURE else self.lengths.get(kind)  # type: ignore[call-overload]
+        if allowed is None:
+            due = " or ".join(message.name for message in self.lengths)
+            raise ProtocolError(f"{message_name(kind)} of {length} bytes came; expected {due}")
+        if length > allowed:
+            raise ProtocolError(f"{message_name(kind)} of {length} bytes was announced, allowed {allowed}")
 
 
-def failure_frame(reason: str) -> bytes:
-    """The frame that tells the peer why the session ends."""
-    words = reason.encode()
-    return HEADER.pack(PROTOCOL_VERSION, Message.FAILURE, len(words)) + words
+# What a client takes from a server that it knows nothing of yet.
+GREETING = Bounds({Message.WELCOME: 1 << 22})
 
 
-@contextlib.contextmanager
-def parsing(message: Message) -> Iterator[None]:
-    """Turns the ValueErrors of code that reads a received payload into ProtocolErrors that name the message."""
-    try:
-        yield
-    except ValueError as error:
-        raise ProtocolError(f"{message.name} is malformed: {error}") from None
+class Connection(Protocol):
+    """A stream between two parties: a socket, or TLS over one."""
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """As a socket's."""
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """As a socket's."""
+
+    def sendall(self, data: memoryview, /) -> None:
+        """Send all bytes; one thread may send while another receives."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receive up to as many bytes as the buffer has; 0 where the peer has closed."""
+
+    def shutdown(self, how: int, /) -> None:
+        """As a socket's; wakes threads that wait in it."""
+
+    def close(self) -> None:
+        """Free the descriptor."""
 
 
 class Channel:
     """One end of a connection.
 
     Args:
-        connection: a connected stream socket; the channel closes it.
-        timeout: seconds without a byte in either direction after which the peer counts as gone.
+        connection: a connected stream; the channel closes it.
+        timeout: seconds without progress after which the peer counts as gone.
         link: what the connection is to behave like: each end paces what it sends and holds back what it receives for
             half the round trip, so both must be given the same. None leaves it as fast as it is.
-        maximum_unread: bytes of received messages that wait to be read before no more is taken from the socket; on
-            one end at most, or two ends that wait for each other to read would wait for ever.
+        bounds: what is taken at first; `admit` changes it.
     """
 
     def __init__(
-        self,
-        connection: socket.socket,
-        timeout: float,
-        link: Link | None = None,
-        maximum_unread: int | None = None,
+        self, connection: Connection, timeout: float, link: Link | None = None, bounds: Bounds = GREETING
     ) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(None)
         self._connection = connection
         self._timeout = timeout
         self._link = link
-        self._maximum_unread = maximum_unread
+        self._bounds = bounds
+        self._deadline: float | None = None
         self._outgoing: queue.SimpleQueue[tuple[float, list[memoryview]] | None] = queue.SimpleQueue()
         self._incoming: queue.SimpleQueue[tuple[float, int, bytearray] | ProtocolError] = queue.SimpleQueue()
         self._failure: ProtocolError | None = None
@@ -112,13 +118,23 @@ class Channel:
         self._queued = self._unread = 0
         self._closing = threading.Event()
         self._free = 0.0  # when the link has carried all that was sent
-        self._progress = time.monotonic()
+        self._sent_at = self._received_at = time.monotonic()  # the last progress in each direction
         self.sent: Counter[str] = Counter()  # bytes by name of the message, headers included
         self.received: Counter[str] = Counter()
         self._sender = threading.Thread(target=self._send_loop, daemon=True)
         self._receiver = threading.Thread(target=self._receive_loop, daemon=True)
         self._sender.start()
         self._receiver.start()
+
+    def admit(self, bounds: Bounds) -> None:
+        """Change what the peer may send from now on; call it before the message that the peer will answer to."""
+        with self._room:
+            self._bounds = bounds
+            self._room.notify_all()
+
+    def limit(self, seconds: float | None) -> None:
+        """Make the peer send what is received from now on within so many seconds in all; None ends that."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
 
     @property
     def bytes_sent(self) -> int:
@@ -150,9 +166,9 @@ class Channel:
         start = time.monotonic()
         while self._failure is None:
             with self._room:
-                if self._queued <= MAXIMUM_QUEUED:
+                if self._queued <= self._bounds.queued:
                     return
-                left = self._patience(start)
+                left = max(start, self._sent_at) + self._timeout - time.monotonic()
                 if left <= 0:
                     seconds = f"{self._timeout:g} s"
                     raise ProtocolError(f"sending {message.name}: the peer has taken nothing for {seconds}")
@@ -160,8 +176,13 @@ class Channel:
         raise self._reason_of_the_peer() or self._failure
 
     def _patience(self, start: float) -> float:
-        """Seconds until the peer counts as gone for one who has waited since `start`."""
-        return max(start, self._progress) + self._timeout - time.monotonic()
+        """Seconds until the peer counts as gone for one who has waited for a message since `start`.
+
+        A peer that still takes what was sent before has not had its turn yet.
+        """
+        now = time.monotonic()
+        left = max(start, self._received_at, self._sent_at) + self._timeout - now
+        return left if self._deadline is None else min(left, self._deadline - now)
 
     def receive(self, *expected: Message) -> tuple[Message, bytearray]:
         """The next frame, which must be one of `expected`; ProtocolError otherwise, at a time-out, or a lost peer."""
@@ -169,13 +190,12 @@ class Channel:
         due, kind, payload = self._next(names)
         time.sleep(max(0.0, due - time.monotonic()))
         with self._room:
-            self._unread -= len(payload)
+            self._unread -= len(payload) + FRAME_COST
             self._room.notify_all()
-        known = kind in Message._value2member_map_
-        name = Message(kind).name if known else f"type {kind}"
+        name = message_name(kind)
         self.received[name] += HEADER.size + len(payload)
         if kind == Message.FAILURE:
-            raise _ended_by_peer(payload)
+            raise ended_by_peer(payload)
         if kind not in expected:
             raise ProtocolError(f"expected {names}, got {name} of {len(payload)} bytes")
         return Message(kind), payload
@@ -191,6 +211,8 @@ class Channel:
                 self._incoming.put(item)  # whoever asks again is told again
                 raise ProtocolError(f"waiting for {names}: {item}")
             return item
+        if self._deadline is not None and self._deadline <= time.monotonic():
+            raise ProtocolError(f"waiting for {names}: the peer took too long")
         raise ProtocolError(f"waiting for {names}: nothing from the peer for {self._timeout:g} s")
 
     def _reason_of_the_peer(self) -> ProtocolError | None:
@@ -204,7 +226,7 @@ class Channel:
                 self._incoming.put(item)
                 return None
             if item[1] == Message.FAILURE:
-                return _ended_by_peer(item[2])
+                return ended_by_peer(item[2])
 
     def receive_payload(self, expected: Message, length: int | None = None) -> bytearray:
         """The payload of the next frame; ProtocolError unless it has the type and, where given, the length expected."""
@@ -259,7 +281,7 @@ class Channel:
             self._free = max(self._free, queued_at) + self._link.seconds(len(piece))
             self._closing.wait(max(0.0, self._free - time.monotonic()))
         self._connection.sendall(piece)
-        self._progress = time.monotonic()
+        self._sent_at = time.monotonic()
         with self._room:
             self._queued -= len(piece)
             self._room.notify_all()
@@ -271,11 +293,10 @@ class Channel:
                 version, kind, length = HEADER.unpack(self._read_exactly(HEADER.size))
                 if version != PROTOCOL_VERSION:
                     raise ProtocolError(f"the peer speaks protocol version {version}, this side {PROTOCOL_VERSION}")
-                if length > MAXIMUM_PAYLOAD:
-                    raise ProtocolError(f"a message of {length} bytes was announced, allowed {MAXIMUM_PAYLOAD}")
+                self._bounds.check(kind, length)
                 payload = self._read_exactly(length)
                 self._incoming.put((time.monotonic() + delay, kind, payload))
-                self._wait_until_read(length)
+                self._wait_until_read(length + FRAME_COST)
         except ProtocolError as error:
             self._incoming.put(error)
         except OSError as error:
@@ -283,21 +304,22 @@ class Channel:
         except MemoryError:
             self._incoming.put(ProtocolError(f"no memory for a message of {length} bytes"))
 
-    def _wait_until_read(self, length: int) -> None:
+    def _wait_until_read(self, cost: int) -> None:
         with self._room:
-            self._unread += length
-            if self._maximum_unread is not None:
-                limit = self._maximum_unread
-                self._room.wait_for(lambda: self._unread <= limit or self._closing.is_set())
+            self._unread += cost
+            self._room.wait_for(lambda: self._unread <= self._bounds.unread or self._closing.is_set())
 
     def _read_exactly(self, length: int) -> bytearray:
-        content = bytearray(length)
-        view, got = memoryview(content), 0
+        content, got, shown = bytearray(min(length, FIRST_BYTES)), 0, 0
         while got < length:
-            count = self._connection.recv_into(view[got:])
+            if got == len(content):
+                content.extend(bytes(min(got, length - got)))
+            with memoryview(content) as view:
+                count = self._connection.recv_into(view[got:])
             if count == 0:
                 part = f" ({got} of {length} bytes had come)" if got else ""
                 raise ProtocolError(f"the peer closed the connection{part}")
             got += count
-            self._progress = time.monotonic()
+            if got == length or got - shown >= PROGRESS_BYTES:
+                self._received_at, shown = time.monotonic(), got
         return content

@@ -1,4 +1,4 @@
-"""The client: it holds the image and learns the network's output, nothing of the weights but their public shapes.
+"""The client program: private inference for the images of a data set.
 
     python -m autoprivacy.protocol.client --connect host:port --dataset prepared.npz
 
@@ -14,240 +14,23 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from autoprivacy.data import load
+from autoprivacy.data.dataset import load
 from autoprivacy.errors import UserError
-from autoprivacy.gc.garbling import evaluate
-from autoprivacy.gc.labels import LABEL_BYTES
-from autoprivacy.gc.oblivious_transfer import BaseSender, ExtensionReceiver, choice_bits
-from autoprivacy.he.cipher import ClientCipher
-from autoprivacy.he.composite import LayerClient
-from autoprivacy.he.parameters import ParameterSet
-from autoprivacy.he.rotation import GaloisKeyMaker
-from autoprivacy.he.triples import TripleClient
-from autoprivacy.policy import Policy
-from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
-from autoprivacy.protocol.channel import Channel, Message, ProtocolError, parsing
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.protocol.bundles import ClientBundle
+from autoprivacy.protocol.client_session import Client
 from autoprivacy.protocol.endpoints import ServiceSettings, add_link_options, connect, link_of
-from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
-from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
-from autoprivacy.protocol.shares import local_shares, masked_square
-from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
-from autoprivacy.secure_random import SecureRandom
+from autoprivacy.protocol.messages import ProtocolError
+from autoprivacy.protocol.session import Agreement
+from autoprivacy.quantization.integer_network import Architecture
 
 STOPPED = "the client stopped"  # what the server is told of all that is no fault of the protocol
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ended: 128 and the signal's number
-
-
-class Client:
-    """One session with a server.
-
-    Args:
-        channel: the connection.
-        policy, architecture: what this side expects; None accepts the server's (the security of its parameters is
-            checked in any case).
-    """
-
-    def __init__(
-        self, channel: Channel, policy: Policy | None = None, architecture: Architecture | None = None
-    ) -> None:
-        self.channel = channel
-        self.ledger = Ledger(channel)
-        self._random = SecureRandom()
-        self._unused: Pool[ClientBundle] = Pool(sys.maxsize)  # the server has the limit
-        with self.ledger.phase("set-up"):
-            with self.ledger.part(EVERY_LAYER, "waiting"):
-                welcome = channel.receive_payload(Message.WELCOME)
-            with self.ledger.part(EVERY_LAYER, "session"):
-                self.agreement = Agreement.from_bytes(welcome)
-                self.agreement.check_expected(policy, architecture)
-            self._set_up()
-
-    def _set_up(self) -> None:
-        agreement, ledger = self.agreement, self.ledger
-        ciphers: dict[ParameterSet, ClientCipher] = {}
-        for parameters in agreement.parameter_sets:
-            with ledger.part(EVERY_LAYER, "session"):
-                elements = agreement.galois_elements(parameters)
-            with ledger.part(EVERY_LAYER, "he"):
-                cipher = ciphers[parameters] = ClientCipher(parameters)
-                self.channel.send(Message.PUBLIC_KEY, cipher.public_key())
-                if elements:
-                    self.channel.send(Message.GALOIS_KEYS, GaloisKeyMaker(cipher).keys(elements))
-        with ledger.part(EVERY_LAYER, "session"):
-            self._linear = {
-                layer.name: LayerClient(
-                    agreement.architecture.layer(layer.name),
-                    agreement.plan(layer.name),
-                    layer.parameters,
-                    ciphers[layer.parameters],
-                    agreement.reply_bits(layer.name),
-                )
-                for layer in agreement.policy.layers
-            }
-            if triples := agreement.policy.triples:
-                cipher = ciphers[triples.parameters]
-                self._triples = TripleClient(agreement.triple_count, triples.parameters, cipher, triples.reply_bits)
-        with ledger.part(EVERY_LAYER, "ot"):
-            base = BaseSender()
-            self.channel.send(Message.BASE_OT, base.message())
-        with ledger.part(EVERY_LAYER, "waiting"):
-            reply = self.channel.receive_payload(Message.BASE_OT_REPLY)
-        with ledger.part(EVERY_LAYER, "ot"), parsing(Message.BASE_OT_REPLY):
-            self._extension = ExtensionReceiver(base.finish(bytes(reply)))
-
-    def prepare(self) -> ClientBundle:
-        """The offline phase for one image: shares of every layer, labels and garbled tables."""
-        number = int.from_bytes(self._random.random_bytes(NUMBER_BYTES).tobytes(), "little")
-        bundle = ClientBundle(number, self._unused.open(number))
-        with self.ledger.phase("offline", bundle.index):
-            with self.ledger.part(EVERY_LAYER, "session"):
-                self.channel.send(Message.PREPARE, number.to_bytes(NUMBER_BYTES, "little"))
-            unsent = self._draw_masks(bundle)
-            for node in self.agreement.architecture.nodes:
-                if node.operation == "linear":
-                    if node in unsent:  # its input hangs on an earlier reply
-                        self._send_encrypted(node, bundle)
-                    self._receive_encrypted(node, bundle)
-                elif node.operation == "activation":
-                    self._extend(node, bundle)
-                elif node.name not in bundle.shares:
-                    self._share(node, bundle)
-            squares = self.agreement.architecture.squares
-            if squares:
-                self._send_factors(squares, bundle)
-            for node in self.agreement.activation_nodes():
-                with self.ledger.part(self.agreement.layer_of(node), "waiting"):
-                    bundle.tables[node.name] = self._receive_tables(node)
-            if squares:
-                self._receive_products(squares, bundle)
-        self._unused.put(bundle)
-        return bundle
-
-    def _draw_masks(self, bundle: ClientBundle) -> list[Node]:
-        """Draw the shares that do not hang on the server and send what is encrypted of them; the rest is returned."""
-        agreement, shares, unsent = self.agreement, bundle.shares, []
-        for node in agreement.architecture.nodes:
-            if node.operation in ("input", "activation"):
-                with self.ledger.part(agreement.layer_of(node), "shares"):
-                    draw = self._random.below
-                    shares[node.name] = {p: draw(p, node.shape).astype(np.int64) for p in agreement.moduli(node)}
-            elif any(name not in shares for name in node.inputs):
-                if node.operation == "linear":
-                    unsent.append(node)
-            elif node.operation == "linear":
-                self._send_encrypted(node, bundle)
-            else:
-                self._share(node, bundle)
-        return unsent
-
-    def _share(self, node: Node, bundle: ClientBundle) -> None:
-        """This side's share of what each party computes on its own."""
-        with self.ledger.part(self.agreement.layer_of(node), "shares"):
-            bundle.shares[node.name] = local_shares(node, bundle.shares, self.agreement.moduli(node))
-
-    def _send_encrypted(self, node: Node, bundle: ClientBundle) -> None:
-        with self.ledger.part(node.name, "he"):
-            mask = bundle.shares[node.inputs[0]][self.agreement.modulus(node.name)].astype(np.uint64)
-            self.channel.send(Message.ENCRYPTED_MASKS, self._linear[node.name].encrypt(mask))
-
-    def _receive_encrypted(self, node: Node, bundle: ClientBundle) -> None:
-        with self.ledger.part(node.name, "waiting"):
-            reply = self.channel.receive_payload(Message.ENCRYPTED_SHARES)
-        with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_SHARES):
-            share = self._linear[node.name].decrypt(bytes(reply)).astype(np.int64)
-            bundle.shares[node.name] = {self.agreement.modulus(node.name): share}
-
-    def _send_factors(self, squares: Sequence[Node], bundle: ClientBundle) -> None:
-        """Draw a factor for every value that is squared and send all of them encrypted."""
-        with self.ledger.part(EVERY_LAYER, "shares"):
-            drawn = {node: self._random.below(self.agreement.output_modulus, node.shape) for node in squares}
-            bundle.factors = {node.name: factor.astype(np.int64) for node, factor in drawn.items()}
-        with self.ledger.part(EVERY_LAYER, "he"):
-            factors = np.concatenate([factor.reshape(-1) for factor in drawn.values()])
-            self.channel.send(Message.TRIPLE_FACTORS, self._triples.encrypt(factors))
-
-    def _receive_products(self, squares: Sequence[Node], bundle: ClientBundle) -> None:
-        """This side's shares of the factors' products with the masks of the activations' outputs."""
-        with self.ledger.part(EVERY_LAYER, "waiting"):
-            reply = self.channel.receive_payload(Message.TRIPLE_PRODUCTS)
-        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.TRIPLE_PRODUCTS):
-            products = self._triples.decrypt(bytes(reply)).astype(np.int64)
-            ends = np.cumsum([int(np.prod(node.shape)) for node in squares])
-            parts = np.split(products, ends[:-1])
-            bundle.products = {node.name: part.reshape(node.shape) for node, part in zip(squares, parts, strict=True)}
-
-    def _extend(self, node: Node, bundle: ClientBundle) -> None:
-        """Oblivious transfers of the labels of this side's share of an activation's input."""
-        agreement = self.agreement
-        with self.ledger.part(agreement.layer_of(node), "ot"):
-            share = bundle.shares[node.inputs[0]][agreement.read_modulus(node)].reshape(-1).astype(np.uint64)
-            activation = agreement.activation(node)
-            bits = activation.share_bits
-            choices = choice_bits(activation.evaluator_input(share), bits)
-            labels, message = self._extension.extend(choices)
-            self.channel.send(Message.OT_EXTENSION, message)
-            bundle.labels[node.name] = labels.reshape(bits, share.size, 2)
-
-    def _receive_tables(self, node: Node) -> list[bytearray]:
-        agreement = self.agreement
-        lengths = agreement.table_lengths(node)
-        return [self.channel.receive_payload(Message.GARBLED_TABLES, length) for length in lengths]
-
-    def infer(self, bundle: ClientBundle, image: np.ndarray) -> np.ndarray:
-        """The online phase: the network's integer outputs, signed, for a quantized image int64 [C, H, W].
-
-        Raises:
-            ProtocolError: the bundle was used before or is another session's; nothing has been sent then.
-        """
-        agreement, channel = self.agreement, self.channel
-        nodes = agreement.architecture.nodes
-        self._unused.take(bundle.number)
-        with self.ledger.phase("online", bundle.index):
-            with self.ledger.part(agreement.layer_of(nodes[0]), "shares"):
-                masked = {p: (image - mask) % p for p, mask in bundle.shares.pop(nodes[0].name).items()}
-                number = bundle.number.to_bytes(NUMBER_BYTES, "little")
-                channel.send(Message.INFER, number, pack_shares(masked))
-            for node in agreement.activation_nodes():
-                self._evaluate(node, bundle)
-            layer = agreement.layer_of(nodes[-1])
-            with self.ledger.part(layer, "waiting"):
-                payload = channel.receive_payload(Message.OUTPUT_SHARE)
-            with self.ledger.part(layer, "shares"):
-                modulus = agreement.output_modulus
-                server_share = unpack_shares(payload, (modulus,), nodes[-1].shape)[modulus]
-                outputs = to_signed(server_share + bundle.shares.pop(nodes[-1].name)[modulus], modulus)
-        return outputs.reshape(-1)
-
-    def _evaluate(self, node: Node, bundle: ClientBundle) -> None:
-        agreement, layer = self.agreement, self.agreement.layer_of(node)
-        circuit, count, moduli = agreement.activation(node).circuit, int(np.prod(node.shape)), agreement.moduli(node)
-        with self.ledger.part(layer, "waiting"):
-            length = circuit.garbler_bits * count * LABEL_BYTES
-            payload = self.channel.receive_payload(Message.GARBLER_LABELS, length)
-        with self.ledger.part(layer, "garbling"), parsing(Message.GARBLED_TABLES):
-            garbler_labels = np.frombuffer(payload, np.uint64).reshape(circuit.garbler_bits, count, 2)
-            tables, labels = bundle.tables.pop(node.name), bundle.labels.pop(node.name)
-            outputs = evaluate(circuit, count, tables, garbler_labels, labels, moduli).astype(np.int64)
-        with self.ledger.part(layer, "shares"):
-            masks, own = bundle.shares.pop(node.name), outputs.reshape(-1, *node.shape)
-            if node.squared:
-                (p,), factor, product = moduli, bundle.factors.pop(node.name), bundle.products.pop(node.name)
-                reply = {p: masked_square(own[0], factor, product, masks[p], p)}
-            else:
-                reply = {p: (row - masks[p]) % p for p, row in zip(moduli, own, strict=True)}
-            self.channel.send(Message.MASKED_ACTIVATION, pack_shares(reply))
-
-    def close(self) -> None:
-        """End the session."""
-        with self.ledger.phase("closing"), self.ledger.part(EVERY_LAYER, "session"):
-            self.channel.send(Message.GOODBYE)
-        self.channel.close()
 
 
 class _Answering:

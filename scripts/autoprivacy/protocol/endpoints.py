@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.latency import Link
-from autoprivacy.protocol.channel import FAREWELL_SECONDS, Channel, failure_frame
+from autoprivacy.link import Link
+from autoprivacy.protocol.channel import FAREWELL_SECONDS, Bounds, Channel
+from autoprivacy.protocol.messages import failure_frame
 
-# Bytes of a client's messages that may lie unread in the server's memory, above those of the message that came last.
-MAXIMUM_UNREAD = 1 << 28
+# What a server takes before its session knows better: nothing but why the client goes away.
+STRANGER = Bounds({})
 # How long no connection is accepted after the system refused one (too many open files).
 RETRY_SECONDS = 0.1
 
@@ -74,7 +75,7 @@ def listen(address: str) -> socket.socket:
 def accept(listener: socket.socket, settings: ServiceSettings) -> Channel:
     """Wait for one client."""
     connection, _ = listener.accept()
-    return Channel(connection, settings.timeout, settings.link, MAXIMUM_UNREAD)
+    return Channel(connection, settings.timeout, settings.link, STRANGER)
 
 
 def serve_clients(listener: socket.socket, settings: ServiceSettings, session: Callable[[Channel], object]) -> None:
@@ -89,7 +90,7 @@ def serve_clients(listener: socket.socket, settings: ServiceSettings, session: C
 
     def serve_one(connection: socket.socket) -> None:
         try:
-            session(Channel(connection, settings.timeout, settings.link, MAXIMUM_UNREAD))
+            session(Channel(connection, settings.timeout, settings.link, STRANGER))
         except OSError as error:  # the client went away before the session began
             logging.warning("session ended: %s", error)
         finally:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.protocol.pair import Pair
 
 
@@ -199,7 +199,7 @@ def record(
         "flooding": {"kind": policy.flooding.kind, "kappa": policy.flooding.kappa},
         "network_setting": network.name,
         "link": {"bits_per_second": network.bits_per_second, "round_trip_seconds": network.round_trip_seconds},
-        "exact": policy.promises_exactness(),
+        "exact": not policy.approximate,
         "ignored_share_bits": max(layer.target.ignored_share_bits for layer in policy.layers),
         "rms_difference": _rms(outputs - expected),
         "simulated_rms_difference": contender.simulated_rms,

@@ -13,15 +13,16 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.gc.garbling import table_bytes
-from autoprivacy.he.bits import pack_bits, packed_bytes, unpack_bits
+from autoprivacy.he.bfv.reply_bits import default_reply_bits
+from autoprivacy.he.bfv.triples import TripleLayout
 from autoprivacy.he.packing import SLOT, packing_named
 from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.plan import Plan
-from autoprivacy.he.parameters import ParameterSet, ReplyBits
-from autoprivacy.he.reply_bits import default_reply_bits
-from autoprivacy.he.triples import TripleLayout
-from autoprivacy.policy import Policy
-from autoprivacy.protocol.channel import ProtocolError
+from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
+from autoprivacy.protocol.lengths import Lengths
+from autoprivacy.protocol.messages import ProtocolError
 from autoprivacy.protocol.shares import ModularShares
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.residues import Residues
@@ -67,6 +68,11 @@ class Agreement:
             slot_encoding(triples.parameters.polynomial_degree, factor)  # refuses a p that does not batch
 
     @cached_property
+    def lengths(self) -> Lengths:
+        """How long every message of a session is."""
+        return Lengths(self)
+
+    @cached_property
     def triple_count(self) -> int:
         """Values that an image's squared activations square: a triple each."""
         return sum(int(np.prod(node.shape)) for node in self.architecture.squares)
@@ -99,7 +105,7 @@ class Agreement:
     def reply_bits(self, layer: str) -> ReplyBits:
         """What a linear layer's replies are sent in: the policy's choice, else the default for its target."""
         entry = self.policy.layer(layer)
-        return entry.reply_bits or default_reply_bits(self.plan(layer), entry.parameters, entry.target)
+        return entry.reply_bits or default_reply_bits(self.plan(layer).workload, entry.parameters, entry.target)
 
     def galois_elements(self, parameters: ParameterSet) -> tuple[int, ...]:
         """The automorphisms that the layers under a parameter set use, ascending: a Galois key each."""
@@ -148,7 +154,7 @@ class Agreement:
 
     def to_bytes(self) -> bytes:
         """What the server tells the client."""
-        return json.dumps({"architecture": self.architecture.as_json(), "policy": self.policy.as_json()}).encode()
+        return json.dumps({"architecture": self.architecture.as_json(), "policy": self.policy.essence()}).encode()
 
     @classmethod
     def from_bytes(cls, payload: bytes | bytearray) -> Agreement:

@@ -24,8 +24,8 @@ def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.nd
     """
     if node.operation == "sum_pool":
         channels, height, width = node.shape
-        windows = np.lib.stride_tricks.sliding_window_view(inputs[0], (node.kernel, node.kernel), axis=(1, 2))
-        pooled = windows[:, :: node.stride, :: node.stride].sum((-2, -1)) % modulus
+        windows = np.lib.stride_tricks.sliding_window_view(inputs[0], node.window, axis=(1, 2))
+        pooled = windows[:, :: node.strides[0], :: node.strides[1]].sum((-2, -1)) % modulus
         return pooled.reshape(channels, height, width)
     if node.operation == "flatten":
         return inputs[0].reshape(node.shape)
@@ -34,7 +34,7 @@ def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.nd
     if node.operation == "scale":
         return inputs[0] * node.factors % modulus
     if node.operation == "subsample":
-        return np.ascontiguousarray(inputs[0][:, :: node.stride, :: node.stride])
+        return np.ascontiguousarray(inputs[0][:, :: node.strides[0], :: node.strides[1]])
     if node.operation == "pad_channels":
         return np.pad(inputs[0], ((node.before, node.after), (0, 0), (0, 0)))
     raise ValueError(f"node {node.name}: {node.operation} is not local")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autoprivacy.data import Dataset
+from autoprivacy.data.dataset import Dataset
 from autoprivacy.quantization.float_graph import FloatGraph, FloatLayer, FloatNode
 from autoprivacy.quantization.integer_network import (
     SIGNED_RANGE,
@@ -126,7 +126,7 @@ class _Builder:
         if node.operation == "input":
             built = replace(built, operation="input")
         elif node.operation == "average_pool":
-            interval = interval and (interval[0] * node.kernel**2, interval[1] * node.kernel**2)
+            interval = interval and (interval[0] * node.window_size, interval[1] * node.window_size)
             built = replace(built, operation="sum_pool", kernel=node.kernel, stride=node.stride)
         elif node.operation == "subsample":
             built = replace(built, operation="subsample", stride=node.stride)

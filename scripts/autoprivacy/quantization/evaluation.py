@@ -16,9 +16,9 @@ from scipy.stats import beta
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoprivacy.data import Split
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.forms import INTEGER, Form, activation_form, forms, is_exponent, single_use
+from autoprivacy.quantization.float_forms import INTEGER, Form, activation_form, forms, is_exponent, single_use
 from autoprivacy.quantization.integer_network import (
     SIGNED_RANGE,
     Architecture,
@@ -30,7 +30,7 @@ from autoprivacy.quantization.integer_network import (
     sign_threshold,
 )
 from autoprivacy.quantization.residues import Residues, low_share_bits, truncated_activation
-from autoprivacy.training import device
+from autoprivacy.training.trainer import device
 
 Perturbation = Callable[[str, Tensor], Tensor]
 
@@ -95,7 +95,8 @@ def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
         elif node.operation == "activation":
             low, high = node.activated_range
         elif node.operation == "sum_pool":
-            low, high = low * node.kernel**2, high * node.kernel**2
+            size = node.window[0] * node.window[1]
+            low, high = low * size, high * size
         elif node.operation == "add":
             other = ranges[node.inputs[1]]
             low, high = low + other[0], high + other[1]
@@ -266,7 +267,7 @@ class Evaluator:
         if node.operation == "flatten":
             return x.flatten(1)[:, :, None, None]
         if node.operation == "subsample":
-            return x[:, :, :: node.stride, :: node.stride]
+            return x[:, :, :: node.strides[0], :: node.strides[1]]
         if node.operation == "pad_channels":
             return F.pad(x, (0, 0, 0, 0, node.before, node.after))
         return x if is_exponent(node) else self._scaled(node, x, kind)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoprivacy.quantization.integer_network import LayerShape, Shape
+from autoprivacy.quantization.integer_network import LayerShape, Shape, both
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FloatNode:
     """One operation of the float graph, as integer_network.Node.
 
     Attributes:
-        kernel: of average_pool.
+        kernel: of average_pool, as integer_network.Node has it.
         stride: of average_pool and subsample.
         bound: at which a relu is cut off, 6 for ReLU6; None for a plain ReLU.
         signed: of requantize, which changes nothing but the integers' scale: whether values may be negative.
@@ -44,13 +44,28 @@ class FloatNode:
     ]
     inputs: tuple[str, ...]
     shape: Shape
-    kernel: int = 1
-    stride: int = 1
+    kernel: int | tuple[int, int] = 1
+    stride: int | tuple[int, int] = 1
     bound: float | None = None
     signed: bool = False
     magnitude_bits: int = 7
     before: int = 0
     after: int = 0
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of an average_pool's windows."""
+        return both(self.kernel)
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Rows and columns from one window, or pixel that is kept, to the next."""
+        return both(self.stride)
+
+    @property
+    def window_size(self) -> int:
+        """Values that an average_pool takes the mean of."""
+        return self.window[0] * self.window[1]
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,7 @@ class FloatGraph:
         if node.operation == "add":
             return x + inputs[1]
         if node.operation == "subsample":
-            return x[:, :, :: node.stride, :: node.stride]
+            return x[:, :, :: node.strides[0], :: node.strides[1]]
         if node.operation == "pad_channels":
             return F.pad(x, (0, 0, 0, 0, node.before, node.after))
         return x
@@ -145,7 +160,7 @@ def _facts(node: FloatNode, inputs: list[_Facts]) -> _Facts:
         return _Facts(True, False, True)
     if node.operation in ("relu", "requantize", "square"):
         return _Facts(False, False, node.signed)
-    mean = node.operation == "average_pool" and node.kernel > 1 and node.shape[1:] == (1, 1)
+    mean = node.operation == "average_pool" and node.window_size > 1 and node.shape[1:] == (1, 1)
     return _Facts(
         any(fact.accumulator for fact in inputs),
         mean or any(fact.global_mean for fact in inputs),

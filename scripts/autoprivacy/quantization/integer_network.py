@@ -37,6 +37,11 @@ def to_signed(values: np.ndarray, modulus: int) -> np.ndarray:
     return np.where(residues >= sign_threshold(modulus), residues - modulus, residues)
 
 
+def both(number: int | tuple[int, int]) -> tuple[int, int]:
+    """One number for rows and columns, or one for each."""
+    return number if isinstance(number, tuple) else (number, number)
+
+
 def sign_threshold(modulus: int) -> int:
     """The smallest residue that stands for a negative number, 2^(k-1) for a modulus of k bits."""
     return 1 << ((modulus - 1).bit_length() - 1)
@@ -138,7 +143,8 @@ class Node:
         linear: the LinearLayer of the same name.
         activation: round, shift right by `shift`, clip to [`minimum`, `maximum`]: a ReLU for minimum 0, the signed
             requantisation of a linear bottleneck for minimum -128. Where `squared`, the square of that.
-        sum_pool: sums over `kernel` x `kernel` windows at `stride`; a mean's division goes into the next shift.
+        sum_pool: sums over `kernel` x `kernel` windows at `stride`, each one number or (rows, columns);
+            a mean's division goes into the next shift.
         flatten: [C, H, W] to [C*H*W, 1, 1].
         add: the sum of two values of one shape and scale.
         scale: multiplication by `factor`, one number (a residual brought to the accumulator's scale) or one for every
@@ -155,8 +161,8 @@ class Node:
     minimum: int = 0
     maximum: int = 255
     squared: bool = False
-    kernel: int = 1
-    stride: int = 1
+    kernel: int | tuple[int, int] = 1
+    stride: int | tuple[int, int] = 1
     factor: int | tuple[int, ...] = 1
     before: int = 0
     after: int = 0
@@ -168,6 +174,16 @@ class Node:
             return self.minimum, self.maximum
         squares = self.minimum**2, self.maximum**2
         return 0 if self.minimum <= 0 <= self.maximum else min(squares), max(squares)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of a pooling's windows."""
+        return both(self.kernel)
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Rows and columns from one window, or pixel that is kept, to the next."""
+        return both(self.stride)
 
     @property
     def factors(self) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoprivacy.data import Dataset, Split
+from autoprivacy.data.dataset import Dataset, Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.builder import build_network
 from autoprivacy.quantization.evaluation import Evaluator, Statistics, read_nodes, value_ranges, wrap_rate_bound
@@ -31,7 +31,7 @@ from autoprivacy.quantization.integer_network import (
     rounding_constant,
 )
 from autoprivacy.quantization.scales import RESCALED, Calibration, ScaleChooser
-from autoprivacy.training import batches, normalise
+from autoprivacy.training.trainer import batches, normalise
 
 SAMPLES = 1 << 15  # activation values, per node, from which its scale is chosen
 BATCH = 100

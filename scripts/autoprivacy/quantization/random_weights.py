@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from autoprivacy.data import Dataset
+from autoprivacy.data.dataset import Dataset
 from autoprivacy.networks import build_for
-from autoprivacy.training import batches, normalise
+from autoprivacy.training.trainer import batches, normalise
 
 IMAGES, BATCH = 256, 64  # that the statistics are taken from
 

@@ -73,7 +73,7 @@ def _value(
     if node.operation == "scale":
         return x * node.factors
     if node.operation == "subsample":
-        return x[:, :: node.stride, :: node.stride]
+        return x[:, :: node.strides[0], :: node.strides[1]]
     if node.operation == "pad_channels":
         return np.pad(x, ((node.before, node.after), (0, 0), (0, 0)))
     raise ValueError(f"node {node.name}: unknown operation {node.operation}")
@@ -104,9 +104,10 @@ def _linear(layer: LinearLayer, x: np.ndarray, modulus: int | None) -> np.ndarra
 def _windows_sum(node: Node, x: np.ndarray) -> np.ndarray:
     channels, rows, columns = node.shape
     result = np.zeros((channels, rows, columns), np.int64)
-    for i in range(node.kernel):
-        for j in range(node.kernel):
-            result += x[:, i :: node.stride, j :: node.stride][:, :rows, :columns]
+    down, along = node.strides
+    for i in range(node.window[0]):
+        for j in range(node.window[1]):
+            result += x[:, i::down, j::along][:, :rows, :columns]
     return result
 
 

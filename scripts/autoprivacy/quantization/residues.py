@@ -43,9 +43,9 @@ class Residues:
         Raises:
             UserError: layers whose moduli differ meet in an addition, or one reads another's accumulators.
         """
-        feeders, readers = _feeders(architecture), _readers(architecture)
-        for name, layers in feeders.items():
-            tied = {layer: layer_moduli[layer] for layer in sorted(layers | readers[name])} if layers else {}
+        feeders = _feeders(architecture)
+        for name, layers in _meeting(architecture).items():
+            tied = {layer: layer_moduli[layer] for layer in sorted(layers)}
             if len(set(tied.values())) > 1:
                 named = ", ".join(f"{layer} modulo {p}" for layer, p in tied.items())
                 raise UserError(
@@ -92,6 +92,23 @@ def _readers(architecture: Architecture) -> dict[str, set[str]]:
             elif node.operation != "activation":
                 readers[name] |= readers[node.name]
     return readers
+
+
+def _meeting(architecture: Architecture) -> dict[str, set[str]]:
+    """Per node that holds accumulators the layers that must have one modulus there: its feeders and its readers."""
+    feeders, readers = _feeders(architecture), _readers(architecture)
+    return {name: layers | readers[name] for name, layers in feeders.items() if layers}
+
+
+def tied_layers(architecture: Architecture) -> list[tuple[str, ...]]:
+    """The linear layers in groups that must have one plaintext modulus, in network order; most groups are one layer."""
+    group = {layer.name: {layer.name} for layer in architecture.layers}
+    for layers in _meeting(architecture).values():
+        joined = set[str]().union(*(group[name] for name in layers))
+        group |= dict.fromkeys(joined, joined)
+    names = [layer.name for layer in architecture.layers]
+    ordered = (tuple(name for name in names if name in group[first]) for first in names)
+    return list(dict.fromkeys(ordered))
 
 
 def _wanted(

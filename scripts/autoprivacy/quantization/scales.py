@@ -148,7 +148,7 @@ def scale_classes(graph: FloatGraph) -> dict[str, Tie]:
     """What every node's scale is tied to.
 
     A class is named by the first node in it (so the image, whose scale is given, names its own). Only linear layers
-    begin a new one; a mean over k x k values divides the scale by k^2; a square squares it; an addition joins two
+    begin a new one; a mean over k values divides the scale by k; a square squares it; an addition joins two
     classes.
     """
     ties: dict[str, Tie] = {}
@@ -158,7 +158,7 @@ def scale_classes(graph: FloatGraph) -> dict[str, Tie]:
             continue
         tie = ties[node.inputs[0]]
         if node.operation == "average_pool":
-            tie = replace(tie, offset=tie.offset - 2 * math.log2(node.kernel))
+            tie = replace(tie, offset=tie.offset - math.log2(node.window_size))
         elif node.operation == "square":
             tie = replace(tie, multiplier=2 * tie.multiplier, offset=2 * tie.offset)
         ties[node.name] = tie
@@ -269,7 +269,7 @@ class ScaleChooser:
                 scales[node.name] = curve.best(fraction, at_least=before[0], at_most=largest_scale(node))
                 cost += self._relative(self.squared_by.get(node.name, node.name), curve(scales[node.name]))
             elif node.operation == "average_pool":
-                scales[node.name] = before[0] - 2 * math.log2(node.kernel)
+                scales[node.name] = before[0] - math.log2(node.window_size)
             elif node.operation == "square":
                 scales[node.name] = 2 * before[0]
             else:

@@ -1,6 +1,6 @@
 """The figures of the report, in the shape of the paper's Figures 1(a) and 6, and the history of the search.
 
-Each function returns a matplotlib figure that is readable at 1000 pixels of width; `save` writes it as SVG and PNG.
+Each function returns a matplotlib figure, readable at 1000 pixels of width; `save` writes it as PDF, PNG and SVG.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _NAME_INCHES = 0.075  # height that a letter of a turned layer name takes
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `path`.svg and `path`.png; dates and versions stay out, so equal results make equal files."""
+    """Write `path`.svg, `path`.png and `path`.pdf; dates and versions stay out, so equal results make equal files."""
     FigureCanvasAgg(figure)
     with mpl.rc_context(STYLE):  # the SVG writer reads its settings when it writes
         with atomic_write(path.with_suffix(".svg")) as stream:
@@ -69,6 +69,9 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(stream, format="svg", metadata=empty)
         with atomic_write(path.with_suffix(".png")) as stream:
             figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+        with atomic_write(path.with_suffix(".pdf")) as stream:
+            undated = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+            figure.savefig(stream, format="pdf", metadata=undated)
 
 
 def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:

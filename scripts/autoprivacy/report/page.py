@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from autoprivacy.errors import UserError
 from autoprivacy.report import tables
-from autoprivacy.report.comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.network_settings import THROUGHPUT_NOTE, by_setting, setting_text, throughput_cells
+from autoprivacy.report.paper_comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.results import ResultFile, by_network
 from autoprivacy.report.results import scheme as looks
 from autoprivacy.report.text import change, fixed, points, power_of_two, significant
@@ -31,7 +31,7 @@ class Study:
         measurements, policies: the JSON results.
         accuracy: rows of accuracy.csv.
         quantization: per network the rows of its CSV file.
-        search: per network and scheme that was searched the rows of its CSV file.
+        search: per network, scheme and packing that was searched the rows of its CSV file.
         profile: the hardware profile; its provenance names the machine.
         paper: config/paper.yaml.
         figures: the folder of the SVG files.
@@ -43,7 +43,7 @@ class Study:
     policies: Sequence[ResultFile]
     accuracy: Sequence[Mapping[str, Any]]
     quantization: Mapping[str, Sequence[Mapping[str, Any]]]
-    search: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
+    search: Mapping[tuple[str, str, str], Sequence[Mapping[str, Any]]]
     profile: ResultFile
     paper: Mapping[str, Any]
     figures: Path
@@ -114,18 +114,17 @@ def _network_section(study: Study, network: str) -> dict[str, Any]:
         "parameters": parameters_table(rows),
         "quantization": _plain(study.quantization[network], "name"),
         "searches": [
-            _search_section(study, network, scheme, episodes)
-            for (searched, scheme), episodes in study.search.items()
-            if searched == network
+            _search_section(study, key, episodes) for key, episodes in study.search.items() if key[0] == network
         ],
     }
     return section
 
 
-def _search_section(study: Study, network: str, scheme: str, episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    svg = _svg(study, f"search-{network}-{scheme}", f"search history, {network}, {scheme}")
+def _search_section(study: Study, key: tuple[str, str, str], episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    network, scheme, packing = key
+    svg = _svg(study, "search-" + "-".join(key), f"search history, {network}, {scheme}, {packing} packing")
     return {
-        "scheme": scheme,
+        "scheme": f"{scheme}, {packing} packing",
         "figure": FigureBox(svg, _search_caption(episodes, looks(scheme).searched)),
         "table": search_table(episodes),
     }

@@ -13,7 +13,7 @@ import yaml
 from autoprivacy.errors import UserError
 from autoprivacy.storage import read_json, read_rows
 
-ACCURACY_TEXT = ("network", "scheme", "stage")
+ACCURACY_TEXT = ("network", "scheme", "packing", "stage")
 ACCURACY_NUMBERS = ("accuracy_percent", "images", "interval_percent")
 SEARCH_NUMBERS = ("episode", "reward", "latency_seconds")
 SEARCH_BEST = ("best_episode", "best_reward", "best_latency_seconds")
@@ -55,7 +55,8 @@ SCHEMES = {
     "delphi-worst-case": Scheme("integer", "#CC79A7", "D", 9, "-."),
     "darl": Scheme("integer", "#0072B2", "^", 8, "--"),
     "autoprivacy": Scheme("errors_finetuned", "#000000", "o", 4.5, "-"),
-    "autoprivacy+": Scheme("errors_finetuned", "#009E73", "v", 3.5, ":", "linear layers and circuits"),
+    "autoprivacy+": Scheme("integer", "#E69F00", "P", 4, "-"),
+    "tolerant": Scheme("errors_finetuned", "#009E73", "v", 3.5, ":", "linear layers and circuits"),
 }
 BASELINE = next(iter(SCHEMES))
 
@@ -152,12 +153,21 @@ def read_accuracy(path: str | Path) -> list[dict[str, Any]]:
 
 
 def read_search(path: str | Path) -> list[dict[str, Any]]:
-    """The episodes of a search/<network>/<scheme>.csv; the best so far is NaN as long as none met the budget."""
+    """The episodes of a search/<network>/<scheme>-<packing>.csv.
+
+    The best so far is NaN as long as no policy met the budget.
+    """
     rows = read_table(path, text=("within_budget", *SEARCH_BEST), numbers=SEARCH_NUMBERS)
     for line, row in enumerate(rows, start=2):
         for name in SEARCH_BEST:
             row[name] = finite(row[name], f"{path}: line {line}: {name}") if row[name] else math.nan
     return rows
+
+
+def searched(path: str | Path) -> tuple[str, str, str]:
+    """Network, scheme and packing of a search/<network>/<scheme>-<packing>.csv."""
+    of, _, packing = Path(path).stem.rpartition("-")
+    return Path(path).parent.name, of, packing
 
 
 def read_comparison(path: str | Path) -> list[dict[str, Any]]:

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation, simulated_shares
+from autoprivacy.search.decryption_errors import perturbation, simulated_shares
 
 # Evaluations of an image for `simulated_rms`: with ten outputs each, which move together, the rms is a few percent off.
 EVALUATIONS = 1000
@@ -49,7 +49,7 @@ def simulated_rms(network: IntegerNetwork, policy: Policy, images: np.ndarray, s
     0 for a policy that promises exactness; None for one that does not predict the noise of its layers, as a policy
     written by hand may not.
     """
-    if policy.promises_exactness():
+    if not policy.approximate:
         return 0.0
     if not all(layer.predicted for layer in policy.layers):
         return None

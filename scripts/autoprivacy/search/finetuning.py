@@ -8,12 +8,11 @@ weights and biases alone.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoprivacy.data import Split
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node, rounding_constant
-from autoprivacy.search.errors import Perturbation
-from autoprivacy.storage import atomic_write
-from autoprivacy.training import TrainingSettings, augment, device
+from autoprivacy.search.decryption_errors import Perturbation
+from autoprivacy.training.trainer import TrainingSettings, augment, device
+from autoprivacy.workflow.resumption import load_state, save_state
 
 LARGEST_WEIGHT = 127  # of the 8-bit quantisation, as LinearLayer allows
 
@@ -192,7 +191,7 @@ class TrainableNetwork(nn.Module):
             factor = node.factor if isinstance(node.factor, int) else torch.from_numpy(node.factors).to(value)
             return value * factor
         if node.operation == "subsample":
-            return value[:, :, :: node.stride, :: node.stride]
+            return value[:, :, :: node.strides[0], :: node.strides[1]]
         if node.operation == "pad_channels":
             return F.pad(value, (0, 0, 0, 0, node.before, node.after))
         return value
@@ -205,14 +204,6 @@ class TrainableNetwork(nn.Module):
     def rounded(self) -> IntegerNetwork:
         """The integer network with the present weights."""
         return self.network.with_weights({name: self.layers[i].rounded() for name, i in self.index.items()})  # type: ignore[operator]
-
-
-def network_digest(network: IntegerNetwork) -> str:
-    """What tells two integer networks apart: SHA-256 of architecture and weights."""
-    digest = hashlib.sha256(repr((network.architecture, network.output_scale)).encode())
-    for layer in network.architecture.layers:
-        digest.update(network.layers[layer.name].weight.tobytes() + network.layers[layer.name].bias.tobytes())
-    return digest.hexdigest()
 
 
 def _generator(seed: int, epoch: int, step: int = -1) -> torch.Generator:
@@ -240,23 +231,10 @@ class _Finetuning:
         self.steps_per_epoch = math.ceil(len(split.labels) / settings.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
         self.step = 0
-        self.identity = self._identity()
-        if state_file is not None and state_file.exists():
-            self._resume(state_file)
+        if (state := load_state(state_file, self.device)) is not None:
+            self._resume(state)
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "settings": asdict(self.settings),
-            "seed": self.seed,
-            "images": len(self.split.labels),
-            "network": network_digest(self.model.network),
-            "errors": self.perturb.fingerprint if self.perturb else None,
-        }
-
-    def _resume(self, state_file: Path) -> None:
-        state = torch.load(state_file, map_location=self.device, weights_only=True)
-        if state["identity"] != self.identity:
-            raise UserError(f"{state_file}: belongs to another finetuning run; remove it to start afresh")
+    def _resume(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
@@ -264,16 +242,8 @@ class _Finetuning:
 
     def save(self) -> None:
         """Write the resumable state where one was asked for."""
-        if self.state_file is None:
-            return
-        state = {
-            "identity": self.identity,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-        }
-        with atomic_write(self.state_file) as stream:
-            torch.save(state, stream)
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        save_state(self.state_file, state)
 
     def _batch(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         size = self.settings.batch_size

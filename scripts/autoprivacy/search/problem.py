@@ -12,14 +12,14 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.parameters import Target
-from autoprivacy.policy import LayerPolicy, Policy
+from autoprivacy.he.parameters.parameter_set import Target
+from autoprivacy.he.parameters.policy import LayerPolicy, Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer
 from autoprivacy.search.space import (
     CircuitSeconds,
@@ -37,10 +37,6 @@ RELATIVE_TOLERANCE = 1e-9
 
 class Reward(Protocol):
     """Rewards a policy with -error (a fraction), a function of its deployed sets and `to_beat`."""
-
-    @property
-    def fingerprint(self) -> str:
-        """What the rewards depend on beside the policy, for state files that must not be mixed up."""
 
     def __call__(self, policy: Policy, to_beat: float | None) -> float:
         """The reward; where it will surely stay below `to_beat` an estimate may do."""
@@ -303,17 +299,6 @@ class SearchProblem:
         if key not in self.rewards:
             self.rewards[key] = checked_reward(self.reward_of(policy, to_beat), policy, self.label(levels))
         return self.rewards[key]
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What a search on this problem depends on, plain values."""
-        layers = [[option.as_json() for option in options] for options in self._options]
-        seconds = [coordinate.seconds.tolist() for coordinate in self.coordinates]
-        return {
-            "space": f"{self.space} {asdict(self.space)}",  # type: ignore[call-overload]
-            "reward": self.reward_of.fingerprint,
-            "budget_seconds": self.budget_seconds,
-            "sets": hashlib.sha256(json.dumps([layers, seconds], sort_keys=True).encode()).hexdigest(),
-        }
 
 
 def checked_reward(reward: float, policy: Policy, label: str) -> float:

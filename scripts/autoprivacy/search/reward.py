@@ -5,20 +5,19 @@ The images are a subset of the training split, drawn once; the test split takes 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import hypergeom
 
-from autoprivacy.data import Split
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import BATCH, Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.search.errors import perturbation, simulated_shares
-from autoprivacy.search.finetuning import FinetuneSettings, finetune, network_digest
+from autoprivacy.search.decryption_errors import perturbation, simulated_shares
+from autoprivacy.search.finetuning import FinetuneSettings, finetune
 
 # A policy is given up on when one as good as the best would do as badly on the images so far with less than this
 # probability: of a thousand policies that are no worse at most one is lost at each look.
@@ -103,11 +102,6 @@ class FinetunedReward:
         _check_images(splits.evaluate)
         self.network, self.splits, self.settings, self.seed = network, splits, settings, seed
 
-    @property
-    def fingerprint(self) -> str:
-        """What the rewards depend on beside the policy."""
-        return _fingerprint(self.network, (self.settings, self.seed), self.splits.finetune, self.splits.evaluate)
-
     def __call__(self, policy: Policy, to_beat: float | None = None) -> float:
         """The reward of a policy, from -1 to 0, whatever there is to beat."""
         architecture = self.network.architecture
@@ -135,11 +129,6 @@ class SimulatedReward:
         _check_images(images)
         self.network, self.images, self.seed = network, images, seed
 
-    @property
-    def fingerprint(self) -> str:
-        """What the rewards depend on beside the policy."""
-        return _fingerprint(self.network, ("as it is", self.seed), self.images)
-
     def __call__(self, policy: Policy, to_beat: float | None = None) -> float:
         """The reward of a policy, from -1 to 0."""
         architecture, total = self.network.architecture, len(self.images.labels)
@@ -164,10 +153,3 @@ def may_reach(right: int, seen: int, total: int, accuracy: float) -> bool:
 def _check_images(images: Split) -> None:
     if not len(images.labels):
         raise UserError("search: no image to evaluate on; choose categories or image numbers that leave some")
-
-
-def _fingerprint(network: IntegerNetwork, settings: object, *splits: Split) -> str:
-    parts = [network_digest(network).encode(), repr(settings).encode()]
-    for split in splits:
-        parts += [split.images.tobytes(), split.labels.tobytes()]
-    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from autoprivacy.errors import UserError
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.search.problem import Reward, SearchProblem, checked_reward
 from autoprivacy.search.strategies import make_strategy
 from autoprivacy.search.strategies.strategy import Proposal, StrategySettings, Trial
-from autoprivacy.storage import atomic_write
+from autoprivacy.workflow.resumption import load_state, save_state
 
 
 @dataclass(frozen=True)
@@ -88,25 +86,10 @@ class _Search:
         self.best_episode: int | None = None
         self.final_rewards: dict[str, float] = {}
         self.seconds = 0.0
-        self.identity = self._identity()
-        if state_file is not None and state_file.exists():
-            self._resume(state_file)
+        if (state := load_state(state_file)) is not None:
+            self._resume(state)
 
-    def _identity(self) -> dict[str, Any]:
-        finals = self.settings.finals
-        # how many evaluations there may be is part of a strategy's plan
-        return {
-            "strategy": [self.settings.strategy, self.settings.give_up],
-            "settings": asdict(self.settings.run),
-            "finals": finals and finals.reward.fingerprint,
-            **self.problem.fingerprint(),
-        }
-
-    def _resume(self, state_file: Path) -> None:
-        state = torch.load(state_file, weights_only=True)
-        different = [key for key, value in self.identity.items() if state["identity"].get(key) != value]
-        if different:
-            raise UserError(f"{state_file}: belongs to a search with other {different}; remove it to start afresh")
+    def _resume(self, state: dict[str, Any]) -> None:
         self.problem.rewards.update(state["rewards"])
         for levels, reward, fresh in state["trials"]:
             self.strategy.ask()
@@ -115,18 +98,14 @@ class _Search:
         logging.info("search goes on after episode %d", len(self.history))
 
     def save(self) -> None:
-        """Write the state where one was asked for; a kill leaves the old or the new one."""
-        if self.state_file is None:
-            return
+        """Write the state where one was asked for."""
         state = {
-            "identity": self.identity,
             "trials": [(*trial, row["fresh"]) for trial, row in zip(self.trials, self.history, strict=True)],
             "rewards": self.problem.rewards,
             "final_rewards": self.final_rewards,
             "seconds": self.seconds,
         }
-        with atomic_write(self.state_file) as stream:
-            torch.save(state, stream)
+        save_state(self.state_file, state)
 
     def evaluate(self, proposal: Proposal) -> None:
         """Reward a proposal, tell the strategy and note it."""
@@ -213,7 +192,7 @@ def run_search(problem: SearchProblem, settings: SearchSettings, state_file: Pat
     Rewards that lose no more than `allowed_loss` against no errors at all are equals.
 
     After each evaluation the state is written to `state_file`; a search that was killed goes on from it and has the
-    same history as one that was not. Raises UserError for a state file of another search.
+    same history as one that was not. The file is this search's alone.
     """
     search, evaluations = _Search(problem, settings, state_file), settings.run.evaluations
     while len(search.trials) < evaluations and (proposal := search.strategy.ask()) is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.parameters import Target
-from autoprivacy.policy import EXACT_TARGET
+from autoprivacy.he.parameters.parameter_set import Target
+from autoprivacy.he.parameters.policy import EXACT_TARGET
 from autoprivacy.quantization.integer_network import LOCAL_OPERATIONS, Architecture, IntegerNetwork, LinearLayer
 
 # By activation the seconds of its circuits for 0, 1, ... ignored share bits, as many as there are circuits for: both
@@ -69,7 +69,7 @@ class NoiseLevels:
     From 2^bits_above_step steps down to the noise of an error rate of 2^-40, halved from level to level.
     """
 
-    scheme: ClassVar[str] = "autoprivacy+"
+    scheme: ClassVar[str] = "tolerant"
     bits_above_step: int = NOISE_BITS_ABOVE_STEP
 
     def targets(self, shift: int) -> list[Target]:

@@ -19,20 +19,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from autoprivacy.data import Split
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import ignorable_bits
-from autoprivacy.he.noise import LayerNoise, required_z
 from autoprivacy.he.packing import packing_named
-from autoprivacy.he.parameters import Target
-from autoprivacy.policy import Policy
+from autoprivacy.he.parameters.noise import LayerNoise, required_z
+from autoprivacy.he.parameters.parameter_set import Target
+from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
-from autoprivacy.quantization.forms import readers
+from autoprivacy.quantization.float_forms import readers
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, Node
 from autoprivacy.quantization.residues import Residues
-from autoprivacy.search.errors import CoefficientErrors, LayerErrors, PackedErrors, Perturbation, simulated_shares
+from autoprivacy.search.decryption_errors import (
+    CoefficientErrors,
+    LayerErrors,
+    PackedErrors,
+    Perturbation,
+    simulated_shares,
+)
 from autoprivacy.search.space import roundings
-from autoprivacy.storage import read_json, write_json
+from autoprivacy.workflow.resumption import load_state, save_state
 
 # What is varied: levels are base-2 logarithms throughout.
 RATE, TAU, STEP = "rate", "tau", "step"
@@ -192,15 +198,14 @@ def study_rows(
 
     Rows are written to `state_file` one by one, and a study that was killed goes on after the last of them.
     """
-    rows: list[dict[str, Any]] = read_json(state_file) if state_file and state_file.exists() else []
+    rows: list[dict[str, Any]] = load_state(state_file) or []
     clean = evaluator.predictions(split) == split.labels
     started, first = time.monotonic(), len(rows)
     for number, disturbance in enumerate(studied[first:], first + 1):
         own = disturbance.evaluator() if disturbance.evaluator else evaluator
         right = own.predictions(split, disturbance.perturb()) == split.labels
         rows.append(_row(disturbance, clean, right))
-        if state_file:
-            write_json(state_file, rows)
+        save_state(state_file, rows)
         left = (time.monotonic() - started) / (number - first) * (len(studied) - number)
         logging.info("tolerance: %d of %d, %s, %.1f minutes left", number, len(studied), _told(rows[-1]), left / 60)
     return rows

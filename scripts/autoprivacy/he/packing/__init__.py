@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from autoprivacy.errors import UserError
 from autoprivacy.he.packing import coefficient, slot
 from autoprivacy.he.packing.batching import batching_factors
-from autoprivacy.he.packing.composite import composed
+from autoprivacy.he.packing.composite_modulus import composed
 from autoprivacy.he.packing.plan import Plan
-from autoprivacy.he.parameters import ParameterSet
+from autoprivacy.he.parameters.parameter_set import ParameterSet
 from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS, LayerShape
 
 SLOT = "slot"  # the packing that Beaver triples use, whatever layers do

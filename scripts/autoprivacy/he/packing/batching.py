@@ -13,9 +13,9 @@ from functools import cache
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.automorphisms import ROTATION_GENERATOR, permutation, swap_element
-from autoprivacy.he.primes import is_prime
-from autoprivacy.he.ring import Ring, minimal_root
+from autoprivacy.he.ring.automorphisms import ROTATION_GENERATOR, permutation, swap_element
+from autoprivacy.he.ring.primes import is_prime
+from autoprivacy.he.ring.ring import Ring, minimal_root
 from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS
 
 

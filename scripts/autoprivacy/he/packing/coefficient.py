@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.noise import LayerNoise
-from autoprivacy.he.noise_bounds import NoiseBound
 from autoprivacy.he.packing.layout import Layout, ceil_divide
-from autoprivacy.he.packing.plan import Rotate, cheapest_by_counts, tiling_from_json
-from autoprivacy.he.ring import Ring
+from autoprivacy.he.packing.plan import EvaluationPlan, Rotate, Workload, cheapest_by_counts, tiling_from_json
+from autoprivacy.he.parameters.noise import LayerNoise
+from autoprivacy.he.parameters.noise_bounds import NoiseBound
+from autoprivacy.he.ring.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape
 
 # How many band heights are tried from the largest that fits downwards; smaller ones only repeat more rows.
@@ -29,7 +29,7 @@ BAND_HEIGHTS = 4
 
 
 @dataclass(frozen=True)
-class CoefficientPlan:
+class CoefficientPlan(EvaluationPlan):
     """How one layer is laid out in polynomials of n coefficients.
 
     Ciphertexts are numbered block * bands + band: a block holds some channels, a band some rows.
@@ -76,11 +76,6 @@ class CoefficientPlan:
             "rows_per_band": self.rows_per_band,
         }
 
-    @property
-    def components(self) -> tuple[CoefficientPlan]:
-        """The plan itself: any plaintext modulus will do."""
-        return (self,)
-
     @cached_property
     def layout(self) -> Layout:
         """Where pixels stand in a ciphertext."""
@@ -100,16 +95,6 @@ class CoefficientPlan:
     def output_blocks(self) -> int:
         """Ciphertexts per band that the server replies with."""
         return ceil_divide(self.shape.output_channels, self.channels_per_output)
-
-    @property
-    def input_ciphertexts(self) -> int:
-        """How many ciphertexts the client sends."""
-        return self.input_blocks * self.bands
-
-    @property
-    def output_ciphertexts(self) -> int:
-        """How many ciphertexts the server replies with."""
-        return self.output_blocks * self.bands
 
     @cached_property
     def _needed(self) -> tuple[np.ndarray, np.ndarray]:
@@ -133,20 +118,20 @@ class CoefficientPlan:
         first, end = self._needed
         return int((end - first).sum())
 
-    @property
-    def product_count(self) -> int:
-        """Products of a ciphertext with a weight polynomial, over all bands."""
-        return self.weight_polynomials * self.bands
-
-    @property
-    def rotation_count(self) -> int:
-        """Rotations of ciphertexts: none."""
-        return 0
-
-    @property
-    def encoding_count(self) -> int:
-        """Transforms between slots and polynomials: none, as values are coefficients."""
-        return 0
+    @cached_property
+    def workload(self) -> Workload:
+        """Ciphertexts and operations: nothing is rotated, as values are coefficients nothing is encoded."""
+        return Workload(
+            self.degree,
+            self.input_ciphertexts,
+            self.output_ciphertexts,
+            products=self.weight_polynomials * self.bands,
+            sums=self.sum_count * self.bands,
+            rotations=0,
+            encodings=0,
+            coefficients_per_output=1,
+            reply_coefficients=math.prod(self.shape.output_shape),
+        )
 
     @property
     def galois_elements(self) -> tuple[int, ...]:
@@ -220,8 +205,8 @@ class CoefficientPlan:
         return float(np.sqrt(np.add.reduceat(squares, starts).max()))
 
     def noise(self, weight: np.ndarray) -> LayerNoise:
-        """What the layer does to fresh noise; every output hangs on one coefficient."""
-        return LayerNoise(self.weight_norm(weight), coefficients=self.coefficients_per_output)
+        """What the layer does to fresh noise; every output depends on one coefficient."""
+        return LayerNoise(self.weight_norm(weight))
 
     def noise_bound(self, weight: np.ndarray) -> NoiseBound:
         """What the layer does to bounds of noise: the 1-norm of all weights of one reply ciphertext, of the largest."""
@@ -240,16 +225,6 @@ class CoefficientPlan:
         ciphertext = output // self.channels_per_output * self.bands + band
         place = self._offset(output) + self.layout.index(0, row, column) - self.layout.first
         return np.asarray(ciphertext * self.degree + place, np.int64).reshape(-1)
-
-    @property
-    def coefficients_per_output(self) -> int:
-        """How many coefficients an output hangs on: its own."""
-        return 1
-
-    @property
-    def reply_coefficients(self) -> int:
-        """How many coefficients the client needs: the outputs."""
-        return math.prod(self.shape.output_shape)
 
     @cached_property
     def reply_positions(self) -> np.ndarray:
@@ -302,5 +277,5 @@ def admissible_plans(shape: LayerShape, degree: int) -> list[CoefficientPlan]:
     """
     return cheapest_by_counts(
         _candidates(shape, degree),
-        lambda plan: (plan.input_ciphertexts, plan.output_ciphertexts, plan.product_count),
+        lambda plan: (plan.input_ciphertexts, plan.output_ciphertexts, plan.workload.products),
     )

@@ -21,13 +21,13 @@ from functools import cached_property
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.automorphisms import rotation_element, swap_element
-from autoprivacy.he.noise import LayerNoise
-from autoprivacy.he.noise_bounds import NoiseBound
 from autoprivacy.he.packing.batching import SlotEncoding, slot_encoding
 from autoprivacy.he.packing.layout import ceil_divide
-from autoprivacy.he.packing.plan import Rotate, cheapest_by_counts, tiling_from_json
-from autoprivacy.he.ring import Ring
+from autoprivacy.he.packing.plan import EvaluationPlan, Rotate, Workload, cheapest_by_counts, tiling_from_json
+from autoprivacy.he.parameters.noise import LayerNoise
+from autoprivacy.he.parameters.noise_bounds import NoiseBound
+from autoprivacy.he.ring.automorphisms import rotation_element, swap_element
+from autoprivacy.he.ring.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape
 
 # How many lane sizes are tried from the smallest that holds the whole image downwards.
@@ -46,7 +46,7 @@ def _power_of_two_from(value: int) -> int:
 
 
 @dataclass(frozen=True)
-class SlotPlan:
+class SlotPlan(EvaluationPlan):
     """How one layer is laid out in the slots of ciphertexts.
 
     Ciphertexts are numbered block * bands + band: a block holds some features or outputs, a band some pixels.
@@ -90,11 +90,6 @@ class SlotPlan:
     def tiling(self) -> dict[str, int]:
         """What distinguishes this plan from others of the same layer, n and p."""
         return {"lane_pixels": self.lane_pixels, "features": self.features, "diagonals": self.diagonals}
-
-    @property
-    def components(self) -> tuple[SlotPlan]:
-        """The plan itself: the plaintext modulus is taken as it is."""
-        return (self,)
 
     @property
     def encoding(self) -> SlotEncoding:
@@ -143,39 +138,29 @@ class SlotPlan:
         return self.inputs_per_output * (self.output_blocks if self.shape.groups > 1 else 1)
 
     @property
-    def input_ciphertexts(self) -> int:
-        """How many ciphertexts the client sends."""
-        return self.input_blocks * self.bands
-
-    @property
-    def output_ciphertexts(self) -> int:
-        """How many ciphertexts the server replies with."""
-        return self.output_blocks * self.bands
-
-    @property
     def weight_polynomials(self) -> int:
         """How many polynomials hold the weights; all bands use the same."""
         return self.output_blocks * self.diagonals * self.inputs_per_output
-
-    @property
-    def product_count(self) -> int:
-        """Products of a ciphertext with a weight polynomial, over all bands."""
-        return self.weight_polynomials * self.bands
 
     @property
     def _folds(self) -> int:
         """How often partial sums are folded in two."""
         return (self.features // self.diagonals).bit_length() - 1
 
-    @property
-    def rotation_count(self) -> int:
-        """Rotations of ciphertexts, row swaps among them, over all bands."""
-        return (self.diagonals - 1 + self._folds) * self.output_ciphertexts
-
-    @property
-    def encoding_count(self) -> int:
-        """Transforms between slots and plaintext polynomials per evaluation: inputs, masks, replies."""
-        return self.input_ciphertexts + 2 * self.output_ciphertexts
+    @cached_property
+    def workload(self) -> Workload:
+        """Ciphertexts and operations; inputs, masks and replies are encoded. Each coefficient changes every slot."""
+        return Workload(
+            self.degree,
+            self.input_ciphertexts,
+            self.output_ciphertexts,
+            products=self.weight_polynomials * self.bands,
+            sums=self.sum_count * self.bands,
+            rotations=(self.diagonals - 1 + self._folds) * self.output_ciphertexts,
+            encodings=self.input_ciphertexts + 2 * self.output_ciphertexts,
+            coefficients_per_output=self.degree,
+            reply_coefficients=self.output_ciphertexts * self.degree,
+        )
 
     @property
     def _fold_steps(self) -> list[int]:
@@ -286,7 +271,7 @@ class SlotPlan:
         rotations = self.diagonals - 1
         for _ in range(self._folds):
             rotations = 4 * rotations + 1
-        return LayerNoise(squares**0.5 * folded, rotations, self.coefficients_per_output)
+        return LayerNoise(squares**0.5 * folded, rotations, self.degree)
 
     def noise_bound(self, weight: np.ndarray) -> NoiseBound:
         """What the layer does to bounds of noise, whatever its weights are.
@@ -345,16 +330,6 @@ class SlotPlan:
         return np.asarray((block * self.bands + band) * self.degree + slot, np.int64).reshape(-1)
 
     @property
-    def coefficients_per_output(self) -> int:
-        """How many coefficients an output hangs on: each changes every slot."""
-        return self.degree
-
-    @property
-    def reply_coefficients(self) -> int:
-        """How many coefficients the client needs: all."""
-        return self.output_ciphertexts * self.degree
-
-    @property
     def reply_positions(self) -> None:
         """Which coefficients the client needs: all."""
         return None
@@ -398,8 +373,8 @@ def admissible_plans(shape: LayerShape, degree: int, plaintext_modulus: int) -> 
         lambda plan: (
             plan.input_ciphertexts,
             plan.output_ciphertexts,
-            plan.product_count,
-            plan.rotation_count,
+            plan.workload.products,
+            plan.workload.rotations,
             len(plan.galois_elements),
             # what brings more noise: weight polynomials that are not sparse, and folding
             int(plan.lanes > SPARSE_LANES),

@@ -8,10 +8,10 @@ from autoprivacy.errors import UserError
 from autoprivacy.search.problem import SearchProblem
 from autoprivacy.search.strategies.agent import AgentStrategy
 from autoprivacy.search.strategies.baselines3 import BaselinesStrategy
+from autoprivacy.search.strategies.blind import RandomSearch, Uniform
 from autoprivacy.search.strategies.dynamic_programming import DynamicProgramming
 from autoprivacy.search.strategies.greedy import Greedy
 from autoprivacy.search.strategies.least_latency import LeastLatency
-from autoprivacy.search.strategies.sampling import RandomSearch, Uniform
 from autoprivacy.search.strategies.strategy import Strategy, StrategySettings
 from autoprivacy.search.strategies.tree_parzen import TreeParzen
 

@@ -1,0 +1,1 @@
+"""Data sets: CIFAR and others, found, verified and prepared as plain arrays."""

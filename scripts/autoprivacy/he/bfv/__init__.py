@@ -1,0 +1,1 @@
+"""BFV ciphertexts between the two parties: encryption, flooding, replies, rotations, linear layers, triples."""

@@ -1,0 +1,1 @@
+"""Measured seconds of homomorphic operations and of whole layers."""

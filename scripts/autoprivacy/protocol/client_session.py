@@ -1,0 +1,211 @@
+"""The client's side of a session: it holds the image and learns the network's output, nothing of the weights but their
+public shapes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoprivacy.he.bfv.cipher import ClientCipher
+from autoprivacy.he.bfv.linear import ClientLinear
+from autoprivacy.he.bfv.rotation import GaloisKeyMaker
+from autoprivacy.he.bfv.triples import TripleClient
+from autoprivacy.he.parameters.parameter_set import ParameterSet
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.ot.extension import BASE_REPLY_BYTES, BaseSender, ExtensionReceiver
+from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
+from autoprivacy.protocol.channel import Channel
+from autoprivacy.protocol.garbled import GarbledClient
+from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
+from autoprivacy.protocol.messages import Message, parsing
+from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
+from autoprivacy.protocol.shares import local_shares, masked_square
+from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
+from autoprivacy.randomness.generator import SecureRandom
+
+
+class Client:
+    """One session with a server.
+
+    Args:
+        channel: the connection.
+        policy, architecture: what this side expects; None accepts the server's (the security of its parameters is
+            checked in any case).
+    """
+
+    def __init__(
+        self, channel: Channel, policy: Policy | None = None, architecture: Architecture | None = None
+    ) -> None:
+        self.channel = channel
+        self.ledger = Ledger(channel)
+        self._random = SecureRandom()
+        self._unused: Pool[ClientBundle] = Pool(sys.maxsize)  # the server has the limit
+        with self.ledger.phase("set-up"):
+            with self.ledger.part(EVERY_LAYER, "waiting"):
+                welcome = channel.receive_payload(Message.WELCOME)
+            with self.ledger.part(EVERY_LAYER, "session"):
+                self.agreement = Agreement.from_bytes(welcome)
+                self.agreement.check_expected(policy, architecture)
+                self.lengths = self.agreement.lengths
+                channel.admit(self.lengths.client_bounds)
+            self._set_up()
+
+    def _set_up(self) -> None:
+        agreement, ledger = self.agreement, self.ledger
+        ciphers: dict[ParameterSet, ClientCipher] = {}
+        for parameters in agreement.parameter_sets:
+            with ledger.part(EVERY_LAYER, "session"):
+                elements = agreement.galois_elements(parameters)
+            with ledger.part(EVERY_LAYER, "he"):
+                cipher = ciphers[parameters] = ClientCipher(parameters)
+                self.channel.send(Message.PUBLIC_KEY, cipher.public_key())
+                if elements:
+                    self.channel.send(Message.GALOIS_KEYS, GaloisKeyMaker(cipher).keys(elements))
+        with ledger.part(EVERY_LAYER, "session"):
+            self._linear = {
+                layer.name: ClientLinear(
+                    agreement.plan(layer.name),
+                    ciphers[layer.parameters],
+                    agreement.reply_bits(layer.name),
+                )
+                for layer in agreement.policy.layers
+            }
+            if triples := agreement.policy.triples:
+                cipher = ciphers[triples.parameters]
+                self._triples = TripleClient(agreement.triple_count, triples.parameters, cipher, triples.reply_bits)
+        with ledger.part(EVERY_LAYER, "ot"):
+            base = BaseSender()
+            self.channel.send(Message.BASE_OT, base.message())
+        with ledger.part(EVERY_LAYER, "waiting"):
+            reply = self.channel.receive_payload(Message.BASE_OT_REPLY, BASE_REPLY_BYTES)
+        with ledger.part(EVERY_LAYER, "ot"), parsing(Message.BASE_OT_REPLY):
+            extension = ExtensionReceiver(base.finish(bytes(reply)))
+        self._garbled = GarbledClient(self.channel, ledger, agreement, extension)
+
+    def prepare(self) -> ClientBundle:
+        """The offline phase for one image: shares of every layer, labels and garbled tables."""
+        number = int.from_bytes(self._random.random_bytes(NUMBER_BYTES).tobytes(), "little")
+        bundle = ClientBundle(number, self._unused.open(number))
+        with self.ledger.phase("offline", bundle.index):
+            with self.ledger.part(EVERY_LAYER, "session"):
+                self.channel.send(Message.PREPARE, number.to_bytes(NUMBER_BYTES, "little"))
+            unsent = self._draw_masks(bundle)
+            for node in self.agreement.architecture.nodes:
+                if node.operation == "linear":
+                    if node in unsent:  # its input depends on an earlier reply
+                        self._send_encrypted(node, bundle)
+                    self._receive_encrypted(node, bundle)
+                elif node.operation == "activation":
+                    kept = self._garbled.request(node, bundle.shares[node.inputs[0]])
+                    bundle.activations[node.name] = kept
+                elif node.name not in bundle.shares:
+                    self._share(node, bundle)
+            squares = self.agreement.architecture.squares
+            if squares:
+                self._send_factors(squares, bundle)
+            for node in self.agreement.activation_nodes():
+                self._garbled.receive(node, bundle.activations[node.name])
+            if squares:
+                self._receive_products(squares, bundle)
+        self._unused.put(bundle)
+        return bundle
+
+    def _draw_masks(self, bundle: ClientBundle) -> list[Node]:
+        """Draw the shares that do not depend on the server and send what is encrypted of them; the rest is returned."""
+        agreement, shares, unsent = self.agreement, bundle.shares, []
+        for node in agreement.architecture.nodes:
+            if node.operation in ("input", "activation"):
+                with self.ledger.part(agreement.layer_of(node), "shares"):
+                    draw = self._random.below
+                    shares[node.name] = {p: draw(p, node.shape).astype(np.int64) for p in agreement.moduli(node)}
+            elif any(name not in shares for name in node.inputs):
+                if node.operation == "linear":
+                    unsent.append(node)
+            elif node.operation == "linear":
+                self._send_encrypted(node, bundle)
+            else:
+                self._share(node, bundle)
+        return unsent
+
+    def _share(self, node: Node, bundle: ClientBundle) -> None:
+        """This side's share of what each party computes on its own."""
+        with self.ledger.part(self.agreement.layer_of(node), "shares"):
+            bundle.shares[node.name] = local_shares(node, bundle.shares, self.agreement.moduli(node))
+
+    def _send_encrypted(self, node: Node, bundle: ClientBundle) -> None:
+        with self.ledger.part(node.name, "he"):
+            mask = bundle.shares[node.inputs[0]][self.agreement.modulus(node.name)].astype(np.uint64)
+            self.channel.send(Message.ENCRYPTED_MASKS, self._linear[node.name].encrypt(mask))
+
+    def _receive_encrypted(self, node: Node, bundle: ClientBundle) -> None:
+        with self.ledger.part(node.name, "waiting"):
+            length = self.lengths.encrypted_shares(node.name)
+            reply = self.channel.receive_payload(Message.ENCRYPTED_SHARES, length)
+        with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_SHARES):
+            share = self._linear[node.name].decrypt(bytes(reply)).astype(np.int64)
+            bundle.shares[node.name] = {self.agreement.modulus(node.name): share}
+
+    def _send_factors(self, squares: Sequence[Node], bundle: ClientBundle) -> None:
+        """Draw a factor for every value that is squared and send all of them encrypted."""
+        with self.ledger.part(EVERY_LAYER, "shares"):
+            drawn = {node: self._random.below(self.agreement.output_modulus, node.shape) for node in squares}
+            bundle.factors = {node.name: factor.astype(np.int64) for node, factor in drawn.items()}
+        with self.ledger.part(EVERY_LAYER, "he"):
+            factors = np.concatenate([factor.reshape(-1) for factor in drawn.values()])
+            self.channel.send(Message.TRIPLE_FACTORS, self._triples.encrypt(factors))
+
+    def _receive_products(self, squares: Sequence[Node], bundle: ClientBundle) -> None:
+        """This side's shares of the factors' products with the masks of the activations' outputs."""
+        with self.ledger.part(EVERY_LAYER, "waiting"):
+            reply = self.channel.receive_payload(Message.TRIPLE_PRODUCTS, self.lengths.triple_products)
+        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.TRIPLE_PRODUCTS):
+            products = self._triples.decrypt(bytes(reply)).astype(np.int64)
+            ends = np.cumsum([int(np.prod(node.shape)) for node in squares])
+            parts = np.split(products, ends[:-1])
+            bundle.products = {node.name: part.reshape(node.shape) for node, part in zip(squares, parts, strict=True)}
+
+    def infer(self, bundle: ClientBundle, image: np.ndarray) -> np.ndarray:
+        """The online phase: the network's integer outputs, signed, for a quantized image int64 [C, H, W].
+
+        Raises:
+            ProtocolError: the bundle was used before or is another session's; nothing has been sent then.
+        """
+        agreement, channel = self.agreement, self.channel
+        nodes = agreement.architecture.nodes
+        self._unused.take(bundle.number)
+        with self.ledger.phase("online", bundle.index):
+            with self.ledger.part(agreement.layer_of(nodes[0]), "shares"):
+                masked = {p: (image - mask) % p for p, mask in bundle.shares.pop(nodes[0].name).items()}
+                number = bundle.number.to_bytes(NUMBER_BYTES, "little")
+                channel.send(Message.INFER, number, pack_shares(masked))
+            for node in agreement.activation_nodes():
+                self._evaluate(node, bundle)
+            layer = agreement.layer_of(nodes[-1])
+            with self.ledger.part(layer, "waiting"):
+                payload = channel.receive_payload(Message.OUTPUT_SHARE, self.lengths.output_share)
+            with self.ledger.part(layer, "shares"):
+                modulus = agreement.output_modulus
+                server_share = unpack_shares(payload, (modulus,), nodes[-1].shape)[modulus]
+                outputs = to_signed(server_share + bundle.shares.pop(nodes[-1].name)[modulus], modulus)
+        return outputs.reshape(-1)
+
+    def _evaluate(self, node: Node, bundle: ClientBundle) -> None:
+        """One activation: what this side learns of it is y + rho, and y - r is what the server gets for it."""
+        moduli, layer = self.agreement.moduli(node), self.agreement.layer_of(node)
+        own = self._garbled.evaluate(node, bundle.activations.pop(node.name))
+        with self.ledger.part(layer, "shares"):
+            masks = bundle.shares.pop(node.name)
+            if node.squared:
+                (p,), factor, product = moduli, bundle.factors.pop(node.name), bundle.products.pop(node.name)
+                reply = {p: masked_square(own[0], factor, product, masks[p], p)}
+            else:
+                reply = {p: (row - masks[p]) % p for p, row in zip(moduli, own, strict=True)}
+            self.channel.send(Message.MASKED_ACTIVATION, pack_shares(reply))
+
+    def close(self) -> None:
+        """End the session."""
+        with self.ledger.phase("closing"), self.ledger.part(EVERY_LAYER, "session"):
+            self.channel.send(Message.GOODBYE)
+        self.channel.close()

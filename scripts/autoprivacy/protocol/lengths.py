@@ -1,0 +1,200 @@
+"""How long every message of a session is, and what its bundles take: both follow from the agreement.
+
+A party checks each length before it takes memory for the message, so a peer can send what the protocol needs and no
+more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoprivacy.gc.activation import modulus_bits
+from autoprivacy.gc.labels import LABEL_BYTES
+from autoprivacy.he.bfv.cipher import message_bytes, public_key_bytes
+from autoprivacy.he.bfv.reply_bits import reply_bytes
+from autoprivacy.he.bfv.rotation import galois_key_bytes
+from autoprivacy.he.bfv.triples import TripleLayout
+from autoprivacy.he.parameters.parameter_set import ParameterSet
+from autoprivacy.he.ring.bit_packing import packed_bytes
+from autoprivacy.ot.extension import BASE_MESSAGE_BYTES, BASE_REPLY_BYTES, extension_bytes
+from autoprivacy.protocol.bundles import NUMBER_BYTES
+from autoprivacy.protocol.channel import FRAME_COST, Bounds
+from autoprivacy.protocol.messages import Message
+from autoprivacy.quantization.integer_network import Node
+
+if TYPE_CHECKING:
+    from autoprivacy.protocol.session import Agreement
+
+# What a server takes from a client and keeps for it beside the message that it reads: enough for the link to stay busy.
+SERVER_UNREAD, SERVER_QUEUED = 1 << 22, 1 << 23
+ENTRY_COST = 512  # bytes of memory of an entry of a bundle, beside its arrays
+Traffic = Iterable[tuple[Message, int]]
+
+
+class Lengths:
+    """The messages of a session under an agreement.
+
+    The methods without arguments yield messages with their lengths as one side sends them: `to_server`, `to_client`.
+    """
+
+    def __init__(self, agreement: Agreement) -> None:
+        self._agreement = agreement
+
+    def public_key(self, parameters: ParameterSet) -> int:
+        """Of PUBLIC_KEY."""
+        return public_key_bytes(parameters)
+
+    def galois_keys(self, parameters: ParameterSet) -> int:
+        """Of GALOIS_KEYS; 0 where no layer rotates under the set: the message is not sent then."""
+        elements = self._agreement.galois_elements(parameters)
+        return galois_key_bytes(parameters, len(elements)) if elements else 0
+
+    def encrypted_masks(self, layer: str) -> int:
+        """Of ENCRYPTED_MASKS."""
+        parameters = self._agreement.policy.layer(layer).parameters
+        return message_bytes(parameters, self._agreement.plan(layer).workload.input_ciphertexts)
+
+    def encrypted_shares(self, layer: str) -> int:
+        """Of ENCRYPTED_SHARES."""
+        bits = self._agreement.reply_bits(layer)
+        parts = [part.workload for part in self._agreement.plan(layer).components]
+        return sum(reply_bytes(part.degree, part.output_ciphertexts, part.reply_coefficients, bits) for part in parts)
+
+    def ot_extension(self, node: Node) -> int:
+        """Of OT_EXTENSION."""
+        return extension_bytes(self._agreement.activation(node).circuit.evaluator_bits * _values(node))
+
+    def garbler_labels(self, node: Node) -> int:
+        """Of GARBLER_LABELS."""
+        return self._agreement.activation(node).circuit.garbler_bits * _values(node) * LABEL_BYTES
+
+    def masked_activation(self, node: Node) -> int:
+        """Of MASKED_ACTIVATION."""
+        return shares_bytes(self._agreement.moduli(node), self._agreement.answer_shape(node))
+
+    @cached_property
+    def triple_factors(self) -> int:
+        """Of TRIPLE_FACTORS."""
+        triples = self._agreement.policy.triples
+        assert triples is not None
+        layout = TripleLayout.of(self._agreement.triple_count, triples.parameters)
+        return message_bytes(triples.parameters, layout.workload.input_ciphertexts)
+
+    @cached_property
+    def triple_products(self) -> int:
+        """Of TRIPLE_PRODUCTS."""
+        triples = self._agreement.policy.triples
+        assert triples is not None
+        layout = TripleLayout.of(self._agreement.triple_count, triples.parameters)
+        return layout.form(triples.reply_bits).size * len(layout.factors)
+
+    @cached_property
+    def infer(self) -> int:
+        """Of INFER."""
+        node = self._agreement.architecture.nodes[0]
+        return NUMBER_BYTES + shares_bytes(self._agreement.moduli(node), node.shape)
+
+    @cached_property
+    def output_share(self) -> int:
+        """Of OUTPUT_SHARE."""
+        return shares_bytes((self._agreement.output_modulus,), self._agreement.architecture.nodes[-1].shape)
+
+    def set_up_to_server(self) -> Iterator[tuple[Message, int]]:
+        """What the client sends for the set-up."""
+        for parameters in self._agreement.parameter_sets:
+            yield Message.PUBLIC_KEY, self.public_key(parameters)
+            if length := self.galois_keys(parameters):
+                yield Message.GALOIS_KEYS, length
+        yield Message.BASE_OT, BASE_MESSAGE_BYTES
+
+    def offline_to_server(self) -> Iterator[tuple[Message, int]]:
+        """What the client sends for a bundle."""
+        yield Message.PREPARE, NUMBER_BYTES
+        for node in self._agreement.linear_nodes():
+            yield Message.ENCRYPTED_MASKS, self.encrypted_masks(node.name)
+        for node in self._agreement.activation_nodes():
+            yield Message.OT_EXTENSION, self.ot_extension(node)
+        if self._agreement.policy.triples:
+            yield Message.TRIPLE_FACTORS, self.triple_factors
+
+    def offline_to_client(self) -> Iterator[tuple[Message, int]]:
+        """What the server sends for a bundle."""
+        for node in self._agreement.linear_nodes():
+            yield Message.ENCRYPTED_SHARES, self.encrypted_shares(node.name)
+        for node in self._agreement.activation_nodes():
+            for length in self._agreement.table_lengths(node):
+                yield Message.GARBLED_TABLES, length
+        if self._agreement.policy.triples:
+            yield Message.TRIPLE_PRODUCTS, self.triple_products
+
+    def online_to_server(self) -> Iterator[tuple[Message, int]]:
+        """What the client sends for an image."""
+        yield Message.INFER, self.infer
+        for node in self._agreement.activation_nodes():
+            yield Message.MASKED_ACTIVATION, self.masked_activation(node)
+
+    def online_to_client(self) -> Iterator[tuple[Message, int]]:
+        """What the server sends for an image."""
+        for node in self._agreement.activation_nodes():
+            yield Message.GARBLER_LABELS, self.garbler_labels(node)
+        yield Message.OUTPUT_SHARE, self.output_share
+
+    @cached_property
+    def set_up_bounds(self) -> Bounds:
+        """What a server takes from a client that has not shown its keys yet."""
+        return Bounds(_longest(self.set_up_to_server()), SERVER_UNREAD, SERVER_QUEUED)
+
+    @cached_property
+    def server_bounds(self) -> Bounds:
+        """What a server takes from a client afterwards."""
+        messages = [*self.offline_to_server(), *self.online_to_server(), (Message.GOODBYE, 0)]
+        return Bounds(_longest(messages), SERVER_UNREAD, SERVER_QUEUED)
+
+    @cached_property
+    def client_bounds(self) -> Bounds:
+        """What a client takes from its server: at a time all that the server sends for one request, see `Bounds`."""
+        phases = [*self.offline_to_client()], [*self.online_to_client()]
+        lengths = _longest([(Message.BASE_OT_REPLY, BASE_REPLY_BYTES), *phases[0], *phases[1]])
+        return Bounds(lengths, max(sum(length + FRAME_COST for _, length in phase) for phase in phases))
+
+    @cached_property
+    def set_up_bytes(self) -> int:
+        """What the client sends for the set-up, in all."""
+        return sum(length for _, length in self.set_up_to_server())
+
+    @cached_property
+    def client_bundle_bytes(self) -> int:
+        """Memory of a client's bundle."""
+        agreement = self._agreement
+        values = sum(_values(node) * len(agreement.moduli(node)) for node in agreement.architecture.nodes)
+        tables = sum(length for kind, length in self.offline_to_client() if kind == Message.GARBLED_TABLES)
+        labels = sum(length for kind, length in self.offline_to_server() if kind == Message.OT_EXTENSION)
+        return tables + labels + 8 * values + ENTRY_COST * len(agreement.architecture.nodes)
+
+    @cached_property
+    def server_bundle_bytes(self) -> int:
+        """Memory of a server's bundle: seeds, and the masks of activations, 4 bytes for every modulus."""
+        agreement = self._agreement
+        nodes = agreement.activation_nodes()
+        masks = sum(4 * _values(node) * len(agreement.moduli(node)) for node in nodes)
+        return masks + ENTRY_COST * len(agreement.architecture.nodes)
+
+
+def shares_bytes(moduli: Iterable[int], shape: tuple[int, ...]) -> int:
+    """Bytes of the residues of `session.pack_shares`, modulus after modulus."""
+    return sum(packed_bytes(int(np.prod(shape)), modulus_bits(modulus)) for modulus in moduli)
+
+
+def _values(node: Node) -> int:
+    return int(np.prod(node.shape))
+
+
+def _longest(messages: Traffic) -> Mapping[Message, int]:
+    longest: dict[Message, int] = {}
+    for kind, length in messages:
+        longest[kind] = max(length, longest.get(kind, 0))
+    return longest

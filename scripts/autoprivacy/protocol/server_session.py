@@ -1,0 +1,228 @@
+"""The server's side of a session: it holds the weights and learns nothing of the image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoprivacy.errors import UserError
+from autoprivacy.gc.labels import offset_bits, random_delta
+from autoprivacy.he.bfv.cipher import ServerCipher
+from autoprivacy.he.bfv.linear import ServerLinear, no_rotation
+from autoprivacy.he.bfv.rotation import Rotator
+from autoprivacy.he.bfv.triples import TripleServer
+from autoprivacy.he.packing.plan import Rotate
+from autoprivacy.he.parameters.parameter_set import ParameterSet
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.ot.extension import BASE_MESSAGE_BYTES, BaseReceiver, ExtensionSender
+from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, Seed, ServerBundle
+from autoprivacy.protocol.channel import Channel
+from autoprivacy.protocol.garbled import GarbledServer
+from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
+from autoprivacy.protocol.messages import Message, ProtocolError, parsing
+from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
+from autoprivacy.protocol.shares import ModularShares, apply_layer, local_shares, square_share
+from autoprivacy.quantization.integer_network import IntegerNetwork, Node
+from autoprivacy.randomness.generator import SecureRandom
+
+DEFAULT_POOL = 16  # bundles of a session that nothing else limits
+
+
+class Model:
+    """What a server prepares once and every session uses: the weights in transformed form."""
+
+    def __init__(self, network: IntegerNetwork, policy: Policy) -> None:
+        self.network = network
+        self.agreement = Agreement(network.architecture, policy)
+        self.linear = {
+            layer.name: ServerLinear(
+                network.layers[layer.name],
+                self.agreement.plan(layer.name),
+                layer.parameters,
+                policy.flooding,
+                layer.target,
+                self.agreement.reply_bits(layer.name),
+            )
+            for layer in policy.layers
+        }
+        if triples := policy.triples:
+            count, parameters = self.agreement.triple_count, triples.parameters
+            self.triples = TripleServer(count, parameters, policy.flooding, triples.target, triples.reply_bits)
+
+
+class Session:
+    """One client's session: set-up at once, then whatever phases the client asks for.
+
+    Args:
+        model: shared with all other sessions, which change nothing in it.
+        channel: the connection.
+        pool: bundles that the client may hold at a time.
+    """
+
+    def __init__(self, model: Model, channel: Channel, pool: int = DEFAULT_POOL) -> None:
+        self.model = model
+        self.agreement = model.agreement
+        self.lengths = model.agreement.lengths
+        self.channel = channel
+        self.ledger = Ledger(channel)
+        self._random = SecureRandom()
+        self._pool: Pool[ServerBundle] = Pool(pool)
+        with self.ledger.phase("set-up"):
+            self._set_up()
+
+    def _set_up(self) -> None:
+        with self.ledger.part(EVERY_LAYER, "session"):
+            self.channel.admit(self.lengths.set_up_bounds)
+            self.channel.send(Message.WELCOME, self.agreement.to_bytes())
+        self._ciphers: dict[ParameterSet, ServerCipher] = {}
+        self._rotations: dict[ParameterSet, Rotate] = {}
+        for parameters in self.agreement.parameter_sets:
+            self._receive_keys(parameters)
+        with self.ledger.part(EVERY_LAYER, "waiting"):
+            message = self.channel.receive_payload(Message.BASE_OT, BASE_MESSAGE_BYTES)
+        with self.ledger.part(EVERY_LAYER, "ot"):
+            delta = random_delta(self._random)
+            base = BaseReceiver(offset_bits(delta))
+            with parsing(Message.BASE_OT):
+                reply = base.reply(bytes(message))
+            self.channel.admit(self.lengths.server_bounds)
+            self.channel.send(Message.BASE_OT_REPLY, reply)
+            extension = ExtensionSender(delta, base.seeds)
+        self._garbled = GarbledServer(self.channel, self.ledger, self.agreement, extension, delta, self._random)
+
+    def _receive_keys(self, parameters: ParameterSet) -> None:
+        with self.ledger.part(EVERY_LAYER, "waiting"):
+            key = self.channel.receive_payload(Message.PUBLIC_KEY, self.lengths.public_key(parameters))
+        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.PUBLIC_KEY):
+            self._ciphers[parameters] = ServerCipher(parameters, bytes(key))
+        with self.ledger.part(EVERY_LAYER, "session"):
+            elements = self.agreement.galois_elements(parameters)
+        if not elements:
+            self._rotations[parameters] = no_rotation
+            return
+        with self.ledger.part(EVERY_LAYER, "waiting"):
+            keys = self.channel.receive_payload(Message.GALOIS_KEYS, self.lengths.galois_keys(parameters))
+        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.GALOIS_KEYS):
+            self._rotations[parameters] = Rotator(parameters, elements, bytes(keys)).rotate
+
+    def run(self) -> None:
+        """Answer the client's requests until it says goodbye."""
+        while True:
+            kind, payload = self.channel.receive(Message.PREPARE, Message.INFER, Message.GOODBYE)
+            self._check_request(kind, len(payload))
+            if kind == Message.GOODBYE:
+                with self.ledger.phase("closing"):
+                    return
+            number = int.from_bytes(payload[:NUMBER_BYTES], "little")
+            if kind == Message.PREPARE:
+                self._prepare(number)
+            else:
+                self._infer(self._pool.take(number), memoryview(payload)[NUMBER_BYTES:])
+
+    def _prepare(self, number: int) -> None:
+        """The offline phase for one image."""
+        bundle = ServerBundle(number, self._pool.open(number))
+        with self.ledger.phase("offline", bundle.index):
+            for node in self.agreement.linear_nodes():
+                self._evaluate(node, bundle)
+            for node in self.agreement.activation_nodes():
+                bundle.activations[node.name] = self._garbled.prepare(node)
+            if squares := self.agreement.architecture.squares:
+                self._multiply(squares, bundle)
+        self._pool.put(bundle)
+
+    def _evaluate(self, node: Node, bundle: ServerBundle) -> None:
+        """Enc(M r - s) for the client's Enc(r)."""
+        with self.ledger.part(node.name, "waiting"):
+            length = self.lengths.encrypted_masks(node.name)
+            message = self.channel.receive_payload(Message.ENCRYPTED_MASKS, length)
+        with self.ledger.part(node.name, "he"), parsing(Message.ENCRYPTED_MASKS):
+            seed = bundle.masks[node.name] = Seed()
+            mask = seed.residues(self.agreement.modulus(node.name), node.shape).astype(np.uint64)
+            linear = self.model.linear[node.name]
+            cipher, rotate = self._ciphers[linear.parameters], self._rotations[linear.parameters]
+            reply = linear.evaluate(cipher, bytes(message), mask, rotate)
+            self.channel.send(Message.ENCRYPTED_SHARES, reply)
+
+    def _multiply(self, squares: Sequence[Node], bundle: ServerBundle) -> None:
+        """Enc(a rho - m) for the client's Enc(a), rho the masks of all squared activations' inputs."""
+        with self.ledger.part(EVERY_LAYER, "waiting"):
+            message = self.channel.receive_payload(Message.TRIPLE_FACTORS, self.lengths.triple_factors)
+        with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.TRIPLE_FACTORS):
+            triples, p = self.model.triples, self.agreement.output_modulus
+            kept = [bundle.activations[node.name].masks(node)[0] for node in squares]
+            factors = np.concatenate([rho.reshape(-1).astype(np.uint64) for rho in kept])
+            bundle.products = {node.name: Seed() for node in squares}
+            drawn = [bundle.products[node.name].residues(p, node.shape) for node in squares]
+            own = np.concatenate([mask.reshape(-1).astype(np.uint64) for mask in drawn])
+            reply = triples.multiply(self._ciphers[triples.parameters], bytes(message), factors, own)
+            self.channel.send(Message.TRIPLE_PRODUCTS, reply)
+
+    def _infer(self, bundle: ServerBundle, masked_image: memoryview) -> None:
+        """The online phase. The pool has forgotten the bundle, so that nothing can use it again."""
+        agreement = self.agreement
+        with self.ledger.phase("online", bundle.index):
+            shares: dict[str, ModularShares] = {}
+            for node in agreement.architecture.nodes:
+                if node.operation == "linear":
+                    with self.ledger.part(node.name, "linear"):
+                        p = agreement.modulus(node.name)
+                        applied = apply_layer(self.model.network.layers[node.name], shares[node.inputs[0]][p], p)
+                        mask = bundle.masks.pop(node.name).residues(p, node.shape)
+                        shares[node.name] = {p: (applied + mask) % p}
+                elif node.operation == "activation":
+                    shares[node.name] = self._activate(node, shares[node.inputs[0]], bundle)
+                else:
+                    with self.ledger.part(agreement.layer_of(node), "shares"):
+                        moduli = agreement.moduli(node)
+                        shares[node.name] = (
+                            unpack_shares(masked_image, moduli, node.shape)
+                            if node.operation == "input"
+                            else local_shares(node, shares, moduli)
+                        )
+            with self.ledger.part(agreement.layer_of(node), "shares"):
+                output = agreement.output_modulus
+                self.channel.send(Message.OUTPUT_SHARE, pack_shares({output: shares[node.name][output]}))
+
+    def _activate(self, node: Node, shares: ModularShares, bundle: ServerBundle) -> ModularShares:
+        """Send the labels of this side's share; the client's answer gives this side's shares of the output."""
+        agreement, layer, kept = self.agreement, self.agreement.layer_of(node), bundle.activations.pop(node.name)
+        self._garbled.answer(node, kept, shares)
+        with self.ledger.part(layer, "waiting"):
+            length = self.lengths.masked_activation(node)
+            payload = self.channel.receive_payload(Message.MASKED_ACTIVATION, length)
+        with self.ledger.part(layer, "shares"):
+            masked = unpack_shares(payload, agreement.moduli(node), agreement.answer_shape(node))
+            rhos = kept.masks(node)
+            if node.squared:
+                (p,) = masked
+                product = bundle.products.pop(node.name).residues(p, node.shape)
+                return {p: square_share(masked[p], rhos[0], product, p)}
+            return {p: (share - rho) % p for (p, share), rho in zip(masked.items(), rhos, strict=True)}
+
+    def _check_request(self, kind: Message, length: int) -> None:
+        """ProtocolError for a request of the wrong length."""
+        lengths = {Message.GOODBYE: 0, Message.PREPARE: NUMBER_BYTES, Message.INFER: self.lengths.infer}
+        if length != lengths[kind]:
+            raise ProtocolError(f"{kind.name}: {length} bytes, expected {lengths[kind]}")
+
+
+def serve(model: Model, channel: Channel, pool: int = DEFAULT_POOL) -> Session | None:
+    """One client from hello to goodbye; the session, or None where it failed.
+
+    A failure is told to the client and logged, and ends no other session.
+    """
+    try:
+        session = Session(model, channel, pool)
+        session.run()
+        channel.close()
+        return session
+    except UserError as error:
+        logging.warning("session ended: %s", error)
+        channel.fail(str(error))
+    except Exception:  # a fault of this program, which is to cost one client its session and no more
+        logging.exception("session ended by a fault of the server")
+        channel.fail("a fault of the server, whose log has more")
+    return None

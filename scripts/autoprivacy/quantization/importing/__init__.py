@@ -1,0 +1,1 @@
+"""Import of torch modules: tracing, and what each operation becomes in the float graph."""

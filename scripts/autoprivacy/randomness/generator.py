@@ -1,0 +1,114 @@
+"""Cryptographic randomness for masks, keys, labels and noise: a ChaCha20 stream keyed by the operating system.
+
+No config seed reaches this module; only tests pass a key, through the constructor's own argument.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from types import ModuleType
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from numpy.typing import DTypeLike
+
+from autoprivacy.backend import default_backend
+
+KEY_BYTES = 32
+# SEAL's centred binomial: 21 bits less 21 bits, variance 10.5 (SEAL 4.1 util/rlwe.cpp, sample_poly_cbd).
+CENTRED_BINOMIAL_PAIRS = 21
+# Bytes that a ternary number is taken from, and the numbers; one byte in 64 is refused, so a few more are drawn.
+LAST_TERNARY_BYTE = 251
+TERNARY = np.arange(LAST_TERNARY_BYTE + 1) % 3 - 1
+SPARE_BYTES = 32
+
+
+class SecureRandom:
+    """A stream of cryptographic randomness; not safe to share between threads.
+
+    Args:
+        key: 32 bytes; None (the default) takes them from the operating system. Public seeds that both parties
+            expand (the uniform part of a ciphertext) and tests are the only uses of an explicit key.
+    """
+
+    def __init__(self, key: bytes | None = None) -> None:
+        key = os.urandom(KEY_BYTES) if key is None else key
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a key has {KEY_BYTES} bytes, got {len(key)}")
+        self._stream = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
+
+    def random_bytes(self, count: int) -> np.ndarray:
+        """`count` uniform bytes, uint8."""
+        return np.frombuffer(self._stream.update(bytes(count)), np.uint8)
+
+    def fill(self, out: np.ndarray) -> None:
+        """Uniform bytes into a contiguous array, uint8 [count]: what `random_bytes(count)` would give."""
+        self._stream.update_into(bytes(out.size), out.data)
+
+    def mask(self, values: np.ndarray, out: np.ndarray) -> None:
+        """XOR of the stream's next bytes and contiguous `values` into `out` of the same size."""
+        self._stream.update_into(values.reshape(-1).view(np.uint8).data, out.reshape(-1).view(np.uint8).data)
+
+    def words(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.uint64) -> np.ndarray:
+        """Uniform words, uint64 or another unsigned type."""
+        size = math.prod(shape) if isinstance(shape, tuple) else shape
+        return self.random_bytes(size * np.dtype(dtype).itemsize).view(dtype).reshape(shape)
+
+    def below(self, modulus: int, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Uniform integers in [0, modulus), uint64, exactly uniform by rejection; modulus at most 2^63."""
+        if not 1 <= modulus <= 1 << 63:
+            raise ValueError(f"modulus {modulus}: expected 1 to 2^63")
+        word = np.dtype(np.uint32 if modulus <= 1 << 32 else np.uint64).type
+        mask = word((1 << (modulus - 1).bit_length()) - 1)
+        values = self.words(shape, word) & mask
+        flat = values.reshape(-1)
+        rejected = np.flatnonzero(flat >= modulus)
+        while rejected.size:
+            flat[rejected] = self.words(rejected.size, word) & mask
+            rejected = rejected[flat[rejected] >= modulus]
+        return values.astype(np.uint64, copy=False)
+
+    def ternary(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Uniform over -1, 0, 1, int64: bytes modulo 3, those above the last whole multiple of 3 drawn again."""
+        count = int(np.prod(shape))
+        drawn = np.zeros(0, np.uint8)
+        while drawn.size < count:
+            fresh = self.random_bytes(count - drawn.size + count // SPARE_BYTES + SPARE_BYTES)
+            drawn = np.concatenate([drawn, fresh[fresh <= LAST_TERNARY_BYTE]])
+        return TERNARY[drawn[:count]].reshape(shape)
+
+    def centred_binomial(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        """SEAL's noise distribution, variance 10.5, int64."""
+        values = np.empty(shape, np.int64)
+        words = self.words(values.size)
+        _shaping().centred_binomial(words, CENTRED_BINOMIAL_PAIRS, values.reshape(-1))
+        return values
+
+    def gaussian(self, shape: int | tuple[int, ...], standard_deviation: float) -> np.ndarray:
+        """A rounded Gaussian, int64, for flooding; standard_deviation at most 2^58 (ValueError beyond).
+
+        A double has 53 bits: a Gaussian wider than that would have empty low bits and show what it is to hide. So
+        the high part is Gaussian and the low bits are uniform, which adds a 2^-40 part to the variance.
+        """
+        if not 0 <= standard_deviation <= 2.0**58:
+            raise ValueError(f"standard deviation {standard_deviation}: expected 0 to 2^58")
+        values = np.empty(shape, np.int64)
+        words = self.words((2, (values.size + 1) // 2))
+        low_bits = max(0, int(np.log2(max(standard_deviation, 1.0))) - 20)
+        low = self.words(values.size if low_bits else 0) >> np.uint64(64 - max(low_bits, 1))
+        scale = standard_deviation / 2.0**low_bits
+        _shaping().gaussian(words, low.view(np.int64), scale, low_bits, values.reshape(-1))
+        return values
+
+
+def _shaping() -> ModuleType:
+    """The module that shapes words into noise; both give the same bits."""
+    # Imported here, by name: numba costs a second that the other backend need not pay.
+    if default_backend() == "numba":
+        from autoprivacy.randomness import gaussian_numba
+
+        return gaussian_numba
+    from autoprivacy.randomness import gaussian_numpy
+
+    return gaussian_numpy

@@ -1,0 +1,153 @@
+"""What garbled activations cost as a function of p, and a policy's totals with them.
+
+Beside the homomorphic part, which `he.latency` predicts: this module alone knows both, and neither knows the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from autoprivacy.errors import UserError
+from autoprivacy.gc.activation import Activation, ignorable_bits, modulus_bits
+from autoprivacy.gc.circuit import Circuit
+from autoprivacy.gc.garbling import table_bytes
+from autoprivacy.gc.labels import LABEL_BYTES
+from autoprivacy.gc.rates import OPERATIONS
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.he.profiling.profile import OperationProfile
+from autoprivacy.he.ring.bit_packing import packed_bytes
+from autoprivacy.link import Link
+from autoprivacy.ot.extension import extension_bytes
+from autoprivacy.quantization.integer_network import Architecture, Node
+from autoprivacy.quantization.residues import Residues
+
+logger = logging.getLogger(__name__)
+
+
+def garbled_counts(circuit: Circuit, moduli: Sequence[int], instances: int) -> dict[str, int]:
+    """How often each of `gc.timing.OPERATIONS` happens for so many activations projected into these moduli."""
+    ands = circuit.and_count * instances
+    return {
+        "garble": ands,
+        "evaluate": ands,
+        "project": circuit.output_bits * len(moduli) * instances,
+        "label": circuit.garbler_bits * instances,
+        "transfer": circuit.evaluator_bits * instances,
+    }
+
+
+def garbled_bytes(circuit: Circuit, moduli: Sequence[int], instances: int, answers: int = 1) -> dict[str, int]:
+    """What both parties send for so many activations: tables, transfers, labels of the garbler's input, answers.
+
+    A squared activation has two answers; the bytes of its triples are those of a policy's `triples`.
+    """
+    return {
+        "tables": sum(table_bytes(circuit, moduli, instances)),
+        "transfers": extension_bytes(circuit.evaluator_bits * instances),
+        "labels": circuit.garbler_bits * instances * LABEL_BYTES,
+        "outputs": sum(packed_bytes(answers * instances, modulus_bits(modulus)) for modulus in moduli),
+    }
+
+
+def activation_cost(node: Node, residues: Residues, rates: Mapping[str, float], link: Link) -> dict[str, float]:
+    """What one activation of the graph takes.
+
+    Args:
+        node: the activation.
+        residues: the moduli of the nodes' shares, and the share bits that activations ignore.
+        rates: seconds by operation of `gc.timing`.
+        link: what tables, transfers and labels go over; one round trip is online.
+
+    Returns:
+        and_gates; garbled_bytes of both parties; garbled_compute_seconds of both; garbled_seconds, the transfer
+        included.
+
+    Raises:
+        UserError: there is no circuit for the activation or for p, or a rate is missing.
+    """
+    missing = set(OPERATIONS) - set(rates)
+    if missing:
+        raise UserError(f"profile: no measurement of {', '.join(sorted(missing))}; profile again")
+    instances, moduli = math.prod(node.shape), residues.moduli[node.name]
+    modulus, ignored = residues.read[node.inputs[0]], residues.ignored_bits[node.name]
+    circuit = Activation(modulus, node.shift, node.minimum, node.maximum, ignored).circuit
+    counts = garbled_counts(circuit, moduli, instances)
+    sent = sum(garbled_bytes(circuit, moduli, instances, 2 if node.squared else 1).values())
+    compute = sum(count * rates[operation] for operation, count in counts.items())
+    return {
+        "and_gates": counts["garble"],
+        "garbled_bytes": sent,
+        "garbled_compute_seconds": compute,
+        "garbled_seconds": compute + link.seconds(sent) + link.round_trip_seconds,
+    }
+
+
+def garbling(
+    architecture: Architecture, residues: Residues, profile: OperationProfile, link: Link
+) -> dict[str, dict[str, float]]:
+    """`activation_cost` by linear layer, added up over the activations that follow it; arguments as there.
+
+    Layers that no activation follows are left out.
+    """
+    costs: dict[str, dict[str, float]] = {}
+    rates, layer = {name: times["median"] for name, times in profile.garbling.items()}, ""
+    for node in architecture.nodes:
+        if node.operation == "linear":
+            layer = node.name
+        elif node.operation == "activation":
+            cost, before = activation_cost(node, residues, rates, link), costs.get(layer, {})
+            costs[layer] = {name: value + before.get(name, 0) for name, value in cost.items()}
+    return costs
+
+
+def circuit_seconds(
+    architecture: Architecture, modulus: int, profile: OperationProfile, link: Link
+) -> dict[str, list[float]]:
+    """garbled_seconds of every activation under one modulus, for 0, 1, ... ignored share bits.
+
+    As many as there are circuits for: at most the activation's shift, and what p admits (`ignorable_bits`).
+
+    Raises:
+        UserError: there is no circuit for an activation or for p, or the profile lacks a rate.
+    """
+    rates = {name: times["median"] for name, times in profile.garbling.items()}
+    residues = Residues.uniform(architecture, modulus)
+
+    def seconds(node: Node, ignored: int) -> float:
+        own = replace(residues, ignored_bits={node.name: ignored})
+        return activation_cost(node, own, rates, link)["garbled_seconds"]
+
+    return {
+        node.name: [seconds(node, t) for t in range(min(node.shift, ignorable_bits(modulus)) + 1)]
+        for node in architecture.nodes
+        if node.operation == "activation"
+    }
+
+
+def with_garbling(policy: Policy, architecture: Architecture, profile: OperationProfile, link: Link) -> Policy:
+    """The policy with `garbling` among its predictions: of every layer, and in its totals.
+
+    total_seconds is the linear layers' latency_seconds and all garbled_seconds. A network whose activations have no
+    circuit cannot be served: its policy is returned as it is.
+    """
+    try:
+        costs = garbling(architecture, policy.residues(architecture), profile, link)
+    except UserError as error:
+        logger.warning("%s: no prediction of garbled activations: %s", policy.network, error)
+        return policy
+    layers = tuple(
+        replace(layer, predicted={**layer.predicted, **costs.get(layer.name, {})}) for layer in policy.layers
+    )
+    totals = dict(policy.predicted)
+    for name in ("and_gates", "garbled_bytes", "garbled_compute_seconds", "garbled_seconds"):
+        totals[name] = sum(cost[name] for cost in costs.values())
+    totals["total_seconds"] = totals["latency_seconds"] + totals["garbled_seconds"]
+    return replace(policy, layers=layers, predicted=totals)
+
+
+def predicted_seconds(policy: Policy) -> float:
+    """What a policy is chosen by: its whole latency, or that of its linear layers where no more is known."""
+    return policy.predicted.get("total_seconds", policy.predicted["latency_seconds"])

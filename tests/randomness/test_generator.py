@@ -1,0 +1,144 @@
+"""Cryptographic randomness: right distributions, a stream per key, fresh by default."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from autoprivacy.backend import BACKEND_VARIABLE
+from autoprivacy.randomness import gaussian_numba, gaussian_numpy
+from autoprivacy.randomness.generator import SecureRandom
+
+KEY = bytes(range(32))
+
+
+def test_the_same_key_gives_the_same_stream_and_no_key_gives_another():
+    assert np.array_equal(SecureRandom(KEY).words(9), SecureRandom(KEY).words(9))
+    assert not np.array_equal(SecureRandom().words(9), SecureRandom().words(9))
+
+
+def test_consecutive_calls_do_not_repeat():
+    random = SecureRandom(KEY)
+    assert not np.array_equal(random.words(4), random.words(4))
+
+
+def test_an_array_is_filled_with_what_would_be_drawn():
+    drawn, filled = SecureRandom(KEY), SecureRandom(KEY)
+    rows = np.zeros((3, 100), np.uint8)
+    for row in rows:
+        filled.fill(row)
+    filled.fill(rows[0, :0])
+    assert np.array_equal(rows.reshape(-1), drawn.random_bytes(300))
+    assert np.array_equal(filled.random_bytes(7), drawn.random_bytes(7))
+
+
+def test_a_short_key_is_refused():
+    with pytest.raises(ValueError, match="32 bytes, got 5"):
+        SecureRandom(b"short")
+
+
+@pytest.mark.parametrize("modulus", [1, 2, 3, 17, 257, 65537, (1 << 61) - 1, 1 << 63])
+def test_below_is_uniform_and_in_range(modulus):
+    values = SecureRandom(KEY).below(modulus, 20000)
+    assert values.dtype == np.uint64 and int(values.max()) < modulus
+    small = modulus <= 300  # then every residue is counted, else sixteenths of the range
+    bins = modulus if small else 16
+    which = (
+        values.astype(np.int64) if small else (values.astype(np.float64) / modulus * 16).astype(np.int64).clip(0, 15)
+    )
+    counts = np.bincount(which, minlength=bins)
+    assert bins == 1 or stats.chisquare(counts).pvalue > 1e-6
+
+
+def test_below_refuses_what_it_cannot_draw():
+    for modulus in (0, (1 << 63) + 1):
+        with pytest.raises(ValueError):
+            SecureRandom(KEY).below(modulus, 3)
+
+
+def test_ternary_and_centred_binomial():
+    ternary = SecureRandom(KEY).ternary((3, 10000))
+    assert ternary.shape == (3, 10000) and stats.chisquare(np.bincount(ternary.ravel() + 1)).pvalue > 1e-6
+    noise = SecureRandom(KEY).centred_binomial(200000)
+    assert abs(noise.mean()) < 0.05 and abs(noise.var() / 10.5 - 1) < 0.02 and abs(noise).max() <= 21
+
+
+@pytest.mark.parametrize("bits", [0, 3, 19, 25, 40, 57])
+def test_gaussian_has_its_width_and_shape(bits):
+    values = SecureRandom(KEY).gaussian((4, 50000), 2.0**bits).astype(np.float64).ravel()
+    spread = np.sqrt(4.0**bits + (1 / 12 if bits < 21 else 0))
+    assert abs(values.std() / spread - 1) < 0.01
+    if bits > 10:  # below, the rounding itself is visible
+        assert stats.kstest(values[:20000] / spread, "norm").pvalue > 1e-4
+
+
+def test_a_wide_gaussian_has_uniform_low_bits():
+    low = SecureRandom(KEY).gaussian(100000, 2.0**57) & 15
+    assert stats.chisquare(np.bincount(low, minlength=16)).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_gaussian_is_box_and_mullers_to_the_precision_of_a_double(backend, monkeypatch):
+    monkeypatch.setenv(BACKEND_VARIABLE, backend)
+    scale = 2.0**50
+    words = edged_words()
+    values = np.empty(words.shape[1] * 2, np.int64)
+    {"numba": gaussian_numba, "numpy": gaussian_numpy}[backend].gaussian(words, np.empty(0, np.int64), scale, 0, values)
+    upper = (words >> np.uint64(11)).astype(np.float64)
+    radius = np.sqrt(-2 * np.log((upper[0] + 0.5).astype(np.longdouble) * np.longdouble(2) ** -53))
+    turn = upper[1] * np.longdouble(2) ** -53 * 2 * np.longdouble(np.pi) - np.longdouble(np.pi) / 4
+    expected = np.concatenate([radius * np.cos(turn), radius * np.sin(turn)])
+    assert np.abs(values / np.longdouble(scale) - expected).max() < 1e-14
+    longest = math.sqrt(
+        2 * 54 * math.log(2)
+    )  # of the smallest uniform number, half a 2^-53; here at an angle of 45 degrees
+    assert np.abs(values).max() == pytest.approx(longest * scale * math.sqrt(0.5))
+
+
+def edged_words():
+    """Uniform words [2, 5000] with the extreme ones and the ends of quadrants among them."""
+    words = np.random.default_rng(0).integers(0, 1 << 64, (2, 5000), np.uint64)
+    words[0, :4] = [0, (1 << 64) - 1, 1 << 63, (1 << 11) - 1]
+    words[1, :8] = [0, (1 << 64) - 1, 1 << 62, (1 << 62) - 1, 1 << 63, (1 << 63) - 1, 3 << 62, (3 << 62) - 1]
+    return words
+
+
+def test_backends_shape_the_same_noise():
+    words = edged_words()
+    low = (words[0] >> np.uint64(34)).astype(np.int64)
+    results = {}
+    for module in (gaussian_numba, gaussian_numpy):
+        parts = []
+        for scale, low_bits, count in ((2.0**20 * 1.9, 30, 5000), (2.0**20, 30, 4999), (1.5, 0, 9999), (0.0, 0, 1)):
+            out = np.empty(count, np.int64)
+            module.gaussian(words, low[:count], scale, low_bits, out)
+            parts.append(out)
+        out = np.empty(5000, np.int64)
+        module.centred_binomial(words[1], 21, out)
+        results[module] = [*parts, out]
+    assert all(map(np.array_equal, *results.values()))
+
+
+def test_centred_binomial_counts_bits():
+    words = edged_words()[1]
+    out = np.empty(5000, np.int64)
+    gaussian_numpy.centred_binomial(words, 21, out)
+    expected = [(w & (1 << 21) - 1).bit_count() - (w >> 21 & (1 << 21) - 1).bit_count() for w in words.tolist()]
+    assert out.tolist() == expected
+
+
+def test_small_counts_and_no_numbers():
+    random = SecureRandom(KEY)
+    for count in (0, 1, 3, 64):
+        for values in (random.ternary(count), random.below(5, count), random.centred_binomial(count)):
+            assert values.shape == (count,)
+        assert random.gaussian(count, 2.0**40).shape == (count,)
+    assert random.words((2, 3), np.uint32).dtype == np.uint32
+
+
+def test_an_odd_count_and_no_width():
+    assert SecureRandom(KEY).gaussian(7, 100.0).shape == (7,)
+    assert not SecureRandom(KEY).gaussian(7, 0.0).any()
+    with pytest.raises(ValueError):
+        SecureRandom(KEY).gaussian(7, 2.0**59)

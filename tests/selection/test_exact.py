@@ -1,0 +1,95 @@
+"""The scheme autoprivacy+: exact, and a plaintext modulus per layer where that is cheaper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.made_up_profile import LINK, PROFILE, made_up_profile
+from support.protocol_sessions import IMAGES, NETWORK, session
+from support.squares import one_square
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.parameters.parameter_set import Flooding
+from autoprivacy.he.parameters.policy import EXACT_TARGET
+from autoprivacy.he.profiling.profile import quartiles
+from autoprivacy.quantization.integer_network import sign_threshold
+from autoprivacy.quantization.reference import reference_forward
+from autoprivacy.quantization.residues import tied_layers
+from autoprivacy.selection.conditions import Selection
+from autoprivacy.selection.exact import EXACT_SCHEME, autoprivacy_plus, layer_moduli
+from autoprivacy.selection.garbled_costs import predicted_seconds, with_garbling
+from autoprivacy.selection.plaintext_modulus import PlaintextRule
+from autoprivacy.selection.schemes import layerwise
+
+RATES = {"garble": 1e-8, "evaluate": 2e-8, "project": 4e-8, "label": 8e-9, "transfer": 6e-8}
+RATED = replace(PROFILE, garbling={name: quartiles([value]) for name, value in RATES.items()})
+SELECTION = Selection(RATED, LINK, Flooding("statistical"))
+RANGES = {"first": (-60_000, 60_064), "second": (-100_000, 400_000), "fc": (-500_000, 500_000)}
+NARROW = {"first": 1 << 17, "second": 1 << 20, "fc": 1 << 20}
+
+
+def test_every_layer_has_the_fewest_bits_that_hold_its_range() -> None:
+    moduli = layer_moduli(NETWORK.architecture, RANGES, SELECTION, PlaintextRule())
+    assert moduli[-1] == NARROW
+    assert all(len(set(other.values())) == 1 for other in moduli[:-1])
+    for layer, p in NARROW.items():
+        assert RANGES[layer][1] < sign_threshold(p) and RANGES[layer][0] >= -sign_threshold(p)
+
+
+def test_layers_whose_accumulators_meet_have_one_modulus() -> None:
+    nodes = list(NETWORK.architecture.nodes)
+    scaled = next(i for i, node in enumerate(nodes) if node.name == "scaled")
+    nodes[scaled] = replace(nodes[scaled], inputs=("first",))  # the residual is now of accumulators
+    architecture = replace(NETWORK.architecture, nodes=tuple(nodes))
+    assert tied_layers(NETWORK.architecture) == [("first",), ("second",), ("fc",)]
+    assert tied_layers(architecture) == [("first", "second"), ("fc",)]
+    moduli = layer_moduli(architecture, RANGES, SELECTION, PlaintextRule())
+    assert moduli[-1] == {"first": 1 << 20, "second": 1 << 20, "fc": 1 << 20}
+
+
+@pytest.mark.parametrize(
+    ("packing", "rule"),
+    [("slot", PlaintextRule()), ("coefficient", PlaintextRule(kind="prime")), ("coefficient", PlaintextRule(22))],
+)
+def test_one_modulus_where_no_power_of_two_will_do(packing: str, rule: PlaintextRule) -> None:
+    moduli = layer_moduli(NETWORK.architecture, RANGES, replace(SELECTION, packing=packing), rule)
+    assert all(len(set(own.values())) == 1 for own in moduli)
+
+
+def test_squared_activations_keep_one_modulus() -> None:
+    network = one_square()
+    ranges = dict.fromkeys(network.layers, (-30_000, 30_000))
+    assert all(
+        len(set(own.values())) == 1 for own in layer_moduli(network.architecture, ranges, SELECTION, PlaintextRule())
+    )
+
+
+def test_the_policy_is_exact_and_the_fastest_of_the_candidates() -> None:
+    policy = autoprivacy_plus(NETWORK, "residual", RANGES, SELECTION, PlaintextRule())
+    assert policy.scheme == EXACT_SCHEME and not policy.approximate and not policy.warnings
+    assert {layer.target for layer in policy.layers} == {EXACT_TARGET}
+    assert {layer.name: layer.parameters.plaintext_modulus for layer in policy.layers} == NARROW
+    assert all(layer.predicted["decryption_error_rate"] <= 2.0**-40 * (1 + 1e-6) for layer in policy.layers)
+    for moduli in layer_moduli(NETWORK.architecture, RANGES, SELECTION, PlaintextRule()):
+        targets = dict.fromkeys(NETWORK.layers, EXACT_TARGET)
+        other = layerwise(NETWORK, "residual", moduli, targets, SELECTION)
+        other = with_garbling(other, NETWORK.architecture, RATED, LINK)
+        assert predicted_seconds(policy) <= predicted_seconds(other)
+
+
+def test_secure_outputs_are_the_integer_network_s() -> None:
+    policy = autoprivacy_plus(NETWORK, "residual", RANGES, SELECTION, PlaintextRule())
+    residues = policy.residues(NETWORK.architecture)
+    with session(policy) as (client, _):
+        for image in IMAGES:
+            expected = reference_forward(NETWORK, image, residues)
+            np.testing.assert_array_equal(expected, reference_forward(NETWORK, image, None))  # nothing wraps
+            np.testing.assert_array_equal(client.infer(client.prepare(), image), expected)
+
+
+def test_nothing_that_serves_is_an_error_with_the_reason() -> None:
+    bare = replace(SELECTION, profile=replace(RATED, table=made_up_profile((1024,)).table))
+    with pytest.raises(UserError, match="no secure set with p = "):
+        autoprivacy_plus(NETWORK, "residual", RANGES, bare, PlaintextRule(kind="power_of_two"))

@@ -1,0 +1,26 @@
+"""A server that listens on loopback for the length of a test."""
+
+import contextlib
+import socket
+import threading
+from functools import partial
+
+from autoprivacy.protocol.endpoints import ServiceSettings, listen, serve_clients
+from autoprivacy.protocol.server import Model, serve
+from support.protocol_sessions import NETWORK, POLICY
+
+MODEL = Model(NETWORK, POLICY)
+
+
+@contextlib.contextmanager
+def service(session=None, **settings):
+    """A server on a free port; yields its address."""
+    settings = ServiceSettings(**{"timeout": 20.0, **settings})
+    with listen("127.0.0.1:0") as listener:
+        serving = partial(serve, MODEL, pool=settings.pool) if session is None else session
+        thread = threading.Thread(target=serve_clients, args=(listener, settings, serving), daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)  # wakes accept
+    thread.join(timeout=10)
+    assert not thread.is_alive()
