@@ -12,11 +12,11 @@ from autoprivacy.errors import UserError
 from autoprivacy.gc import rates
 from autoprivacy.gc.activation import Activation
 from autoprivacy.gc.garbling import garble
-from autoprivacy.gc.labels import random_delta, zero_labels
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.profiling.profile import quartiles
 from autoprivacy.link import Link
+from autoprivacy.ot.labels import random_delta, zero_labels
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.randomness.generator import SecureRandom
@@ -71,7 +71,7 @@ def test_bytes_are_those_that_garbling_makes(modulus: int) -> None:
     sent = garbled_bytes(circuit, (modulus,), count)
     assert sent["tables"] == sum(table.nbytes for table in garbled.tables)
     assert sent["labels"] == garbled.garbler_zero.nbytes
-    assert sent["transfers"] == 16 * 17 * count + -(17 * count) % 128 * 16  # in whole groups of 128
+    assert sent["transfers"] == (17 * count + -(17 * count) % 128) * 4  # in whole groups of 128, 4 bytes each
     assert sent["outputs"] == -(-17 * count // 8)
 
 

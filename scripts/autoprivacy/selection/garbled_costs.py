@@ -14,13 +14,14 @@ from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation, ignorable_bits, modulus_bits
 from autoprivacy.gc.circuit import Circuit
 from autoprivacy.gc.garbling import table_bytes
-from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.gc.rates import OPERATIONS
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.he.ring.bit_packing import packed_bytes
 from autoprivacy.link import Link
 from autoprivacy.ot.extension import extension_bytes
+from autoprivacy.ot.labels import LABEL_BYTES
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.residues import Residues
 
@@ -46,7 +47,7 @@ def garbled_bytes(circuit: Circuit, moduli: Sequence[int], instances: int, answe
     """
     return {
         "tables": sum(table_bytes(circuit, moduli, instances)),
-        "transfers": extension_bytes(circuit.evaluator_bits * instances),
+        "transfers": extension_bytes(circuit.evaluator_bits * instances, DEFAULT_TREE_BITS),
         "labels": circuit.garbler_bits * instances * LABEL_BYTES,
         "outputs": sum(packed_bytes(answers * instances, modulus_bits(modulus)) for modulus in moduli),
     }
