@@ -13,12 +13,11 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.commitment import NetworkCommitment, check_norms
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, Interval
+from autoprivacy.quantization.outputs import Output, check_output
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.storage import read_json, write_json
 
 FORMAT_VERSION = 2
-# What a client learns of an image: all outputs, outputs rounded coarsely, or the class alone.
-Output = Literal["logits", "scores", "label"]
 # How the activations that read a layer are computed.
 ActivationKind = Literal["garbled", "lookup"]
 SAFE_KAPPA = 40  # bits of flooding below which a server warns
@@ -164,8 +163,7 @@ class Policy:
     commitment: NetworkCommitment | None = None
 
     def __post_init__(self) -> None:
-        if self.output not in get_args(Output):
-            raise UserError(f"policy: output {self.output!r}; expected one of {', '.join(get_args(Output))}")
+        check_output(self.output)
 
     @property
     def evaluations(self) -> tuple[LayerPolicy | TriplePolicy, ...]:
