@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import modulus_bits
 from autoprivacy.he.bfv.cipher import message_bytes, public_key_bytes
 from autoprivacy.he.bfv.reply_bits import reply_bytes
@@ -25,7 +26,7 @@ from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
 from autoprivacy.protocol.bundles import NUMBER_BYTES
 from autoprivacy.protocol.channel import FRAME_COST, Bounds
-from autoprivacy.protocol.messages import Message
+from autoprivacy.protocol.messages import MAXIMUM_PAYLOAD, Message
 from autoprivacy.quantization.integer_network import Node
 
 if TYPE_CHECKING:
@@ -45,6 +46,17 @@ class Lengths:
 
     def __init__(self, agreement: Agreement) -> None:
         self._agreement = agreement
+
+    def check(self) -> None:
+        """Work out every length, so that an agreement that does not hold together fails here and not in a phase.
+
+        Raises:
+            UserError: a message is longer than any may be.
+        """
+        bounds = {**self.set_up_bounds.lengths, **self.server_bounds.lengths, **self.client_bounds.lengths}
+        for kind, length in bounds.items():
+            if length > MAXIMUM_PAYLOAD:
+                raise UserError(f"{kind.name} would take {length} bytes; allowed {MAXIMUM_PAYLOAD}")
 
     def public_key(self, parameters: ParameterSet) -> int:
         """Of PUBLIC_KEY."""

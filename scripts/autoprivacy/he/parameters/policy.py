@@ -20,6 +20,7 @@ from autoprivacy.storage import read_json, write_json
 FORMAT_VERSION = 2
 # How the activations that read a layer are computed.
 ActivationKind = Literal["garbled", "lookup"]
+MAXIMUM_NAME = 100  # characters of a name
 SAFE_KAPPA = 40  # bits of flooding below which a server warns
 # The rate that prior systems are built for (the paper's Table 1); about one error in 10^7 images of 10^5 outputs.
 EXACT_TARGET = Target(decryption_error_rate=2.0**-40)
@@ -148,7 +149,7 @@ class Policy:
         commitment: binds the policy to the integer network that it was made for; None leaves it unbound.
 
     Raises:
-        UserError: the output is unknown.
+        UserError: the output is unknown, or a name not printable.
     """
 
     network: str
@@ -163,6 +164,10 @@ class Policy:
     commitment: NetworkCommitment | None = None
 
     def __post_init__(self) -> None:
+        for name, value in (("network", self.network), ("scheme", self.scheme), ("packing", self.packing)):
+            # they reach terminals and logs, those of clients among them
+            if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MAXIMUM_NAME:
+                raise UserError(f"policy: {name}: expected 1 to {MAXIMUM_NAME} printable characters")
         check_output(self.output)
 
     @property
