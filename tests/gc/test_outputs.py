@@ -9,17 +9,17 @@ import pytest
 from support.random_circuits import random_circuit
 
 from autoprivacy.errors import UserError
-from autoprivacy.gc import garbling_kernels
 from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.gc.circuit import AND, FALSE, Circuit, CircuitBuilder, evaluate_plain
 from autoprivacy.gc.garbling import evaluate, garble
-from autoprivacy.gc.labels import encode, random_delta, zero_labels
 from autoprivacy.gc.outputs import Label, OutputFunction, Scores, output_function
+from autoprivacy.ot.kernels import numba_supported
+from autoprivacy.ot.labels import encode, random_delta, zero_labels
 from autoprivacy.quantization.integer_network import sign_threshold, to_signed
 from autoprivacy.quantization.outputs import predicted_class, score_range, shown
 from autoprivacy.randomness.generator import SecureRandom
 
-BACKENDS = ["numpy", "numba"] if garbling_kernels.numba_supported() else ["numpy"]
+BACKENDS = ["numpy", "numba"] if numba_supported() else ["numpy"]
 MODULI = (1 << 20, 1 << 9, 1032193, 114689, 12289, 2056193, 65537, 114690)
 
 
