@@ -11,7 +11,6 @@ from support.random_circuits import number, random_circuit
 
 from autoprivacy.backend import BACKEND_VARIABLE
 from autoprivacy.errors import UserError
-from autoprivacy.gc import garbling_kernels
 from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.gc.circuit import Circuit, CircuitBuilder
 from autoprivacy.gc.garbling import (
@@ -24,11 +23,13 @@ from autoprivacy.gc.garbling import (
     garble_chunks,
     table_bytes,
 )
-from autoprivacy.gc.labels import LABEL_BYTES, encode, offset_bits, random_delta, zero_labels
+from autoprivacy.ot import kernels
 from autoprivacy.ot.extension import extension_bytes
+from autoprivacy.ot.labels import LABEL_BYTES, encode, offset_bits, random_delta, zero_labels
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.randomness.generator import SecureRandom
 
-BACKENDS = ["numpy", "numba"] if garbling_kernels.numba_supported() else ["numpy"]
+BACKENDS = ["numpy", "numba"] if kernels.numba_supported() else ["numpy"]
 WORD = (1 << 64) - 1
 
 
@@ -180,12 +181,12 @@ def test_a_relu_of_17_bits_takes_849_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("modulus", "shift", "ignored", "at_most"),
-    [(114689, 6, 0, 1536), (1 << 20, 9, 0, 1650), (114689, 9, 9, 900), (1 << 20, 9, 9, 1100)],
+    [(114689, 6, 0, 1332), (1 << 20, 9, 0, 1410), (114689, 9, 9, 800), (1 << 20, 9, 9, 960)],
 )
 def test_bytes_of_a_relu_in_all_phases(modulus: int, shift: int, ignored: int, at_most: int) -> None:
     """Transfers of the client's labels, table, the server's labels, and the masked output."""
     activation, count, bits = Activation(modulus, shift, 0, 255, ignored), CHUNK, modulus_bits(modulus)
-    transfers = extension_bytes(activation.circuit.evaluator_bits * count)
+    transfers = extension_bytes(activation.circuit.evaluator_bits * count, DEFAULT_TREE_BITS)
     tables = sum(table_bytes(activation.circuit, (modulus,), count))
     labels = LABEL_BYTES * activation.circuit.garbler_bits * count
     assert (transfers + tables + labels + bits * count / 8) / count <= at_most
@@ -314,15 +315,15 @@ def test_wrong_tables_labels_and_offsets_are_refused() -> None:
 
 def test_backend_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BACKEND_VARIABLE, "numpy")
-    assert garbling_kernels.default_backend() == "numpy"
+    assert kernels.default_backend() == "numpy"
     monkeypatch.delenv(BACKEND_VARIABLE)
-    assert garbling_kernels.default_backend() == BACKENDS[-1]
+    assert kernels.default_backend() == BACKENDS[-1]
     monkeypatch.setenv(BACKEND_VARIABLE, "fortran")
     with pytest.raises(UserError, match="fortran: expected one of numba, numpy"):
-        garbling_kernels.default_backend()
+        kernels.default_backend()
 
 
 def test_numpy_serves_where_the_processor_lacks_aes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garbling_kernels, "numba_supported", lambda: False)
+    monkeypatch.setattr(kernels, "numba_supported", lambda: False)
     monkeypatch.setenv(BACKEND_VARIABLE, "numba")
-    assert garbling_kernels.default_backend() == "numpy"
+    assert kernels.default_backend() == "numpy"

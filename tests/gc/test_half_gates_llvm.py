@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoprivacy.gc import garbling_kernels
 from autoprivacy.gc.activation import Activation
 from autoprivacy.gc.garbling import CHUNK, evaluate, garble
-from autoprivacy.gc.labels import random_delta
+from autoprivacy.ot import kernels
+from autoprivacy.ot.labels import random_delta
 from autoprivacy.randomness.generator import SecureRandom
 
 # What numba is told of a processor, and the registers that AES instructions then work on.
@@ -37,7 +37,7 @@ def results(backend: str) -> str:
 
 def supported() -> list[str]:
     """Those of `PROCESSORS` that this one can stand in for."""
-    if not garbling_kernels.numba_supported():
+    if not kernels.numba_supported():
         return []
     from llvmlite.binding import get_host_cpu_features
 

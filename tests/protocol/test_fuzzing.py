@@ -191,6 +191,7 @@ TO_SERVER = [
     (MODEL, Message.PUBLIC_KEY),
     (SLOT_MODEL, Message.GALOIS_KEYS),
     (MODEL, Message.BASE_OT),
+    (MODEL, Message.OT_TREES),
     (MODEL, Message.PREPARE),
     (MODEL, Message.ENCRYPTED_MASKS),
     (MODEL, Message.OT_EXTENSION),

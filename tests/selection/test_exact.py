@@ -10,13 +10,16 @@ from support.made_up_profile import LINK, PROFILE, made_up_profile
 from support.protocol_sessions import IMAGES, NETWORK, session
 from support.squares import one_square
 
+from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.parameters.policy import EXACT_TARGET
 from autoprivacy.he.profiling.profile import quartiles
+from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import sign_threshold
+from autoprivacy.quantization.outputs import Output, shown
 from autoprivacy.quantization.reference import reference_forward
-from autoprivacy.quantization.residues import tied_layers
+from autoprivacy.quantization.residues import Residues, tied_layers
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.exact import EXACT_SCHEME, autoprivacy_plus, layer_moduli
 from autoprivacy.selection.garbled_costs import predicted_seconds, with_garbling
@@ -87,6 +90,20 @@ def test_secure_outputs_are_the_integer_network_s() -> None:
             expected = reference_forward(NETWORK, image, residues)
             np.testing.assert_array_equal(expected, reference_forward(NETWORK, image, None))  # nothing wraps
             np.testing.assert_array_equal(client.infer(client.prepare(), image), expected)
+
+
+@pytest.mark.parametrize("output", ["scores", "label"])
+def test_what_a_client_learns_is_part_of_the_integer_network(output: Output) -> None:
+    residues = Residues.uniform(NETWORK.architecture, 1 << 20)
+    for image in IMAGES:
+        logits = reference_forward(NETWORK, image, residues)
+        told = reference_forward(NETWORK, image, residues, output=output)
+        np.testing.assert_array_equal(told, shown(logits, output, 1 << 20))
+    images = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    split, evaluator = Split(images, np.zeros(20, np.int64)), Evaluator(NETWORK, residues)
+    predictions = evaluator.predictions(split, output=output)
+    if output == "label":
+        np.testing.assert_array_equal(predictions, evaluator.predictions(split))
 
 
 def test_nothing_that_serves_is_an_error_with_the_reason() -> None:

@@ -12,11 +12,14 @@ from autoprivacy.errors import UserError
 from autoprivacy.gc import rates
 from autoprivacy.gc.activation import Activation
 from autoprivacy.gc.garbling import garble
-from autoprivacy.gc.labels import random_delta, zero_labels
+from autoprivacy.gc.outputs import Label, Scores
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.profiling.profile import quartiles
 from autoprivacy.link import Link
+from autoprivacy.ot.extension import extension_bytes
+from autoprivacy.ot.labels import random_delta, zero_labels
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.randomness.generator import SecureRandom
@@ -26,6 +29,7 @@ from autoprivacy.selection.garbled_costs import (
     garbled_bytes,
     garbled_counts,
     garbling,
+    output_cost,
     predicted_seconds,
     with_garbling,
 )
@@ -71,7 +75,7 @@ def test_bytes_are_those_that_garbling_makes(modulus: int) -> None:
     sent = garbled_bytes(circuit, (modulus,), count)
     assert sent["tables"] == sum(table.nbytes for table in garbled.tables)
     assert sent["labels"] == garbled.garbler_zero.nbytes
-    assert sent["transfers"] == 16 * 17 * count + -(17 * count) % 128 * 16  # in whole groups of 128
+    assert sent["transfers"] == (17 * count + -(17 * count) % 128) * 4  # in whole groups of 128, 4 bytes each
     assert sent["outputs"] == -(-17 * count // 8)
 
 
@@ -123,6 +127,26 @@ def test_a_policy_has_them_in_its_layers_and_totals() -> None:
     assert predicted_seconds(whole) == whole.predicted["total_seconds"] == pytest.approx(total)
     assert predicted_seconds(plain) == plain.predicted["latency_seconds"]
     assert whole.essence() == plain.essence()
+
+
+def test_the_output_s_circuit_is_counted_with_the_last_layer() -> None:
+    label, link = Label(P, 10), Link(8e6, 0.25)
+    cost = output_cost("label", ARCHITECTURE, modulo(P), RATES, link)
+    assert cost is not None and cost["and_gates"] == label.circuit.and_count
+    # tables and their seed, transfers and labels of both inputs, 4 bits of mask
+    sent = label.circuit.and_count * 32 + 16 + 4 * 4 / 8 + extension_bytes(170, DEFAULT_TREE_BITS) + 170 * 16 + 1
+    assert cost["garbled_bytes"] == pytest.approx(sent, abs=8)
+    expected = label.circuit.and_count * 3e-8 + 4 * 4e-8 + 170 * 8e-9 + 170 * 6e-8
+    assert cost["garbled_compute_seconds"] == pytest.approx(expected)
+    assert cost["garbled_seconds"] == pytest.approx(expected + cost["garbled_bytes"] / 1e6)
+    assert output_cost("logits", ARCHITECTURE, modulo(P), RATES, link) is None
+    scores = output_cost("scores", ARCHITECTURE, modulo(P), RATES, link)
+    assert scores is not None and scores["and_gates"] == 10 * Scores(P, 10).circuit.and_count
+    plain, whole = (with_garbling(replace(policy(), output=o), ARCHITECTURE, RATED, LINK) for o in ("logits", "label"))
+    more = label.circuit.and_count
+    assert (
+        whole.layer("fc").predicted["and_gates"] == more == whole.predicted["and_gates"] - plain.predicted["and_gates"]
+    )
 
 
 def test_a_network_that_cannot_be_served_keeps_its_policy(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,8 @@ import statistics
 
 from autoprivacy.bench.timing import REPEATS, Result
 from autoprivacy.gc.activation import Activation
-from autoprivacy.gc.garbling_kernels import numba_supported
 from autoprivacy.gc.rates import GarblingTimer
+from autoprivacy.ot.kernels import numba_supported
 from autoprivacy.selection.garbled_costs import garbled_bytes
 
 # Millions of AND gates or transfers per second and core that are aimed at, by backend.

@@ -6,6 +6,7 @@ over a few reused wire slots; garbling walks it gate by gate over thousands of i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,11 +62,18 @@ class Circuit:
 
 
 class CircuitBuilder:
-    """Makes wires from wires; equal gates are made once, and gates with constant or equal inputs not at all."""
+    """Makes wires from wires; equal gates are made once, and gates with constant or equal inputs not at all.
+
+    Every node is a sum modulo 2 of inputs and outputs of AND gates. Nodes of equal sums are one node, so the two inputs
+    of an AND gate are never equal, each other's inverse or constant, however they were put together: the labels of such
+    inputs would be tied by the garbler's offset.
+    """
 
     def __init__(self) -> None:
         self._nodes: list[_Gate | None] = [None]  # None: the constant (node 0) or an input
         self._known: dict[_Gate, Wire] = {}
+        self._sums = {0: 0}  # by node its sum: the XOR of what `_term` gives for each of its terms
+        self._by_sum = {0: FALSE}
         self._garbler: list[Wire] = []
         self._evaluator: list[Wire] = []
 
@@ -87,7 +95,10 @@ class CircuitBuilder:
         x, y = sorted((x & ~1, y & ~1))
         if x == y:
             return inverted
-        return (y if x == FALSE else self._gate(XOR, x, y)) ^ inverted
+        total = self._sums[x >> 1] ^ self._sums[y >> 1]
+        if total not in self._by_sum:
+            self._note(self._gate(XOR, x, y), total)
+        return self._by_sum[total] ^ inverted
 
     def and_(self, x: Wire, y: Wire) -> Wire:
         """x AND y: the gate that costs."""
@@ -96,7 +107,10 @@ class CircuitBuilder:
             return FALSE
         if x in (TRUE, y):
             return y
-        return self._gate(AND, x, y)
+        wire = self._gate(AND, x, y)
+        if wire >> 1 not in self._sums:
+            self._note(wire, _term(wire >> 1))
+        return wire
 
     def or_(self, x: Wire, y: Wire) -> Wire:
         """x OR y, one AND gate."""
@@ -165,6 +179,8 @@ class CircuitBuilder:
     def _inputs(self, of_party: list[Wire], count: int) -> list[Wire]:
         wires = [2 * (len(self._nodes) + i) for i in range(count)]
         self._nodes += [None] * count
+        for wire in wires:
+            self._note(wire, _term(wire >> 1))
         of_party += wires
         return wires
 
@@ -174,6 +190,15 @@ class CircuitBuilder:
             self._known[gate] = 2 * len(self._nodes)
             self._nodes.append(gate)
         return self._known[gate]
+
+    def _note(self, wire: Wire, total: int) -> None:
+        self._sums[wire >> 1] = total
+        self._by_sum[total] = wire
+
+
+def _term(node: int) -> int:
+    """A number of 128 bits that stands for a node in sums; two different sums agree by chance alone, 2^-128."""
+    return int.from_bytes(hashlib.sha256(node.to_bytes(8, "little")).digest()[:16], "little")
 
 
 def evaluate_plain(circuit: Circuit, garbler: np.ndarray, evaluator: np.ndarray) -> np.ndarray:

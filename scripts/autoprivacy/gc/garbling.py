@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from autoprivacy.gc.circuit import Circuit
 from autoprivacy.gc.garbling_kernels import load_kernels
-from autoprivacy.gc.labels import LABEL_BYTES, check_labels, read_only, zero_labels
 from autoprivacy.gc.projection import Projection
+from autoprivacy.ot.labels import LABEL_BYTES, check_labels, read_only, zero_labels
 from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
 
 # Instances of one key and one table: a wire's labels of a chunk, 64 KiB, fit in the second-level cache.

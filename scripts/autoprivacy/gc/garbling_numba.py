@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.gc.circuit import AND, LEFT_INVERTED, RIGHT_INVERTED, Circuit
-from autoprivacy.gc.half_gates_llvm import ROUND_KEY_BYTES, evaluate_and, expand_key, garble_and, hash_words, xor_labels
-from autoprivacy.gc.labels import LABEL_BYTES
+from autoprivacy.gc.half_gates_llvm import evaluate_and, garble_and, xor_labels
 from autoprivacy.gc.projection import Projection
 from autoprivacy.kernel_cache import njit
+from autoprivacy.ot.aes_llvm import ROUND_KEY_BYTES, hash_words
+from autoprivacy.ot.kernels_numba import address, round_keys
+from autoprivacy.ot.labels import LABEL_BYTES
 
 # Instances walked through the whole circuit at once: their wires, 2 KiB each, stay in the second-level cache.
 BLOCK = 128
@@ -39,25 +41,12 @@ def _reduce(value: Any, modulus: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _expand_keys(keys: Any, expanded: Any) -> None:
-    """Round keys, uint64 [keys, 22], of AES keys, uint64 [keys, 2]."""
-    for i in range(len(keys)):
-        expand_key(_address(keys) + i * LABEL_BYTES, _address(expanded) + i * ROUND_KEY_BYTES)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _address(array: Any) -> Any:
-    """Where an array's memory begins. The caller's caller keeps the array, as numba drops its own at their last use."""
-    return array.ctypes.data
-
-
-@njit(cache=True, nogil=True)
 def _place_inputs(places: Any, garbler: Any, evaluator: Any, first: Any) -> None:
     """Where the inputs' labels, uint64 [bits, count, 2], stand, from instance `first` on: in the lowest slots."""
     for i in range(len(garbler)):
-        places[i] = _address(garbler) + LABEL_BYTES * (i * garbler.shape[1] + first)
+        places[i] = address(garbler) + LABEL_BYTES * (i * garbler.shape[1] + first)
     for i in range(len(evaluator)):
-        places[len(garbler) + i] = _address(evaluator) + LABEL_BYTES * (i * evaluator.shape[1] + first)
+        places[len(garbler) + i] = address(evaluator) + LABEL_BYTES * (i * evaluator.shape[1] + first)
 
 
 @njit(cache=True, nogil=True)
@@ -65,11 +54,11 @@ def _garble_gates(
     gates: Any, places: Any, wires: Any, keys: Any, offsets: Any, ands: Any, first: Any, size: Any
 ) -> None:
     row = ands.shape[2] * LABEL_BYTES
-    table, key = _address(ands) + LABEL_BYTES * first, _address(keys)
-    delta = _address(offsets) + LABEL_BYTES
+    table, key = address(ands) + LABEL_BYTES * first, address(keys)
+    delta = address(offsets) + LABEL_BYTES
     for gate in range(len(gates)):
         operation = gates[gate, 0]
-        x, y, out = places[gates[gate, 1]], places[gates[gate, 2]], _address(wires[gates[gate, 3]])
+        x, y, out = places[gates[gate, 1]], places[gates[gate, 2]], address(wires[gates[gate, 3]])
         places[gates[gate, 3]] = out
         if not operation & AND:
             xor_labels(x, y, out, size)
@@ -98,8 +87,8 @@ def _garble_outputs(
     mask[:] = NONE
     for bit in range(len(outputs)):
         for value in range(2):
-            offset = _address(offsets) + LABEL_BYTES * (value ^ outputs[bit, 1])
-            key, out = _address(keys) + bit * ROUND_KEY_BYTES, _address(hashes[value])
+            offset = address(offsets) + LABEL_BYTES * (value ^ outputs[bit, 1])
+            key, out = address(keys) + bit * ROUND_KEY_BYTES, address(hashes[value])
             hash_words(key, places[outputs[bit, 0]], offset, out, out + WORD_BYTES * BLOCK, size)
         for i in range(size):
             of_zero, of_one = _scale(hashes[0, 0, i], modulus), _scale(hashes[1, 0, i], modulus)
@@ -142,9 +131,9 @@ def _garble(
 @njit(cache=True, nogil=True)
 def _evaluate_gates(gates: Any, places: Any, wires: Any, keys: Any, ands: Any, first: Any, size: Any) -> None:
     row = ands.shape[2] * LABEL_BYTES
-    table, key = _address(ands) + LABEL_BYTES * first, _address(keys)
+    table, key = address(ands) + LABEL_BYTES * first, address(keys)
     for gate in range(len(gates)):
-        x, y, out = places[gates[gate, 1]], places[gates[gate, 2]], _address(wires[gates[gate, 3]])
+        x, y, out = places[gates[gate, 1]], places[gates[gate, 2]], address(wires[gates[gate, 3]])
         places[gates[gate, 3]] = out
         if not gates[gate, 0] & AND:
             xor_labels(x, y, out, size)
@@ -160,8 +149,8 @@ def _evaluate_outputs(
 ) -> None:
     result[:] = NONE
     for bit in range(len(outputs)):
-        key, out = _address(keys) + bit * ROUND_KEY_BYTES, _address(hashes)
-        hash_words(key, places[outputs[bit, 0]], _address(offsets), out, out + WORD_BYTES * BLOCK, len(result))
+        key, out = address(keys) + bit * ROUND_KEY_BYTES, address(hashes)
+        hash_words(key, places[outputs[bit, 0]], address(offsets), out, out + WORD_BYTES * BLOCK, len(result))
         for i in range(len(result)):
             result[i] += _scale(hashes[0, 0, i], modulus) + (hashes[0, 1, i] & ONE) * np.uint64(ciphertexts[bit, i])
 
@@ -232,7 +221,7 @@ def garble(
 ) -> None:
     """Garble one chunk; arguments as in `garbling_numpy.garble`."""
     offsets = np.array([np.zeros(2, np.uint64), delta])
-    wires = (*workspace.temporaries, _round_keys(keys), offsets, garbler_zero, evaluator_zero, start)
+    wires = (*workspace.temporaries, round_keys(keys), offsets, garbler_zero, evaluator_zero, start)
     _garble(circuit.gates, circuit.outputs, *wires, projection.moduli, projection.weights, ands, ciphertexts, masks)
 
 
@@ -250,54 +239,5 @@ def evaluate(
 ) -> None:
     """Evaluate one chunk; arguments as in `garbling_numpy.evaluate`."""
     offsets = np.zeros((1, 2), np.uint64)
-    wires = (*workspace.temporaries, _round_keys(keys), offsets, garbler_labels, evaluator_labels, start)
+    wires = (*workspace.temporaries, round_keys(keys), offsets, garbler_labels, evaluator_labels, start)
     _evaluate(circuit.gates, circuit.outputs, *wires, projection.moduli, ands, ciphertexts, outputs)
-
-
-def _round_keys(keys: np.ndarray) -> np.ndarray:
-    expanded = np.empty((len(keys), ROUND_KEY_BYTES), np.uint8)
-    _expand_keys(keys, expanded)
-    return expanded
-
-
-@njit(cache=True, nogil=True)
-def _transpose(rows: Any, labels: Any) -> None:
-    """Eight blocks of 64 columns at once, as every row's share of them is one cache line."""
-    block = np.zeros((2, 64 * CACHE_LINE_WORDS), np.uint64)
-    for start in range(0, rows.shape[1], CACHE_LINE_WORDS):
-        width = min(CACHE_LINE_WORDS, rows.shape[1] - start)
-        for half in range(2):
-            for i in range(64):
-                for word in range(width):
-                    block[half, CACHE_LINE_WORDS * i + word] = rows[64 * half + i, start + word]
-            _transpose_block(block[half])
-        for i in range(64):
-            for word in range(width):
-                for half in range(2):
-                    labels[64 * (start + word) + i, half] = block[half, CACHE_LINE_WORDS * i + word]
-
-
-@njit(cache=True, nogil=True)
-def _transpose_block(block: Any) -> None:
-    """In place the transposes of eight 64 x 64 bit matrices, uint64 [64 * 8], row 0 of all of them first.
-
-    Swaps quarters of halving size (Warren, Hacker's Delight, 7-3).
-    """
-    distance, mask = 32, LOW_HALF
-    while distance:
-        shift, span = np.uint64(distance), CACHE_LINE_WORDS * distance
-        for start in range(0, len(block), 2 * span):
-            upper, lower = block[start : start + span], block[start + span : start + 2 * span]
-            for i in range(span):
-                swap = ((upper[i] >> shift) ^ lower[i]) & mask
-                lower[i] ^= swap
-                upper[i] ^= swap << shift
-        distance >>= 1
-        mask ^= mask << np.uint64(distance)
-
-
-def transpose(rows: np.ndarray) -> np.ndarray:
-    """A bit matrix's columns as labels; as `garbling_numpy.transpose`."""
-    labels = np.empty((64 * rows.shape[1], 2), np.uint64)
-    _transpose(rows, labels)
-    return labels

@@ -10,14 +10,11 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from autoprivacy.gc.circuit import LEFT_INVERTED, RIGHT_INVERTED, XOR, Circuit
-from autoprivacy.gc.labels import LABEL_BITS
 from autoprivacy.gc.projection import Projection
 
 ONE = np.uint64(1)
 HALF = np.uint64(32)
 LOW_HALF = np.uint64((1 << 32) - 1)
-WORD_BITS = 64
-TRANSPOSE_WORDS = 256  # columns transposed at once: 128 rows of 256 words are 256 KiB
 
 
 class Workspace:
@@ -219,36 +216,3 @@ def _scale(words: np.ndarray, modulus: np.uint64) -> np.ndarray:
 def _reduce(values: np.ndarray, modulus: np.uint64) -> np.ndarray:
     """Values below 2 p modulo p: of v and v - p, which wraps around where v < p, the smaller one."""
     return np.minimum(values, values - modulus)
-
-
-def transpose(rows: np.ndarray) -> np.ndarray:
-    """A bit matrix's columns as labels.
-
-    Args:
-        rows: uint64 [128, count / 64], bit 0 of word 0 first.
-
-    Returns:
-        uint64 [count, 2]; bit i of label j is bit j of row i.
-    """
-    width = rows.shape[1]
-    labels = np.empty((width, WORD_BITS, 2), np.uint64)
-    for start in range(0, width, TRANSPOSE_WORDS):
-        words = rows[:, start : start + TRANSPOSE_WORDS].copy()
-        _transpose_words(words)
-        labels[start : start + TRANSPOSE_WORDS] = words.reshape(2, WORD_BITS, -1).transpose(2, 1, 0)
-    return labels.reshape(-1, 2)
-
-
-def _transpose_words(words: np.ndarray) -> None:
-    """Transposes every 64 x 64 block in place: swaps quarters of halving size (Warren, Hacker's Delight, 7-3)."""
-    distance = WORD_BITS // 2
-    mask = (1 << distance) - 1
-    while distance:
-        shift = np.uint64(distance)
-        pairs = words.reshape(LABEL_BITS // (2 * distance), 2, distance, -1)
-        upper, lower = pairs[:, 0], pairs[:, 1]
-        swap = ((upper >> shift) ^ lower) & np.uint64(mask)
-        lower ^= swap
-        upper ^= swap << shift
-        distance //= 2
-        mask ^= mask << distance & (1 << WORD_BITS) - 1

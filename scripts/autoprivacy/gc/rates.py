@@ -11,15 +11,11 @@ from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation
 from autoprivacy.gc.circuit import Circuit
 from autoprivacy.gc.garbling import CHUNK, evaluate, garble_chunks
-from autoprivacy.gc.labels import encode, offset_bits, random_delta, zero_labels
 from autoprivacy.memory import keep_freed_memory
-from autoprivacy.ot.extension import (
-    BaseReceiver,
-    BaseSender,
-    ExtensionReceiver,
-    ExtensionSender,
-    choice_bits,
-)
+from autoprivacy.ot.extension import choice_bits
+from autoprivacy.ot.labels import encode, random_delta, zero_labels
+from autoprivacy.ot.setup import TransferSetup
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
 
 # What `costs.activation_counts` counts, each for both parties together but for the first two.
@@ -72,10 +68,13 @@ class GarblingTimer:
         random = SecureRandom()
         self._delta = random_delta(random)
         self._small, self._large = (_Garbled(modulus, self._delta, random, backend) for modulus in MODULI)
-        base_sender, base_receiver = BaseSender(), BaseReceiver(offset_bits(self._delta))
-        pairs = base_sender.finish(base_receiver.reply(base_sender.message()))
-        self._receiver = ExtensionReceiver(pairs, backend)
-        self._sender = ExtensionSender(self._delta, base_receiver.seeds, backend)
+        client, server = (
+            TransferSetup(delta, DEFAULT_TREE_BITS, backend=backend) for delta in (random_delta(random), self._delta)
+        )
+        answers = client.answer(server.hello()), server.answer(client.hello())
+        trees = client.trees(answers[1]), server.trees(answers[0])
+        self._receiver, _ = client.finish(trees[1])
+        _, self._sender = server.finish(trees[0])
         self._values = random.words(INSTANCES)
         self._choices = random.words(TRANSFERS // MODULI[0].bit_length())
 

@@ -1,159 +1,97 @@
-"""Oblivious transfer: 128 base transfers on an elliptic curve, then any number from symmetric cryptography alone.
+"""Correlated oblivious transfers, any number, from trees of seeds: SoftSpoken.
 
-The garbler's offset is its vector of choices in the base transfers, where it receives; from then on it sends. An
-extended transfer costs 16 bytes and leaves the evaluator with the label of its bit: no ciphertexts follow. Messages are
-bytes; who carries them is the protocol's affair. Semi-honest parties; malformed messages raise ValueError.
+Every transfer gives the receiver a bit u and a label t, the sender a label q, with t = q ^ u * delta for the sender's
+secret offset delta. Labels are those of garbled circuits: q is the label of 0, t the label of u. The receiver sends
+128 / b bits a transfer for bits that it chooses and one bit fewer for random ones, b the bits of a tree; the work
+grows with 2^b / b. Messages are bytes; who carries them is the protocol's affair. Semi-honest parties; malformed
+messages raise ValueError.
 
-Sources: Chou and Orlandi, "The simplest protocol for oblivious transfer", LATINCRYPT 2015 (figure 1); Ishai, Kilian,
-Nissim, Petrank, "Extending oblivious transfers efficiently", CRYPTO 2003 (section 3), as correlated transfers of
+How: the receiver knows all leaves of a tree, the sender all but number x, its share of delta's bits. With a stream
+r_y of bits for every leaf y, the receiver adds up u' = sum of r_y and, for every bit i of a leaf's number, t_i = sum
+of r_y over the y with bit i set; the sender q_i = sum of r_y over the y with bit i of y ^ x set, where r_x does not
+count. So t_i = q_i ^ x_i u'. The receiver sends u ^ u' for every tree, u the bits that all trees are to share, and
+the sender adds it to q_i where x_i is set. Random bits u are those of the first tree, which saves its correction.
+
+Security: the sender sees u ^ u' masked by the stream of a leaf that it does not know; the receiver sees nothing.
+Streams are H(leaf ^ counter), the hash of `kernels_numpy.hash_labels` under a key of the session: what it takes is
+that the hash is correlation robust, as free XOR takes it to be. There is no consistency check: parties are semi-honest.
+
+Source: Roy, "SoftSpokenOT: quieter OT extension from small-field silent VOLE in the minicrypt model", CRYPTO 2022: its
+vector OLE over small fields with the repetition code, without the consistency check. Correlated transfers as in
 Asharov, Lindell, Schneider, Zohner, CCS 2013.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-
 import numpy as np
-from nacl.bindings import (
-    crypto_core_ed25519_add,
-    crypto_core_ed25519_BYTES,
-    crypto_core_ed25519_is_valid_point,
-    crypto_core_ed25519_NONREDUCEDSCALARBYTES,
-    crypto_core_ed25519_scalar_reduce,
-    crypto_core_ed25519_sub,
-    crypto_scalarmult_ed25519_base_noclamp,
-    crypto_scalarmult_ed25519_noclamp,
-)
 
-from autoprivacy.gc.garbling_kernels import load_kernels
-from autoprivacy.gc.labels import LABEL_BITS, LABEL_BYTES, offset_bits
-from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
+from autoprivacy.ot.kernels import load_kernels
+from autoprivacy.ot.labels import LABEL_BITS, LABEL_BYTES, offset_bits
+from autoprivacy.ot.trees import tree_sizes
 
-POINT_BYTES = crypto_core_ed25519_BYTES
-BASE_MESSAGE_BYTES = POINT_BYTES
-BASE_REPLY_BYTES = LABEL_BITS * POINT_BYTES
-# Transfers extended at once: 128 rows of 8 KiB, 1 MiB, stay in cache. Both parties must agree on it.
-SLAB = 1 << 16
-
-
-class BaseSender:
-    """The evaluator's side of the base transfers: it gets both seeds of each.
-
-    Args:
-        random: None (the default) is fresh randomness; tests pass their own.
-    """
-
-    def __init__(self, random: SecureRandom | None = None) -> None:
-        self._scalar = _random_scalar(random or SecureRandom())
-        self._point = crypto_scalarmult_ed25519_base_noclamp(self._scalar)
-
-    def message(self) -> bytes:
-        """The first message, 32 bytes."""
-        return self._point
-
-    def finish(self, reply: bytes) -> np.ndarray:
-        """Both seeds of every transfer, uint8 [128, 2, 32], from the receiver's reply.
-
-        Raises:
-            ValueError: the reply has the wrong length, or holds what no receiver sends.
-        """
-        points = _points("base transfer reply", reply, LABEL_BITS)
-        if self._point in points:
-            raise ValueError("base transfer reply: holds the sender's own point")
-        seeds = np.empty((LABEL_BITS, 2, KEY_BYTES), np.uint8)
-        for i, point in enumerate(points):
-            difference = crypto_core_ed25519_sub(point, self._point)
-            for choice, base in enumerate((point, difference)):
-                shared = crypto_scalarmult_ed25519_noclamp(self._scalar, base)
-                seeds[i, choice] = _seed(i, self._point, point, shared)
-        return seeds
-
-
-class BaseReceiver:
-    """The garbler's side of the base transfers: it gets the seed that its choice names.
-
-    Args:
-        choices: 128 bits, uint8; the garbler's `offset_bits(delta)`.
-        random: as for the sender.
-    """
-
-    def __init__(self, choices: np.ndarray, random: SecureRandom | None = None) -> None:
-        if choices.shape != (LABEL_BITS,):
-            raise ValueError(f"base transfer choices: expected {LABEL_BITS}, got {list(choices.shape)}")
-        self._choices = choices
-        self._random = random or SecureRandom()
-        self.seeds = np.zeros((0, KEY_BYTES), np.uint8)
-
-    def reply(self, message: bytes) -> bytes:
-        """The answer to the sender's message, 4096 bytes; fills `seeds`, uint8 [128, 32].
-
-        Raises:
-            ValueError: the message has the wrong length or is no point of the prime-order group.
-        """
-        (sender,) = _points("base transfer message", message, 1)
-        seeds = np.empty((LABEL_BITS, KEY_BYTES), np.uint8)
-        points = []
-        for i, choice in enumerate(self._choices.tolist()):
-            scalar = _random_scalar(self._random)
-            point = crypto_scalarmult_ed25519_base_noclamp(scalar)
-            # Both candidates are made whatever the choice, so that the work does not depend on it.
-            point = (point, crypto_core_ed25519_add(point, sender))[choice]
-            points.append(point)
-            seeds[i] = _seed(i, sender, point, crypto_scalarmult_ed25519_noclamp(scalar, sender))
-        self.seeds = seeds
-        return b"".join(points)
+# Transfers extended at once: 128 rows of 1 KiB, 128 KiB, stay in the second-level cache. Both parties must agree on it.
+SLAB = 1 << 13
 
 
 class ExtensionReceiver:
-    """The evaluator's side of the extension: it gets the labels of its choice bits.
+    """The side that gets a bit and its label.
 
     Args:
-        seed_pairs: what the base sender got, uint8 [128, 2, 32]; used for one extension and no other.
+        leaves: of `trees.plant`.
+        bits: of a tree.
+        key: of the hash, 16 public bytes that both parties share; with the leaves used for one extension and no other.
         backend: "numba" or "numpy", the same bits; None takes the faster one that this machine has.
     """
 
-    def __init__(self, seed_pairs: np.ndarray, backend: str | None = None) -> None:
-        self._zero_streams = _streams(seed_pairs[:, 0])
-        self._one_streams = _streams(seed_pairs[:, 1])
-        self._transpose = load_kernels(backend).transpose
+    def __init__(self, leaves: np.ndarray, bits: int, key: bytes, backend: str | None = None) -> None:
+        self._streams = _Streams(leaves, bits, key, backend)
 
     def extend(self, choices: np.ndarray) -> tuple[np.ndarray, bytes]:
-        """Labels of m choice bits, uint64 [m, 2], and the message for the sender, `extension_bytes(m)` long.
+        """Labels of m chosen bits, uint64 [m, 2], and the message for the sender, `extension_bytes(m, bits)` long.
 
         Every call draws on from where the last one stopped, so the sender must make the same calls in the same order.
         """
-        count = len(choices)
-        labels = np.empty((count, 2), np.uint64)
-        message = np.empty(extension_bytes(count), np.uint8)
+        labels, _, message = self._extend(len(choices), choices)
+        return labels, message
+
+    def extend_random(self, count: int) -> tuple[np.ndarray, np.ndarray, bytes]:
+        """Random bits, uint8 [count], their labels, and the message of `random_extension_bytes(count, bits)`."""
+        labels, chosen, message = self._extend(count, None)
+        return chosen, labels, message
+
+    def _extend(self, count: int, choices: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bytes]:
+        labels, chosen, parts = np.empty((count, 2), np.uint64), np.empty(count, np.uint8), []
         for start in range(0, count, SLAB):
-            part = choices[start : start + SLAB]
-            width = _row_bytes(len(part))
-            chosen = np.zeros(width, np.uint8)
-            packed = np.packbits(part, bitorder="little")
-            chosen[: len(packed)] = packed
-            rows = _draw(self._zero_streams, width)
-            place = LABEL_BYTES * start
-            masked = message[place : place + LABEL_BITS * width].reshape(LABEL_BITS, width)
-            np.bitwise_xor(_draw(self._one_streams, width), chosen, out=masked)
-            masked ^= rows
-            labels[start : start + SLAB] = self._transpose(rows.view(np.uint64))[: len(part)]
-        return labels, message.tobytes()
+            size = min(SLAB, count - start)
+            rows, sums = self._streams.draw(size)
+            if choices is None:
+                bits = sums[0].copy()
+                sums = sums[1:]
+            else:
+                bits = _packed(choices[start : start + size], rows.shape[1])
+            parts.append((sums ^ bits).tobytes())
+            labels[start : start + size] = self._streams.transpose(rows)[:size]
+            chosen[start : start + size] = np.unpackbits(bits.view(np.uint8), count=size, bitorder="little")
+        return labels, chosen, b"".join(parts)
 
 
 class ExtensionSender:
-    """The garbler's side of the extension: it gets the labels of value 0.
+    """The side that gets the labels of 0.
 
     Args:
         delta: the offset, uint64 [2]; its bits were the choices in the base transfers.
-        seeds: what the base receiver got, uint8 [128, 32]; used for one extension and no other.
-        backend: as for the receiver.
+        leaves: of `trees.prune`.
+        bits, key, backend: as for the receiver.
     """
 
-    def __init__(self, delta: np.ndarray, seeds: np.ndarray, backend: str | None = None) -> None:
-        self._streams = _streams(seeds)
-        self._chosen = -offset_bits(delta)[:, None]  # a byte of ones where the bit is set
-        self._transpose = load_kernels(backend).transpose
+    def __init__(
+        self, delta: np.ndarray, leaves: np.ndarray, bits: int, key: bytes, backend: str | None = None
+    ) -> None:
+        self._streams = _Streams(leaves, bits, key, backend)
+        sizes = tree_sizes(bits)
+        # Row by row the tree that its correction is of, and a word of ones where delta's bit is set.
+        self._trees = np.repeat(np.arange(len(sizes)), sizes)
+        self._chosen = -offset_bits(delta).astype(np.uint64)[:, None]
 
     def extend(self, message: bytes | bytearray, count: int) -> np.ndarray:
         """Labels of value 0 of `count` transfers, uint64 [count, 2]; the receiver's are these ^ choice * delta.
@@ -161,25 +99,71 @@ class ExtensionSender:
         Raises:
             ValueError: the message has the wrong length.
         """
-        if len(message) != extension_bytes(count):
-            raise ValueError(
-                f"oblivious transfers: expected {extension_bytes(count)} bytes for {count}, got {len(message)}"
-            )
-        zero = np.empty((count, 2), np.uint64)
-        data = np.frombuffer(message, np.uint8)
+        return self._extend(message, count, random=False)
+
+    def extend_random(self, message: bytes | bytearray, count: int) -> np.ndarray:
+        """As `extend`, of transfers of random bits."""
+        return self._extend(message, count, random=True)
+
+    def _extend(self, message: bytes | bytearray, count: int, random: bool) -> np.ndarray:
+        trees, first = self._streams.trees, int(random)
+        expected = _message_bytes(count, trees - first)
+        if len(message) != expected:
+            raise ValueError(f"oblivious transfers: expected {expected} bytes for {count}, got {len(message)}")
+        zero, data = np.empty((count, 2), np.uint64), np.frombuffer(message, np.uint64)
         for start in range(0, count, SLAB):
             size = min(SLAB, count - start)
-            width = _row_bytes(size)
-            received, data = data[: LABEL_BITS * width], data[LABEL_BITS * width :]
-            rows = _draw(self._streams, width)
-            rows ^= received.reshape(LABEL_BITS, width) & self._chosen
-            zero[start : start + SLAB] = self._transpose(rows.view(np.uint64))[:size]
+            rows, corrections = self._streams.draw(size)
+            words = (trees - first) * rows.shape[1]
+            corrections[:first] = 0
+            corrections[first:] = data[:words].reshape(trees - first, -1)
+            data = data[words:]
+            rows ^= corrections[self._trees] & self._chosen
+            zero[start : start + size] = self._streams.transpose(rows)[:size]
         return zero
 
 
-def extension_bytes(count: int) -> int:
-    """Bytes of the receiver's message for `count` transfers: 16 each, rounded up to a multiple of 128 transfers."""
-    return LABEL_BYTES * LABEL_BITS * -(-count // LABEL_BITS)
+class _Streams:
+    """The trees' streams, slab by slab."""
+
+    def __init__(self, leaves: np.ndarray, bits: int, key: bytes, backend: str | None) -> None:
+        self._leaves, self._sizes, self._key, self._counter = leaves, tree_sizes(bits), key, 0
+        self._kernels = load_kernels(backend)
+        self.trees = len(self._sizes)
+
+    def draw(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows uint64 [128, words] and sums uint64 [trees, words] of `count` transfers, rounded up to 128."""
+        blocks = -(-count // LABEL_BITS)
+        rows, sums = np.empty((LABEL_BITS, 2 * blocks), np.uint64), np.empty((self.trees, 2 * blocks), np.uint64)
+        self._kernels.expand_trees(self._key, self._leaves, self._sizes, self._counter, rows, sums)
+        self._counter += blocks
+        return rows, sums
+
+    def transpose(self, rows: np.ndarray) -> np.ndarray:
+        labels: np.ndarray = self._kernels.transpose(rows)
+        return labels
+
+
+def extension_bytes(count: int, bits: int) -> int:
+    """Bytes of the receiver's message for `count` chosen bits: 128 / bits bits each, transfers in multiples of 128."""
+    return _message_bytes(count, len(tree_sizes(bits)))
+
+
+def random_extension_bytes(count: int, bits: int) -> int:
+    """Bytes of the receiver's message for `count` random bits: 128 / bits - 1 bits each."""
+    return _message_bytes(count, len(tree_sizes(bits)) - 1)
+
+
+def _message_bytes(count: int, rows: int) -> int:
+    return LABEL_BYTES * rows * -(-count // LABEL_BITS)
+
+
+def _packed(choices: np.ndarray, words: int) -> np.ndarray:
+    """Bits, uint8, as words, uint64 [words], filled up with zeros."""
+    packed = np.zeros(8 * words, np.uint8)
+    content = np.packbits(choices, bitorder="little")
+    packed[: len(content)] = content
+    return packed.view(np.uint64)
 
 
 def choice_bits(values: np.ndarray, bits: int) -> np.ndarray:
@@ -189,39 +173,3 @@ def choice_bits(values: np.ndarray, bits: int) -> np.ndarray:
     """
     planes = np.asarray(values, "<u8").view(np.uint8).reshape(-1, 8).T.copy()
     return np.concatenate([planes[bit // 8] >> np.uint8(bit % 8) & np.uint8(1) for bit in range(bits)])
-
-
-def _row_bytes(count: int) -> int:
-    return LABEL_BYTES * -(-count // LABEL_BITS)
-
-
-def _streams(seeds: np.ndarray) -> list[SecureRandom]:
-    return [SecureRandom(seed.tobytes()) for seed in seeds]
-
-
-def _draw(streams: Sequence[SecureRandom], width: int) -> np.ndarray:
-    """The next `width` bytes of every stream, uint8 [128, width]."""
-    rows = np.empty((len(streams), width), np.uint8)
-    for row, stream in zip(rows, streams, strict=True):
-        stream.fill(row)
-    return rows
-
-
-def _random_scalar(random: SecureRandom) -> bytes:
-    return crypto_core_ed25519_scalar_reduce(random.random_bytes(crypto_core_ed25519_NONREDUCEDSCALARBYTES).tobytes())
-
-
-def _points(name: str, data: bytes, count: int) -> list[bytes]:
-    """The points in a message; ValueError unless there are `count`, each of the prime-order group."""
-    if len(data) != count * POINT_BYTES:
-        raise ValueError(f"{name}: expected {count * POINT_BYTES} bytes, got {len(data)}")
-    points = [bytes(data[start : start + POINT_BYTES]) for start in range(0, len(data), POINT_BYTES)]
-    if not all(crypto_core_ed25519_is_valid_point(point) for point in points):
-        raise ValueError(f"{name}: holds a value that is no point of the prime-order group of ed25519")
-    return points
-
-
-def _seed(index: int, sender: bytes, receiver: bytes, shared: bytes) -> np.ndarray:
-    """The key of one transfer, bound to its index and to both messages; all parts have a fixed length."""
-    digest = hashlib.sha256(b"autoprivacy base transfer" + index.to_bytes(4, "little") + sender + receiver + shared)
-    return np.frombuffer(digest.digest(), np.uint8)

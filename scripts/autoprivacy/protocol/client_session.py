@@ -14,7 +14,9 @@ from autoprivacy.he.bfv.rotation import GaloisKeyMaker
 from autoprivacy.he.bfv.triples import TripleClient
 from autoprivacy.he.parameters.parameter_set import ParameterSet
 from autoprivacy.he.parameters.policy import Policy
-from autoprivacy.ot.extension import BASE_REPLY_BYTES, BaseSender, ExtensionReceiver
+from autoprivacy.ot.labels import random_delta
+from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
 from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.garbled import GarbledClient
@@ -75,14 +77,24 @@ class Client:
             if triples := agreement.policy.triples:
                 cipher = ciphers[triples.parameters]
                 self._triples = TripleClient(agreement.triple_count, triples.parameters, cipher, triples.reply_bits)
+        self._set_up_transfers()
+
+    def _set_up_transfers(self) -> None:
+        """Correlated transfers in both directions."""
+        ledger, channel = self.ledger, self.channel
         with ledger.part(EVERY_LAYER, "ot"):
-            base = BaseSender()
-            self.channel.send(Message.BASE_OT, base.message())
+            setup = TransferSetup(random_delta(self._random), DEFAULT_TREE_BITS)
+            channel.send(Message.BASE_OT, setup.hello())
         with ledger.part(EVERY_LAYER, "waiting"):
-            reply = self.channel.receive_payload(Message.BASE_OT_REPLY, BASE_REPLY_BYTES)
+            reply = channel.receive_payload(Message.BASE_OT_REPLY, HELLO_BYTES + ANSWER_BYTES)
         with ledger.part(EVERY_LAYER, "ot"), parsing(Message.BASE_OT_REPLY):
-            extension = ExtensionReceiver(base.finish(bytes(reply)))
-        self._garbled = GarbledClient(self.channel, ledger, agreement, extension)
+            answer = setup.answer(reply[:HELLO_BYTES])
+            channel.send(Message.OT_TREES, answer, setup.trees(reply[HELLO_BYTES:]))
+        with ledger.part(EVERY_LAYER, "waiting"):
+            trees = channel.receive_payload(Message.OT_TREES, TREES_BYTES)
+        with ledger.part(EVERY_LAYER, "ot"):
+            extension, _ = setup.finish(trees)
+        self._garbled = GarbledClient(channel, ledger, self.agreement, extension)
 
     def prepare(self) -> ClientBundle:
         """The offline phase for one image: shares of every layer, labels and garbled tables."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autoprivacy.gc.garbling import evaluate, garble_chunks
-from autoprivacy.gc.labels import encode_seeded, zero_labels
 from autoprivacy.ot.extension import ExtensionReceiver, ExtensionSender, choice_bits
+from autoprivacy.ot.labels import encode_seeded, zero_labels
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.ledger import Ledger
 from autoprivacy.protocol.messages import Message, parsing

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import modulus_bits
-from autoprivacy.gc.labels import LABEL_BYTES
 from autoprivacy.he.bfv.cipher import message_bytes, public_key_bytes
 from autoprivacy.he.bfv.reply_bits import reply_bytes
 from autoprivacy.he.bfv.rotation import galois_key_bytes
 from autoprivacy.he.bfv.triples import TripleLayout
 from autoprivacy.he.parameters.parameter_set import ParameterSet
 from autoprivacy.he.ring.bit_packing import packed_bytes
-from autoprivacy.ot.extension import BASE_MESSAGE_BYTES, BASE_REPLY_BYTES, extension_bytes
+from autoprivacy.ot.extension import extension_bytes
+from autoprivacy.ot.labels import LABEL_BYTES
+from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
 from autoprivacy.protocol.bundles import NUMBER_BYTES
 from autoprivacy.protocol.channel import FRAME_COST, Bounds
-from autoprivacy.protocol.messages import Message
+from autoprivacy.protocol.messages import MAXIMUM_PAYLOAD, Message
 from autoprivacy.quantization.integer_network import Node
 
 if TYPE_CHECKING:
@@ -43,6 +46,17 @@ class Lengths:
 
     def __init__(self, agreement: Agreement) -> None:
         self._agreement = agreement
+
+    def check(self) -> None:
+        """Work out every length, so that an agreement that does not hold together fails here and not in a phase.
+
+        Raises:
+            UserError: a message is longer than any may be.
+        """
+        bounds = {**self.set_up_bounds.lengths, **self.server_bounds.lengths, **self.client_bounds.lengths}
+        for kind, length in bounds.items():
+            if length > MAXIMUM_PAYLOAD:
+                raise UserError(f"{kind.name} would take {length} bytes; allowed {MAXIMUM_PAYLOAD}")
 
     def public_key(self, parameters: ParameterSet) -> int:
         """Of PUBLIC_KEY."""
@@ -66,7 +80,9 @@ class Lengths:
 
     def ot_extension(self, node: Node) -> int:
         """Of OT_EXTENSION."""
-        return extension_bytes(self._agreement.activation(node).circuit.evaluator_bits * _values(node))
+        return extension_bytes(
+            self._agreement.activation(node).circuit.evaluator_bits * _values(node), DEFAULT_TREE_BITS
+        )
 
     def garbler_labels(self, node: Node) -> int:
         """Of GARBLER_LABELS."""
@@ -109,7 +125,8 @@ class Lengths:
             yield Message.PUBLIC_KEY, self.public_key(parameters)
             if length := self.galois_keys(parameters):
                 yield Message.GALOIS_KEYS, length
-        yield Message.BASE_OT, BASE_MESSAGE_BYTES
+        yield Message.BASE_OT, HELLO_BYTES
+        yield Message.OT_TREES, ANSWER_BYTES + TREES_BYTES
 
     def offline_to_server(self) -> Iterator[tuple[Message, int]]:
         """What the client sends for a bundle."""
@@ -158,7 +175,8 @@ class Lengths:
     def client_bounds(self) -> Bounds:
         """What a client takes from its server: at a time all that the server sends for one request, see `Bounds`."""
         phases = [*self.offline_to_client()], [*self.online_to_client()]
-        lengths = _longest([(Message.BASE_OT_REPLY, BASE_REPLY_BYTES), *phases[0], *phases[1]])
+        set_up = [(Message.BASE_OT_REPLY, HELLO_BYTES + ANSWER_BYTES), (Message.OT_TREES, TREES_BYTES)]
+        lengths = _longest([*set_up, *phases[0], *phases[1]])
         return Bounds(lengths, max(sum(length + FRAME_COST for _, length in phase) for phase in phases))
 
     @cached_property
@@ -172,7 +190,8 @@ class Lengths:
         agreement = self._agreement
         values = sum(_values(node) * len(agreement.moduli(node)) for node in agreement.architecture.nodes)
         tables = sum(length for kind, length in self.offline_to_client() if kind == Message.GARBLED_TABLES)
-        labels = sum(length for kind, length in self.offline_to_server() if kind == Message.OT_EXTENSION)
+        nodes = agreement.activation_nodes()
+        labels = sum(LABEL_BYTES * agreement.activation(n).circuit.evaluator_bits * _values(n) for n in nodes)
         return tables + labels + 8 * values + ENTRY_COST * len(agreement.architecture.nodes)
 
     @cached_property

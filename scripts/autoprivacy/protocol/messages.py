@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from autoprivacy.errors import UserError
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 HEADER = struct.Struct("<BBQ")
 MAXIMUM_PAYLOAD = 1 << 30  # bytes that a side sends in one message; no message of a supported network comes near
 SHOWN_CHARACTERS = 300  # of the peer's reason; more would be no message to a person
@@ -27,8 +27,8 @@ class Message(IntEnum):
 
     WELCOME = 1  # server: architecture and policy, JSON
     PUBLIC_KEY = 2  # client: one per distinct (n, primes)
-    BASE_OT = 3  # client: first message of the base oblivious transfers
-    BASE_OT_REPLY = 4  # server
+    BASE_OT = 3  # client: hello of the transfers' set-up
+    BASE_OT_REPLY = 4  # server: its hello and its answer to the client's
     PREPARE = 5  # client: asks for a bundle (offline phase), which it gives a number
     ENCRYPTED_MASKS = 6  # client: Enc(r) of one linear layer
     ENCRYPTED_SHARES = 7  # server: Enc(M r - s)
@@ -43,6 +43,7 @@ class Message(IntEnum):
     GALOIS_KEYS = 16  # client: after a PUBLIC_KEY whose layers rotate ciphertexts
     TRIPLE_FACTORS = 17  # client: Enc(a) of all squared activations
     TRIPLE_PRODUCTS = 18  # server: Enc(a rho - m)
+    OT_TREES = 19  # client: its answer to the server's hello, and its trees; then the server: its trees
 
 
 class ProtocolError(UserError):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.gc.labels import offset_bits, random_delta
 from autoprivacy.he.bfv.cipher import ServerCipher
 from autoprivacy.he.bfv.linear import ServerLinear, no_rotation
 from autoprivacy.he.bfv.rotation import Rotator
@@ -16,7 +15,9 @@ from autoprivacy.he.bfv.triples import TripleServer
 from autoprivacy.he.packing.plan import Rotate
 from autoprivacy.he.parameters.parameter_set import ParameterSet
 from autoprivacy.he.parameters.policy import Policy
-from autoprivacy.ot.extension import BASE_MESSAGE_BYTES, BaseReceiver, ExtensionSender
+from autoprivacy.ot.labels import random_delta
+from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, Seed, ServerBundle
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.garbled import GarbledServer
@@ -80,17 +81,25 @@ class Session:
         self._rotations: dict[ParameterSet, Rotate] = {}
         for parameters in self.agreement.parameter_sets:
             self._receive_keys(parameters)
-        with self.ledger.part(EVERY_LAYER, "waiting"):
-            message = self.channel.receive_payload(Message.BASE_OT, BASE_MESSAGE_BYTES)
-        with self.ledger.part(EVERY_LAYER, "ot"):
+        self._set_up_transfers()
+
+    def _set_up_transfers(self) -> None:
+        """Correlated transfers in both directions."""
+        ledger, channel = self.ledger, self.channel
+        with ledger.part(EVERY_LAYER, "waiting"):
+            hello = channel.receive_payload(Message.BASE_OT, HELLO_BYTES)
+        with ledger.part(EVERY_LAYER, "ot"), parsing(Message.BASE_OT):
             delta = random_delta(self._random)
-            base = BaseReceiver(offset_bits(delta))
-            with parsing(Message.BASE_OT):
-                reply = base.reply(bytes(message))
-            self.channel.admit(self.lengths.server_bounds)
-            self.channel.send(Message.BASE_OT_REPLY, reply)
-            extension = ExtensionSender(delta, base.seeds)
-        self._garbled = GarbledServer(self.channel, self.ledger, self.agreement, extension, delta, self._random)
+            setup = TransferSetup(delta, DEFAULT_TREE_BITS)
+            channel.send(Message.BASE_OT_REPLY, setup.hello(), setup.answer(hello))
+        with ledger.part(EVERY_LAYER, "waiting"):
+            message = channel.receive_payload(Message.OT_TREES, ANSWER_BYTES + TREES_BYTES)
+        with ledger.part(EVERY_LAYER, "ot"), parsing(Message.OT_TREES):
+            trees = setup.trees(message[:ANSWER_BYTES])
+            _, extension = setup.finish(message[ANSWER_BYTES:])
+            channel.admit(self.lengths.server_bounds)
+            channel.send(Message.OT_TREES, trees)
+        self._garbled = GarbledServer(channel, ledger, self.agreement, extension, delta, self._random)
 
     def _receive_keys(self, parameters: ParameterSet) -> None:
         with self.ledger.part(EVERY_LAYER, "waiting"):

@@ -22,8 +22,9 @@ from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.protocol.lengths import Lengths
-from autoprivacy.protocol.messages import ProtocolError
+from autoprivacy.protocol.messages import ProtocolError, printable
 from autoprivacy.protocol.shares import ModularShares
+from autoprivacy.quantization.graph_check import check_architecture
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.residues import Residues
 
@@ -36,6 +37,7 @@ class Agreement:
     policy: Policy
 
     def __post_init__(self) -> None:
+        check_architecture(self.architecture)
         packing = packing_named(self.policy.packing)  # refuses one that is unknown
         self.policy.check_layers([layer.name for layer in self.architecture.layers])
         for layer in self.policy.layers:
@@ -68,6 +70,10 @@ class Agreement:
             slot_encoding(triples.parameters.polynomial_degree, factor)  # refuses a p that does not batch
 
     @cached_property
+    def _plans(self) -> dict[str, Plan]:
+        return {}
+
+    @cached_property
     def lengths(self) -> Lengths:
         """How long every message of a session is."""
         return Lengths(self)
@@ -97,10 +103,13 @@ class Agreement:
 
     def plan(self, layer: str) -> Plan:
         """The packing plan that the policy prescribes for a linear layer."""
-        entry = self.policy.layer(layer)
-        shape, parameters = self.architecture.layer(layer), entry.parameters
-        from_tiling = packing_named(self.policy.packing).from_tiling
-        return from_tiling(shape, parameters.polynomial_degree, parameters.plaintext_modulus, entry.tiling)
+        if layer not in self._plans:
+            entry = self.policy.layer(layer)
+            shape, parameters = self.architecture.layer(layer), entry.parameters
+            from_tiling = packing_named(self.policy.packing).from_tiling
+            plan = from_tiling(shape, parameters.polynomial_degree, parameters.plaintext_modulus, entry.tiling)
+            self._plans[layer] = plan
+        return self._plans[layer]
 
     def reply_bits(self, layer: str) -> ReplyBits:
         """What a linear layer's replies are sent in: the policy's choice, else the default for its target."""
@@ -158,14 +167,24 @@ class Agreement:
 
     @classmethod
     def from_bytes(cls, payload: bytes | bytearray) -> Agreement:
-        """Parse and check what the server told; every parameter set is checked for 128 bits on this side too."""
+        """Parse and check what the server announced; every parameter set is checked for 128 bits on this side too.
+
+        Raises:
+            UserError: anything is wrong with it, down to the last length of a message; one printable line.
+        """
         try:
             value: dict[str, Any] = json.loads(payload)
-            return cls(Architecture.from_json(value["architecture"]), Policy.from_json(value["policy"], "the server"))
-        except UserError:
+            agreement = cls(
+                Architecture.from_json(value["architecture"]), Policy.from_json(value["policy"], "the server")
+            )
+            agreement.lengths.check()
+            return agreement
+        except UserError as error:
+            error.args = (printable(str(error)),)
             raise
         except Exception as error:  # JSON of any form may have come, and it may fail anywhere in the checks
-            raise ProtocolError(f"the server's announcement is damaged ({type(error).__name__}: {error})") from None
+            words = printable(f"{type(error).__name__}: {error}")
+            raise ProtocolError(f"the server's announcement is damaged ({words})") from None
 
     def check_expected(self, policy: Policy | None, architecture: Architecture | None) -> None:
         """ProtocolError, naming the first entry that differs, unless the server told what this side expects."""

@@ -29,6 +29,7 @@ from autoprivacy.quantization.integer_network import (
     rounding_constant,
     sign_threshold,
 )
+from autoprivacy.quantization.outputs import Output, predicted_class, shown
 from autoprivacy.quantization.residues import Residues, low_share_bits, truncated_activation
 from autoprivacy.training.trainer import device
 
@@ -333,8 +334,12 @@ class Evaluator:
         self.wraps[name] += int((signed != exact).sum())
         return signed.mul_(form.unit)
 
-    def predictions(self, split: Split, perturb: Perturbation | None = None) -> np.ndarray:
-        """The predicted class of every image of a split, int64 [N]; ValueError on an empty one."""
+    def predictions(self, split: Split, perturb: Perturbation | None = None, output: Output = "logits") -> np.ndarray:
+        """The predicted class of every image of a split, int64 [N], from what a client learns of the outputs.
+
+        Raises:
+            ValueError: the split is empty.
+        """
         if not len(split.labels):
             raise ValueError("predictions of no images")
         quantize = self.network.architecture.quantize_images
@@ -342,7 +347,10 @@ class Evaluator:
             self.forward(quantize(split.images[start : start + BATCH]), perturb)
             for start in range(0, len(split.labels), BATCH)
         ]
-        return torch.cat(outputs).argmax(1).numpy()
+        logits = torch.cat(outputs).numpy()
+        if output == "logits" or self._residues is None:
+            return predicted_class(logits, "logits")
+        return predicted_class(shown(logits, output, self._residues.read[self._nodes[-1].name]), output)
 
     def accuracy(self, split: Split, perturb: Perturbation | None = None, limit: int | None = None) -> float:
         """Top-1 accuracy in percent on a split, or on its first `limit` images; ValueError on an empty one."""

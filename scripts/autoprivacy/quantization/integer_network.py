@@ -224,10 +224,18 @@ class Architecture:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Architecture:
-        """The inverse of `as_json`."""
-        nodes = tuple(Node(**_with_tuples(node)) for node in value["nodes"])
-        layers = tuple(LayerShape(**_with_tuples(layer)) for layer in value["layers"])
-        return cls(nodes, layers, tuple(value["image_mean"]), tuple(value["image_std"]), value["image_scale"])
+        """The inverse of `as_json`, with every check of `graph_check`; UserError says what is wrong."""
+        from autoprivacy.quantization.graph_check import check_architecture  # which is made of this module's parts
+
+        try:
+            nodes = tuple(Node(**_with_tuples(node)) for node in value["nodes"])
+            layers = tuple(LayerShape(**_with_tuples(layer)) for layer in value["layers"])
+            image = tuple(value["image_mean"]), tuple(value["image_std"]), value["image_scale"]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"architecture: damaged: {type(error).__name__} {error}; make it again") from None
+        architecture = cls(nodes, layers, *image)
+        check_architecture(architecture)
+        return architecture
 
 
 def _with_tuples(value: dict[str, Any]) -> dict[str, Any]:
@@ -275,5 +283,7 @@ class IntegerNetwork:
                 for shape in architecture.layers
             }
             return cls(architecture, layers, header["output_scale"])
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: damaged: {type(error).__name__} {error}; make it again") from None

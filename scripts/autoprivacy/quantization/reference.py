@@ -16,6 +16,7 @@ from autoprivacy.quantization.integer_network import (
     rounding_constant,
     to_signed,
 )
+from autoprivacy.quantization.outputs import Output, shown
 from autoprivacy.quantization.residues import Residues, truncated_activation
 
 
@@ -24,8 +25,9 @@ def reference_forward(
     image: np.ndarray,
     modulus: int | Residues | None,
     client_shares: Mapping[str, np.ndarray] | None = None,
+    output: Output = "logits",
 ) -> np.ndarray:
-    """The outputs of one image, signed modulo p.
+    """The outputs of one image, signed modulo p, or what a client learns of them.
 
     Args:
         network: the integer network.
@@ -33,9 +35,10 @@ def reference_forward(
         modulus: p, below 2^40, or what a policy says of every node; None for integers without a modulus.
         client_shares: the client's share of what each activation reads that ignores share bits, by the activation's
             name, int64 of its shape; None lets activations round to the nearest.
+        output: what a client learns (`outputs.shown`); but for logits it takes a modulus.
 
     Returns:
-        int64 [outputs].
+        int64 [outputs], for a label [1].
     """
     architecture = network.architecture
     residues = Residues.uniform(architecture, modulus) if isinstance(modulus, int) else modulus
@@ -49,7 +52,9 @@ def reference_forward(
             value = _value(network, node, [values[name] for name in node.inputs], image, read)
         moduli = residues.moduli[node.name] if residues else ()
         values[node.name] = _reduced(value, moduli[0] if len(moduli) == 1 else None)
-    return _signed(values[architecture.nodes[-1].name], read.get(architecture.nodes[-1].name)).reshape(-1)
+    last = architecture.nodes[-1].name
+    logits = _signed(values[last], read.get(last)).reshape(-1)
+    return logits if output == "logits" else shown(logits, output, read[last])
 
 
 def _value(

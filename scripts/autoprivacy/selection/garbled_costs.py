@@ -14,14 +14,17 @@ from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation, ignorable_bits, modulus_bits
 from autoprivacy.gc.circuit import Circuit
 from autoprivacy.gc.garbling import table_bytes
-from autoprivacy.gc.labels import LABEL_BYTES
+from autoprivacy.gc.outputs import output_function
 from autoprivacy.gc.rates import OPERATIONS
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.he.ring.bit_packing import packed_bytes
 from autoprivacy.link import Link
 from autoprivacy.ot.extension import extension_bytes
+from autoprivacy.ot.labels import LABEL_BYTES
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.quantization.integer_network import Architecture, Node
+from autoprivacy.quantization.outputs import Output
 from autoprivacy.quantization.residues import Residues
 
 logger = logging.getLogger(__name__)
@@ -46,7 +49,7 @@ def garbled_bytes(circuit: Circuit, moduli: Sequence[int], instances: int, answe
     """
     return {
         "tables": sum(table_bytes(circuit, moduli, instances)),
-        "transfers": extension_bytes(circuit.evaluator_bits * instances),
+        "transfers": extension_bytes(circuit.evaluator_bits * instances, DEFAULT_TREE_BITS),
         "labels": circuit.garbler_bits * instances * LABEL_BYTES,
         "outputs": sum(packed_bytes(answers * instances, modulus_bits(modulus)) for modulus in moduli),
     }
@@ -68,38 +71,64 @@ def activation_cost(node: Node, residues: Residues, rates: Mapping[str, float], 
     Raises:
         UserError: there is no circuit for the activation or for p, or a rate is missing.
     """
-    missing = set(OPERATIONS) - set(rates)
-    if missing:
-        raise UserError(f"profile: no measurement of {', '.join(sorted(missing))}; profile again")
     instances, moduli = math.prod(node.shape), residues.moduli[node.name]
     modulus, ignored = residues.read[node.inputs[0]], residues.ignored_bits[node.name]
     circuit = Activation(modulus, node.shift, node.minimum, node.maximum, ignored).circuit
-    counts = garbled_counts(circuit, moduli, instances)
     sent = sum(garbled_bytes(circuit, moduli, instances, 2 if node.squared else 1).values())
+    cost = _cost(garbled_counts(circuit, moduli, instances), sent, rates, link)
+    return {**cost, "garbled_seconds": cost["garbled_seconds"] + link.round_trip_seconds}
+
+
+def output_cost(
+    output: Output, architecture: Architecture, residues: Residues, rates: Mapping[str, float], link: Link
+) -> dict[str, float] | None:
+    """What the circuit of a policy's `output` takes, as `activation_cost`; None for logits, which take none.
+
+    Its answer goes with the share that ends the protocol without it: it takes no round trip of its own.
+    """
+    last = architecture.nodes[-1]
+    function = output_function(output, residues.read[last.name], math.prod(last.shape))
+    if function is None:
+        return None
+    circuit, moduli, instances = function.circuit, (function.answer_modulus,), function.instances
+    sent = sum(garbled_bytes(circuit, moduli, instances).values())
+    return _cost(garbled_counts(circuit, moduli, instances), sent, rates, link)
+
+
+def _cost(counts: Mapping[str, int], sent: int, rates: Mapping[str, float], link: Link) -> dict[str, float]:
+    missing = set(OPERATIONS) - set(rates)
+    if missing:
+        raise UserError(f"profile: no measurement of {', '.join(sorted(missing))}; profile again")
     compute = sum(count * rates[operation] for operation, count in counts.items())
     return {
         "and_gates": counts["garble"],
         "garbled_bytes": sent,
         "garbled_compute_seconds": compute,
-        "garbled_seconds": compute + link.seconds(sent) + link.round_trip_seconds,
+        "garbled_seconds": compute + link.seconds(sent),
     }
 
 
 def garbling(
-    architecture: Architecture, residues: Residues, profile: OperationProfile, link: Link
+    architecture: Architecture, residues: Residues, profile: OperationProfile, link: Link, output: Output = "logits"
 ) -> dict[str, dict[str, float]]:
     """`activation_cost` by linear layer, added up over the activations that follow it; arguments as there.
 
-    Layers that no activation follows are left out.
+    The last layer has `output_cost` too. Layers that no circuit follows are left out.
     """
     costs: dict[str, dict[str, float]] = {}
     rates, layer = {name: times["median"] for name, times in profile.garbling.items()}, ""
+
+    def add(cost: Mapping[str, float]) -> None:
+        before = costs.get(layer, {})
+        costs[layer] = {name: value + before.get(name, 0) for name, value in cost.items()}
+
     for node in architecture.nodes:
         if node.operation == "linear":
             layer = node.name
         elif node.operation == "activation":
-            cost, before = activation_cost(node, residues, rates, link), costs.get(layer, {})
-            costs[layer] = {name: value + before.get(name, 0) for name, value in cost.items()}
+            add(activation_cost(node, residues, rates, link))
+    if at_last := output_cost(output, architecture, residues, rates, link):
+        add(at_last)
     return costs
 
 
@@ -134,7 +163,7 @@ def with_garbling(policy: Policy, architecture: Architecture, profile: Operation
     circuit cannot be served: its policy is returned as it is.
     """
     try:
-        costs = garbling(architecture, policy.residues(architecture), profile, link)
+        costs = garbling(architecture, policy.residues(architecture), profile, link, policy.output)
     except UserError as error:
         logger.warning("%s: no prediction of garbled activations: %s", policy.network, error)
         return policy

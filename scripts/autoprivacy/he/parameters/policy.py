@@ -13,14 +13,14 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.commitment import NetworkCommitment, check_norms
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, Interval
+from autoprivacy.quantization.outputs import Output, check_output
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.storage import read_json, write_json
 
 FORMAT_VERSION = 2
-# What a client learns of an image: all outputs, outputs rounded coarsely, or the class alone.
-Output = Literal["logits", "scores", "label"]
 # How the activations that read a layer are computed.
 ActivationKind = Literal["garbled", "lookup"]
+MAXIMUM_NAME = 100  # characters of a name
 SAFE_KAPPA = 40  # bits of flooding below which a server warns
 # The rate that prior systems are built for (the paper's Table 1); about one error in 10^7 images of 10^5 outputs.
 EXACT_TARGET = Target(decryption_error_rate=2.0**-40)
@@ -149,7 +149,7 @@ class Policy:
         commitment: binds the policy to the integer network that it was made for; None leaves it unbound.
 
     Raises:
-        UserError: the output is unknown.
+        UserError: the output is unknown, or a name not printable.
     """
 
     network: str
@@ -164,8 +164,11 @@ class Policy:
     commitment: NetworkCommitment | None = None
 
     def __post_init__(self) -> None:
-        if self.output not in get_args(Output):
-            raise UserError(f"policy: output {self.output!r}; expected one of {', '.join(get_args(Output))}")
+        for name, value in (("network", self.network), ("scheme", self.scheme), ("packing", self.packing)):
+            # they reach terminals and logs, those of clients among them
+            if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MAXIMUM_NAME:
+                raise UserError(f"policy: {name}: expected 1 to {MAXIMUM_NAME} printable characters")
+        check_output(self.output)
 
     @property
     def evaluations(self) -> tuple[LayerPolicy | TriplePolicy, ...]:
