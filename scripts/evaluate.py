@@ -9,7 +9,7 @@ from autoprivacy.quantization.accuracy import confusion_rows, evaluation_rows
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.quantize import plaintext_bits, required_range
 from autoprivacy.storage import read_rows, write_rows
-from autoprivacy.training.trainer import load_weights
+from autoprivacy.training.checkpoints import load_weights
 from autoprivacy.workflow.logs import run_script
 
 

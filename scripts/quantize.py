@@ -7,7 +7,7 @@ from autoprivacy.networks import build_for
 from autoprivacy.quantization.quantize import QuantizationSettings, measured_rows, quantize
 from autoprivacy.search.finetuning import FinetuneSettings, finetune
 from autoprivacy.storage import write_rows
-from autoprivacy.training.trainer import load_weights
+from autoprivacy.training.checkpoints import load_weights
 from autoprivacy.workflow.logs import run_script
 from autoprivacy.workflow.provenance import provenance
 from autoprivacy.workflow.resumption import resumable

@@ -9,15 +9,10 @@ from autoprivacy.data.dataset import Dataset, load
 from autoprivacy.memory import keep_freed_memory
 from autoprivacy.networks import build_for
 from autoprivacy.storage import digest, write_json
-from autoprivacy.training.trainer import (
-    Trainer,
-    TrainingSettings,
-    accuracy,
-    device,
-    load_weights,
-    round_weights,
-    save_weights,
-)
+from autoprivacy.training.batches import accuracy, device
+from autoprivacy.training.checkpoints import load_weights, round_weights, save_weights
+from autoprivacy.training.settings import TrainingSettings
+from autoprivacy.training.trainer import Trainer
 from autoprivacy.workflow.logs import run_script
 from autoprivacy.workflow.provenance import provenance
 from autoprivacy.workflow.resumption import resumable

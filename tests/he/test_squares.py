@@ -18,7 +18,7 @@ from autoprivacy.quantization.quantize import QuantizationSettings, quantize
 from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.search.finetuning import TrainableNetwork
-from autoprivacy.training.trainer import normalise
+from autoprivacy.training.batches import normalise
 
 SETTINGS = QuantizationSettings(calibration_images=50, margin=1.2)
 

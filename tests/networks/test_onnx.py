@@ -11,7 +11,7 @@ from support.published_resnet import resnet32
 from autoprivacy.errors import UserError
 from autoprivacy.networks import build
 from autoprivacy.quantization.importer import import_module
-from autoprivacy.training.trainer import load_weights
+from autoprivacy.training.checkpoints import load_weights
 
 onnx = pytest.importorskip("onnx")
 

@@ -7,7 +7,7 @@ import yaml
 
 from autoprivacy.networks import build
 from autoprivacy.storage import read_json, read_rows
-from autoprivacy.training.trainer import load_weights
+from autoprivacy.training.checkpoints import load_weights
 from autoprivacy.workflow.config import complete
 
 ROOT = Path(__file__).parents[2]

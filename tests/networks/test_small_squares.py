@@ -22,7 +22,8 @@ from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import darl
-from autoprivacy.training.trainer import Trainer, TrainingSettings
+from autoprivacy.training.settings import TrainingSettings
+from autoprivacy.training.trainer import Trainer
 from autoprivacy.workflow.config import complete
 
 CONFIG = Path(__file__).parents[2] / "config"

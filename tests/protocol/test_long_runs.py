@@ -28,7 +28,7 @@ from autoprivacy.quantization.quantize import QuantizationSettings, quantize, re
 from autoprivacy.search.differences import nearest, simulated_differences
 from autoprivacy.search.error_draws import error_rate
 from autoprivacy.selection.schemes import darl, layerwise
-from autoprivacy.training.trainer import load_weights
+from autoprivacy.training.checkpoints import load_weights
 
 IMAGES, LARGE_IMAGES = 200, 20
 SIGNIFICANCE = 1e-4

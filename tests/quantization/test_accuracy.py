@@ -9,7 +9,7 @@ from autoprivacy.quantization.accuracy import COLUMNS, confusion_rows, evaluatio
 from autoprivacy.quantization.evaluation import wrap_rate_bound
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize
 from autoprivacy.quantization.reference import reference_forward
-from autoprivacy.training.trainer import normalise
+from autoprivacy.training.batches import normalise
 
 COUNT = 24
 

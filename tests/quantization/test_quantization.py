@@ -22,7 +22,7 @@ from autoprivacy.quantization.quantize import (
 )
 from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.scales import ErrorCurve
-from autoprivacy.training.trainer import normalise
+from autoprivacy.training.batches import normalise
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

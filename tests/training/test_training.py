@@ -2,29 +2,15 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from support.toy_training import toy_dataset, toy_network
 from torch import nn
 
-from autoprivacy.data.dataset import Dataset, Split
 from autoprivacy.errors import UserError
-from autoprivacy.training.losses import distillation_loss, label_loss
-from autoprivacy.training.mixing import Mixed, mix
-from autoprivacy.training.trainer import (
-    Distillation,
-    Stretch,
-    Trainer,
-    TrainingSettings,
-    augment,
-    initialise,
-    load_weights,
-    normalise,
-    round_weights,
-    save_weights,
-    start_from,
-    warmed_up,
-)
+from autoprivacy.training.checkpoints import round_weights, save_weights
+from autoprivacy.training.settings import Distillation, Stretch, TrainingSettings
+from autoprivacy.training.trainer import Trainer, initialise, warmed_up
 
 SETTINGS = TrainingSettings(epochs=3, batch_size=16, learning_rate=0.1, ema_decay=0.8)
 EVERY_OPTION = TrainingSettings(
@@ -51,28 +37,6 @@ NEW_OPTIONS = {
     "growing images": replace(SETTINGS, resolutions=(Stretch(0.6, 16),)),
     "late erasing": replace(SETTINGS, erasing=0.5, erasing_from=0.5),
 }
-
-
-def toy_dataset():
-    """Two classes told apart by brightness."""
-    rng = np.random.default_rng(1)
-    labels = np.arange(80) % 2
-    images = (rng.integers(0, 60, (80, 32, 32, 3)) + 150 * labels[:, None, None, None]).astype(np.uint8)
-    split = Split(images, labels.astype(np.int64))
-    return Dataset("toy", split, split, (0.4, 0.4, 0.4), (0.3, 0.3, 0.3), "made here")
-
-
-def toy_network():
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, stride=4),
-        nn.BatchNorm2d(4),
-        nn.Conv2d(4, 4, 3, padding=1),
-        nn.ReLU(),
-        nn.Dropout(0.2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(4, 2),
-    )
 
 
 def trained(state, interrupt_after=None, monkeypatch=None, settings=SETTINGS):
@@ -184,17 +148,6 @@ def test_a_teacher_is_left_as_it_is(tmp_path):
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_the_teachers_loss_pulls_towards_its_softened_outputs():
-    generator = torch.Generator().manual_seed(1)
-    student = torch.randn(6, 5, generator=generator, dtype=torch.float64).requires_grad_()
-    teacher = torch.randn(6, 5, generator=generator, dtype=torch.float64)
-    distillation_loss(student, teacher, 4.0).backward()
-    # Hinton et al., equation 2, times the square of the temperature, averaged over the batch
-    expected = 4.0 * (torch.softmax(student / 4, 1) - torch.softmax(teacher / 4, 1)) / 6
-    assert torch.allclose(student.grad, expected.detach())
-    assert float(distillation_loss(teacher, teacher, 4.0)) == pytest.approx(0, abs=1e-12)
-
-
 def test_distillation_alone_teaches_the_teachers_answers(tmp_path):
     teacher, _ = trained(tmp_path / "teacher.pt")
     swapped = nn.Sequential(teacher, nn.Linear(2, 2, bias=False))
@@ -214,136 +167,9 @@ def test_settings_from_a_config():
     assert TrainingSettings.from_config({"epochs": 2, "distillation": None}, 7) == TrainingSettings(epochs=2, seed=7)
 
 
-def flat_batch(count=64):
-    """Image i is i everywhere, so that a mixed pixel tells whence it came."""
-    return torch.arange(count).float()[:, None, None, None].expand(count, 3, 8, 12).contiguous()
-
-
-def test_mixup_blends_with_the_partner():
-    images = flat_batch()
-    mixed = mix(images, 0.4, 0, torch.Generator().manual_seed(1))
-    expected = mixed.share * images + (1 - mixed.share) * images[mixed.partners]
-    assert torch.allclose(mixed.images, expected, atol=1e-4)
-    assert sorted(mixed.partners.tolist()) == list(range(64))
-
-
-def test_cutmix_pastes_one_rectangle_of_the_partner_and_counts_its_pixels():
-    images, generator = flat_batch(), torch.Generator().manual_seed(1)
-    shares = []
-    for _ in range(40):
-        mixed = mix(images, 0, 1.0, generator)
-        changed = mixed.partners != torch.arange(64)
-        pasted = (mixed.images == images[mixed.partners])[changed]
-        assert torch.equal(pasted | (mixed.images == images)[changed], torch.ones_like(pasted))
-        one = pasted[0, 0]
-        assert torch.equal(one, one.any(1)[:, None] & one.any(0)[None, :]) and bool((pasted == one).all())
-        assert mixed.share == pytest.approx(1 - float(one.float().mean()))
-        shares.append(mixed.share)
-    assert min(shares) < 0.5 < max(shares)
-
-
-def test_without_mixing_nothing_is_drawn_and_with_both_kinds_both_come():
-    generator, images = torch.Generator().manual_seed(1), flat_batch()
-    state = generator.get_state()
-    assert mix(images, 0, 0, generator) is None and torch.equal(generator.get_state(), state)
-    blends = [bool((mix(images, 0.5, 1.0, generator).images % 1 != 0).any()) for _ in range(30)]
-    assert 5 < sum(blends) < 25
-
-
-def test_the_loss_of_a_mixed_batch_is_that_of_mixed_labels():
-    generator = torch.Generator().manual_seed(1)
-    logits = torch.randn(4, 5, generator=generator)
-    labels, partners = torch.tensor([0, 3, 2, 4]), torch.tensor([1, 0, 3, 2])
-    soft = 0.3 * torch.eye(5)[labels] + 0.7 * torch.eye(5)[labels[partners]]
-    got = label_loss(logits, labels, Mixed(logits, partners, 0.3), 0.1)
-    expected = -((0.9 * soft + 0.1 / 5) * torch.log_softmax(logits, 1)).sum(1).mean()
-    assert float(got) == pytest.approx(float(expected), rel=1e-5)
-
-
 def test_too_large_a_batch_is_refused(tmp_path):
     with pytest.raises(UserError, match="batch_size 100 exceeds the 80"):
         Trainer(toy_network(), toy_dataset(), TrainingSettings(epochs=1, batch_size=100), tmp_path / "state.pt")
-
-
-def test_augmentation_crops_and_flips_within_the_padding():
-    image = torch.arange(1, 1 + 8 * 8).float().reshape(1, 1, 8, 8).repeat(200, 1, 1, 1)
-    out = augment(image, TrainingSettings(epochs=1, crop_padding=2), torch.Generator().manual_seed(1))
-    assert out.shape == image.shape
-    padded = torch.nn.functional.pad(image[0, 0], (2, 2, 2, 2))
-    crops = [padded[y : y + 8, x : x + 8] for y in range(5) for x in range(5)]
-    allowed = {tuple(crop.flatten().tolist()) for c in crops for crop in (c, c.flip(1))}
-    seen = {tuple(sample.flatten().tolist()) for sample in out}
-    assert seen <= allowed and len(seen) > 30
-
-
-def test_no_padding_and_cutout():
-    image = torch.ones(50, 2, 8, 8)
-    out = augment(image, TrainingSettings(epochs=1, crop_padding=0, cutout=4), torch.Generator().manual_seed(1))
-    blank = (out[:, 0] == 0).flatten(1).sum(1)
-    assert torch.equal(out[:, 0], out[:, 1]) and blank.min() >= 9 and blank.max() <= 25
-
-
-def test_normalisation_matches_torch():
-    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    expected = (images.double() / 255 - torch.tensor([0.4, 0.5, 0.6])) / torch.tensor([0.1, 0.2, 0.3])
-    got = normalise(images, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
-    assert torch.allclose(got.double(), expected.permute(0, 3, 1, 2), atol=1e-5)
-
-
-def test_checkpoints_round_trip_and_mismatches_are_named(tmp_path):
-    model = toy_network()
-    save_weights(model, tmp_path / "a.npz", {"model": "toy"})
-    other = toy_network()
-    assert load_weights(other, tmp_path / "a.npz") == {"model": "toy"}
-    assert all(
-        torch.allclose(a, b, rtol=2**-11, atol=2**-24)
-        for a, b in zip(model.parameters(), other.parameters(), strict=True)
-    )
-    round_weights(model)
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
-    wrong = nn.Sequential(*list(toy_network())[:-1], nn.Linear(4, 3))
-    with pytest.raises(UserError, match=r"another network or class count: 7.bias is \(2,\), expected \(3,\)"):
-        load_weights(wrong, tmp_path / "a.npz")
-    (tmp_path / "b.npz").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="not a readable npz"):
-        load_weights(other, tmp_path / "b.npz")
-
-
-def test_a_torch_state_dict_is_a_checkpoint_too(tmp_path):
-    model, other = initialise(toy_network(), 1), initialise(toy_network(), 2)
-    torch.save(model.state_dict(), tmp_path / "a.pt")
-    assert load_weights(other, tmp_path / "a.pt") == {}
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
-
-
-def test_torch_files_that_are_no_state_dict_are_refused_without_running_them(tmp_path):
-    model, path = toy_network(), tmp_path / "a.pth"
-    with pytest.raises(UserError, match="a.pth: no such file"):
-        load_weights(model, path)
-    path.write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="a.pth: not a state_dict of tensors"):
-        load_weights(model, path)
-    torch.save(model, path)  # a pickled module, which would be executed
-    with pytest.raises(UserError, match="a.pth: not a state_dict of tensors") as error:
-        load_weights(model, path)
-    assert "\n" not in str(error.value)
-    torch.save({"epoch": 3, "optimizer": {"lr": 0.1}}, path)
-    with pytest.raises(UserError, match="a dict of epoch, optimizer; expected a state_dict"):
-        load_weights(model, path)
-    torch.save([torch.zeros(1)], path)
-    with pytest.raises(UserError, match="a.pth: list; expected"):
-        load_weights(model, path)
-
-
-def test_training_starts_from_a_checkpoint_but_for_another_classifier(tmp_path):
-    source = round_weights(initialise(toy_network(), 7))
-    save_weights(source, tmp_path / "body.npz", {})
-    three_classes = initialise(nn.Sequential(*toy_network()[:-1], nn.Linear(4, 3)), 8)
-    fresh = three_classes[7].weight.clone()
-    start_from(three_classes, tmp_path / "body.npz")
-    assert torch.equal(three_classes[0].weight, source[0].weight)
-    assert torch.equal(three_classes[1].running_var, source[1].running_var)
-    assert torch.equal(three_classes[7].weight, fresh)
 
 
 def test_the_trainer_takes_its_initial_weights(tmp_path):
@@ -351,12 +177,6 @@ def test_the_trainer_takes_its_initial_weights(tmp_path):
     settings = replace(SETTINGS, initial_weights=str(tmp_path / "first.npz"))
     trainer = Trainer(toy_network(), toy_dataset(), settings, tmp_path / "state.pt")
     assert torch.equal(trainer.model[0].weight, round_weights(initialise(toy_network(), 7))[0].weight)
-
-
-def test_initial_weights_of_another_network_are_refused(tmp_path):
-    save_weights(nn.Linear(4, 2), tmp_path / "other.npz", {})
-    with pytest.raises(UserError, match=r"other.npz has 0% of the network's weights"):
-        start_from(toy_network(), tmp_path / "other.npz")
 
 
 def test_images_grow_in_whole_epochs(tmp_path):

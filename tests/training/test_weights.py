@@ -12,7 +12,7 @@ from torch import nn
 
 from autoprivacy.errors import UserError
 from autoprivacy.storage import write_arrays
-from autoprivacy.training.trainer import load_weights, start_from
+from autoprivacy.training.checkpoints import load_weights, start_from
 
 
 def network(seed=1):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from autoprivacy.errors import UserError
-from autoprivacy.training.trainer import Distillation, TrainingSettings
+from autoprivacy.training.settings import Distillation, TrainingSettings
 from autoprivacy.workflow.config import complete, keys, search_settings
 
 ROOT = Path(__file__).parents[2]

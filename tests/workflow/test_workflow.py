@@ -313,7 +313,9 @@ def test_a_killed_run_goes_on_where_it_stood(tmp_path):
     # long enough to be caught in the middle; state is written every 0.2 s
     checkout.edit(CONFIG, "epochs: 3", "epochs: 10")
     checkout.edit(
-        "scripts/autoprivacy/training/trainer.py", "save_every_seconds: float = 60.0", "save_every_seconds: float = 0.2"
+        "scripts/autoprivacy/training/settings.py",
+        "save_every_seconds: float = 60.0",
+        "save_every_seconds: float = 0.2",
     )
     target = (f"results/tiny/checkpoints/{NETWORK}.npz", *CONFIGS)
     process = subprocess.Popen(

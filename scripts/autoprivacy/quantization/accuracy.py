@@ -14,7 +14,7 @@ from autoprivacy.quantization.evaluation import Evaluator, Perturbation, wrap_ra
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.residues import Residues
-from autoprivacy.training.trainer import accuracy, batches, normalise
+from autoprivacy.training.batches import accuracy, batches, normalise
 
 COLUMNS = ("network", "scheme", "stage", "accuracy_percent", "interval_percent", "images", "wraps")
 

@@ -31,7 +31,7 @@ from autoprivacy.quantization.integer_network import (
 )
 from autoprivacy.quantization.outputs import Output, predicted_class, shown
 from autoprivacy.quantization.residues import Residues, low_share_bits, truncated_activation
-from autoprivacy.training.trainer import device
+from autoprivacy.training.batches import device
 
 Perturbation = Callable[[str, Tensor], Tensor]
 

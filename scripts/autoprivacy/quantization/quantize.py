@@ -31,7 +31,7 @@ from autoprivacy.quantization.integer_network import (
     rounding_constant,
 )
 from autoprivacy.quantization.scales import RESCALED, Calibration, ScaleChooser
-from autoprivacy.training.trainer import batches, normalise
+from autoprivacy.training.batches import batches, normalise
 
 SAMPLES = 1 << 15  # activation values, per node, from which its scale is chosen
 BATCH = 100

@@ -7,7 +7,7 @@ from torch import nn
 
 from autoprivacy.data.dataset import Dataset
 from autoprivacy.networks import build_for
-from autoprivacy.training.trainer import batches, normalise
+from autoprivacy.training.batches import batches, normalise
 
 IMAGES, BATCH = 256, 64  # that the statistics are taken from
 

@@ -25,7 +25,9 @@ from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node, rounding_constant
 from autoprivacy.search.decryption_errors import Perturbation
-from autoprivacy.training.trainer import TrainingSettings, augment, device
+from autoprivacy.training.augmentation import augment
+from autoprivacy.training.batches import device
+from autoprivacy.training.settings import TrainingSettings
 from autoprivacy.workflow.resumption import load_state, save_state
 
 LARGEST_WEIGHT = 127  # of the 8-bit quantisation, as LinearLayer allows

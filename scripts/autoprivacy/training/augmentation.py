@@ -1,4 +1,4 @@
-"""Changes of training images that some epochs alone make: random erasing and smaller images.
+"""Random changes of training images: flips, crops, cutout, random erasing, and the smaller images of first epochs.
 
 Zhong et al., Random Erasing Data Augmentation, AAAI 2020; Tan, Le, EfficientNetV2: Smaller Models and Faster Training,
 ICML 2021, section 4 (images that grow as training goes on).
@@ -12,9 +12,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autoprivacy.training.settings import TrainingSettings
+
 # Of the rectangles: share of the image's area, and height over width (Zhong et al., section 4.1).
 AREAS = (0.02, 0.33)
 ASPECTS = (0.3, 1 / 0.3)
+
+
+def augment(images: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    """Random flip, crop and cutout of normalised images [N, C, H, W]; zero (the mean colour) fills the gaps."""
+    count, _, height, width = images.shape
+    pad = settings.crop_padding
+
+    def draw(high: int) -> Tensor:
+        return torch.randint(high, (count, 1), generator=generator).to(images.device)
+
+    flip, top, left = draw(2), draw(2 * pad + 1), draw(2 * pad + 1)
+    rows = torch.arange(height, device=images.device) + top
+    columns = torch.arange(width, device=images.device)
+    columns = torch.where(flip == 1, width - 1 - columns, columns) + left
+    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+    index = torch.arange(count, device=images.device)[:, None, None]
+    cropped = padded[index, rows[:, :, None], columns[:, None, :]]
+    if settings.cutout:
+        y, x = draw(height), draw(width)
+        half = settings.cutout // 2
+        inside_rows = (torch.arange(height, device=images.device) - y).abs() <= half
+        inside_columns = (torch.arange(width, device=images.device) - x).abs() <= half
+        cropped = cropped.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[..., None], 0.0)
+    return cropped.permute(0, 3, 1, 2)
 
 
 def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,135 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from autoprivacy.data.dataset import Dataset, Split
+from autoprivacy.data.dataset import Dataset
 from autoprivacy.errors import UserError
-from autoprivacy.storage import write_arrays
-from autoprivacy.training.augmentation import erase, resized
+from autoprivacy.training.augmentation import augment, erase, resized
+from autoprivacy.training.batches import accuracy, device, normalise
+from autoprivacy.training.checkpoints import start_from
 from autoprivacy.training.losses import distillation_loss, label_loss
 from autoprivacy.training.mixing import Mixed, mix
-from autoprivacy.training.optimizers import Muon, Optimizers
+from autoprivacy.training.optimizers import Optimizers
 from autoprivacy.training.pace import Pace
-from autoprivacy.training.weights import check_weights, fitted, read_weights
+from autoprivacy.training.settings import TrainingSettings
 from autoprivacy.workflow.resumption import load_state, save_state
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """How a student learns from its teacher; the defaults are those of the schema in config/schema.yaml."""
-
-    teacher: str  # what the config calls the network
-    temperature: float = 4.0  # divides both networks' logits
-    weight: float = 0.9  # of the teacher's part of the loss; the labels have the rest
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Consecutive epochs that train on smaller images."""
-
-    share: float  # of the epochs
-    pixels: int  # height and width of the images
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of one training run; the defaults are those of the schema in config/schema.yaml."""
-
-    epochs: int  # passes over the training split
-    batch_size: int = 256
-    learning_rate: float = 0.2  # peak of the one-cycle schedule
-    momentum: float = 0.9  # Nesterov; 0.05 less where the learning rate peaks, 0.05 more at both ends
-    weight_decay: float = 5e-4  # on weight matrices only, not on biases and batch norm
-    label_smoothing: float = 0.1
-    warm_up: float = 0.25  # share of the steps in which the learning rate rises
-    crop_padding: int = 4  # pixels of zero padding around which crops of the images' size are drawn
-    cutout: int = 0  # side of the square that is blanked in every training image; 0: none
-    mixup: float = 0.0  # alpha of mixup; 0: none
-    cutmix: float = 0.0  # alpha of CutMix; 0: none
-    erasing: float = 0.0  # probability that a rectangle of a training image is blanked (random erasing)
-    erasing_from: float = 0.0  # share of the epochs before random erasing begins
-    resolutions: tuple[Stretch, ...] = ()  # of the first epochs; the rest have the images' own
-    optimizer: str = "sgd"  # or "muon": Muon for convolutions, SGD for the rest
-    muon: Muon = Muon()
-    precision: str = "automatic"  # of the network's activations: PRECISIONS
-    distillation: Distillation | None = None
-    initial_weights: str | None = None  # checkpoint that training starts from; None starts at random
-    ema_decay: float = 0.998  # per step, once warmed up; the averaged weights are the result
-    evaluate_every: int = 1  # epochs between evaluations on the test split; the last epoch always has one
-    save_every_seconds: float = 60.0  # how much work a kill can cost
-    seed: int = 1
-
-    @classmethod
-    def from_config(cls, entry: Mapping[str, Any], seed: int) -> TrainingSettings:
-        """The settings of a completed `training` section of the configuration."""
-        distillation = entry.get("distillation")
-        nested = {
-            "distillation": distillation and Distillation(**distillation),
-            "resolutions": tuple(Stretch(**stretch) for stretch in entry.get("resolutions", ())),
-            "muon": Muon(**entry.get("muon", {})),
-        }
-        return cls(**{**entry, **nested}, seed=seed)
-
-    def pixels(self, epoch: int) -> int | None:
-        """Height and width of the images of an epoch, counted from 0; None for their own."""
-        end = 0.0
-        for stretch in self.resolutions:
-            end += stretch.share
-            if epoch < round(end * self.epochs):
-                return stretch.pixels
-        return None
-
-    def erases(self, epoch: int) -> bool:
-        """Whether the images of an epoch, counted from 0, are subject to random erasing."""
-        return self.erasing > 0 and epoch >= round(self.erasing_from * self.epochs)
-
-
-@dataclass
-class Progress:
-    """What happened, for the log and the provenance: the last loss of each epoch, and the evaluations."""
-
-    losses: list[float] = field(default_factory=list)
-    evaluated_epochs: list[int] = field(default_factory=list)  # counted from 1
-    accuracies: list[float] = field(default_factory=list)  # percent, one for each of them
-    seconds: float = 0.0
-
-
-def device() -> torch.device:
-    """The GPU when there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 [N, H, W, C] to normalised float [N, C, H, W] in channels-last memory."""
-    scale = images.new_tensor(std, dtype=torch.float32) * 255
-    shift = images.new_tensor(mean, dtype=torch.float32) * 255
-    return ((images.float() - shift) / scale).permute(0, 3, 1, 2)
-
-
-def augment(images: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """Random flip, crop and cutout of normalised images [N, C, H, W]; zero (the mean colour) fills the gaps."""
-    count, _, height, width = images.shape
-    pad = settings.crop_padding
-
-    def draw(high: int) -> Tensor:
-        return torch.randint(high, (count, 1), generator=generator).to(images.device)
-
-    flip, top, left = draw(2), draw(2 * pad + 1), draw(2 * pad + 1)
-    rows = torch.arange(height, device=images.device) + top
-    columns = torch.arange(width, device=images.device)
-    columns = torch.where(flip == 1, width - 1 - columns, columns) + left
-    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
-    index = torch.arange(count, device=images.device)[:, None, None]
-    cropped = padded[index, rows[:, :, None], columns[:, None, :]]
-    if settings.cutout:
-        y, x = draw(height), draw(width)
-        half = settings.cutout // 2
-        inside_rows = (torch.arange(height, device=images.device) - y).abs() <= half
-        inside_columns = (torch.arange(width, device=images.device) - x).abs() <= half
-        cropped = cropped.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[..., None], 0.0)
-    return cropped.permute(0, 3, 1, 2)
 
 
 def _generator(seed: int, epoch: int, step: int = -1) -> torch.Generator:
@@ -169,6 +52,16 @@ def _average(averages: tuple[Tensor, ...] | list[Tensor], values: tuple[Tensor, 
         torch._foreach_lerp_(averages, values, 1 - d)
     else:
         torch._foreach_copy_(averages, values)
+
+
+@dataclass
+class Progress:
+    """What happened, for the log and the provenance: the last loss of each epoch, and the evaluations."""
+
+    losses: list[float] = field(default_factory=list)
+    evaluated_epochs: list[int] = field(default_factory=list)  # counted from 1
+    accuracies: list[float] = field(default_factory=list)  # percent, one for each of them
+    seconds: float = 0.0
 
 
 class Trainer:
@@ -382,85 +275,3 @@ def initialise(model: nn.Module, seed: int) -> nn.Module:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return model
-
-
-def batches(split: Split, size: int = 500) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Consecutive (images, labels) of at most `size`."""
-    for start in range(0, len(split.labels), size):
-        yield split.images[start : start + size], split.labels[start : start + size]
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, dataset: Dataset, split: Split) -> float:
-    """Top-1 accuracy in percent of the float network on a split of the data set."""
-    where = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    right = 0
-    for images, labels in batches(split):
-        logits = model(normalise(torch.from_numpy(images).to(where), dataset.mean, dataset.std))
-        right += int((logits.argmax(1).cpu() == torch.from_numpy(labels)).sum())
-    model.train(training)
-    return 100.0 * right / len(split.labels)
-
-
-def round_weights(model: nn.Module) -> nn.Module:
-    """Round weights, but not biases and norms, to half precision, as a checkpoint holds them; returns the model."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(parameter.half())
-    return model
-
-
-def save_weights(model: nn.Module, path: str | Path, header: dict[str, Any]) -> None:
-    """Write a checkpoint: the state as npz, without pickles, and a JSON header with its provenance.
-
-    Weights take half precision (see `round_weights`), the rest single: 8-bit quantization is 8 times as coarse.
-    """
-    state = model.state_dict().items()
-    arrays = {name: (value.half() if value.ndim > 1 else value).numpy() for name, value in state}
-    write_arrays(path, arrays, header=header)
-
-
-def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint into `model` and return its header, {} where it has none.
-
-    Args:
-        model: the network that the weights belong to.
-        path: a file as `training.weights.read_weights` takes it.
-
-    Raises:
-        UserError: the file is damaged, holds pickled objects other than tensors, is of another network, or has numbers
-            that are not finite.
-    """
-    weights, header = read_weights(path)
-    weights = fitted(weights, model.state_dict())
-    check_weights(path, weights, model.state_dict())
-    model.load_state_dict(weights)
-    return header
-
-
-def start_from(model: nn.Module, path: str | Path) -> None:
-    """Give `model` the weights of a checkpoint wherever name and shape agree; the rest, as a classifier's, stays.
-
-    Args:
-        model: the network, initialised.
-        path: a checkpoint as `load_weights` takes it, of this network or of one with the same body.
-
-    Raises:
-        UserError: the file is damaged, most of the network's weights are not in it, or some are not finite.
-    """
-    state = model.state_dict()
-    weights = fitted(read_weights(path)[0], state)
-    fitting = {name: value for name, value in weights.items() if name in state and value.shape == state[name].shape}
-    learned = {name for name, value in state.items() if value.is_floating_point()}
-    share = sum(state[name].numel() for name in learned & fitting.keys()) / sum(state[name].numel() for name in learned)
-    if share < 0.5:
-        raise UserError(
-            f"training.initial_weights: {path} has {share:.0%} of the network's weights by name and shape; expected at "
-            "least half: name a checkpoint of the same network"
-        )
-    check_weights(path, {**state, **fitting}, state)
-    model.load_state_dict({**state, **fitting})
-    logging.info("starting from %s, but for %s", path, ", ".join(sorted(state.keys() - fitting.keys())) or "nothing")
