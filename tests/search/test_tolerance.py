@@ -29,7 +29,6 @@ from autoprivacy.search.tolerance import (
     disturbances,
     harmless_level,
     ignored_bits,
-    layer_steps,
     paired_interval,
     study_rows,
     study_split,
@@ -44,7 +43,7 @@ def taus(disturbance: Disturbance) -> dict[str, float]:
 
 def test_steps_are_those_of_the_next_activation() -> None:
     """body.second is added to something before an activation of shift 7; the first layer is read at once."""
-    assert layer_steps(small_network().architecture) == {"first": 64.0, "body.second": 128.0, "fc": 1.0}
+    assert small_network().architecture.layer_steps() == {"first": 64.0, "body.second": 128.0}
 
 
 def test_scales_on_the_way_count_and_the_finest_reader_decides() -> None:
@@ -53,9 +52,9 @@ def test_scales_on_the_way_count_and_the_finest_reader_decides() -> None:
     position = [node.name for node in nodes].index("sum")
     nodes[position] = replace(nodes[position], inputs=("louder", "scaled"))
     nodes.insert(position, Node("louder", "scale", ("body.second",), (6, 8, 8), factor=4))
-    assert layer_steps(replace(architecture, nodes=tuple(nodes)))["body.second"] == 128 / 4
+    assert replace(architecture, nodes=tuple(nodes)).layer_steps()["body.second"] == 128 / 4
     nodes.insert(position, Node("aside", "activation", ("body.second",), (6, 8, 8), shift=3))
-    assert layer_steps(replace(architecture, nodes=tuple(nodes)))["body.second"] == 8
+    assert replace(architecture, nodes=tuple(nodes)).layer_steps()["body.second"] == 8
 
 
 def test_coefficient_packing_is_disturbed_by_rates_sizes_and_steps() -> None:

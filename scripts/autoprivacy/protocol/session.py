@@ -145,21 +145,15 @@ class Agreement:
 
     def linear_nodes(self) -> list[Node]:
         """The graph's linear layers in order."""
-        return [node for node in self.architecture.nodes if node.operation == "linear"]
+        return list(self.architecture.linear_nodes)
 
     def activation_nodes(self) -> list[Node]:
         """The graph's activations in order."""
-        return [node for node in self.architecture.nodes if node.operation == "activation"]
+        return list(self.architecture.activations)
 
     def layer_of(self, node: Node) -> str:
         """The linear layer whose time and bytes a node belongs to: itself or the last one before it."""
-        name = "input"
-        for other in self.architecture.nodes:
-            if other.operation == "linear":
-                name = other.name
-            if other == node:
-                break
-        return name
+        return self.architecture.preceding_layer[node.name]
 
     def to_bytes(self) -> bytes:
         """What the server tells the client."""

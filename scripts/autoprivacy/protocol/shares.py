@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autoprivacy.quantization.integer_network import LinearLayer, Node
+from autoprivacy.quantization.operations import ArrayOperations
 
+LOCAL = ArrayOperations()
 ModularShares = dict[int, np.ndarray]  # one party's shares of a value by modulus, int64 [C, H, W] in [0, p)
 
 
@@ -22,22 +24,7 @@ def local_operation(node: Node, inputs: list[np.ndarray], modulus: int) -> np.nd
 
     All these operations are linear without constants, so both parties do the same to their shares.
     """
-    if node.operation == "sum_pool":
-        channels, height, width = node.shape
-        windows = np.lib.stride_tricks.sliding_window_view(inputs[0], node.window, axis=(1, 2))
-        pooled = windows[:, :: node.strides[0], :: node.strides[1]].sum((-2, -1)) % modulus
-        return pooled.reshape(channels, height, width)
-    if node.operation == "flatten":
-        return inputs[0].reshape(node.shape)
-    if node.operation == "add":
-        return (inputs[0] + inputs[1]) % modulus
-    if node.operation == "scale":
-        return inputs[0] * node.factors % modulus
-    if node.operation == "subsample":
-        return np.ascontiguousarray(inputs[0][:, :: node.strides[0], :: node.strides[1]])
-    if node.operation == "pad_channels":
-        return np.pad(inputs[0], ((node.before, node.after), (0, 0), (0, 0)))
-    raise ValueError(f"node {node.name}: {node.operation} is not local")
+    return LOCAL.step(node, inputs) % modulus
 
 
 def masked_square(

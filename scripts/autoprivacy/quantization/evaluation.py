@@ -29,8 +29,10 @@ from autoprivacy.quantization.integer_network import (
     rounding_constant,
     sign_threshold,
 )
+from autoprivacy.quantization.operations import Operations
 from autoprivacy.quantization.outputs import Output, predicted_class, shown
 from autoprivacy.quantization.residues import Residues, low_share_bits, truncated_activation
+from autoprivacy.quantization.tensor_operations import TensorOperations
 from autoprivacy.training.batches import device
 
 Perturbation = Callable[[str, Tensor], Tensor]
@@ -89,42 +91,59 @@ class _Moments:
 def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
     """For every node the interval that holds its integers (before any reduction modulo p) for every image."""
     ranges: dict[str, Interval] = {}
+    operations = _Ranges(network)
     for node in network.architecture.nodes:
-        low, high = ranges[node.inputs[0]] if node.inputs else SIGNED_RANGE
-        if node.operation == "linear":
-            low, high = _accumulator_range(network.layers[node.name], low, high)
-        elif node.operation == "activation":
-            low, high = node.activated_range
-        elif node.operation == "sum_pool":
-            size = node.window[0] * node.window[1]
-            low, high = low * size, high * size
-        elif node.operation == "add":
-            other = ranges[node.inputs[1]]
-            low, high = low + other[0], high + other[1]
-        elif node.operation == "scale":
-            products = [bound * int(factor) for factor in node.factors.flat for bound in (low, high)]
-            low, high = min(products), max(products)
-        elif node.operation == "pad_channels":
-            low, high = min(low, 0), max(high, 0)
-        ranges[node.name] = (low, high)
+        ranges[node.name] = operations.step(node, [ranges[name] for name in node.inputs])
         size = _size(ranges[node.name])
         if size > FLOAT64_LIMIT:
             raise UserError(f"node {node.name}: values up to {size}; allowed {FLOAT64_LIMIT}: put an activation before")
     return ranges
 
 
+class _Ranges(Operations[Interval]):
+    """Operations on intervals."""
+
+    def __init__(self, network: IntegerNetwork) -> None:
+        self._layers = network.layers
+
+    def input(self, node: Node) -> Interval:
+        return SIGNED_RANGE
+
+    def linear(self, node: Node, x: Interval) -> Interval:
+        """Bounds of every partial sum: zero padding and an empty sum count too, so the terms' range includes 0."""
+        layer, (low, high) = self._layers[node.name], self.pad_channels(node, x)
+        weight = layer.weight.reshape(len(layer.weight), -1)
+        positive, negative = np.maximum(weight, 0).sum(1), np.minimum(weight, 0).sum(1)
+        highest = positive * high + negative * low + np.maximum(layer.bias, 0)
+        lowest = positive * low + negative * high + np.minimum(layer.bias, 0)
+        return int(lowest.min()), int(highest.max())
+
+    def activation(self, node: Node, x: Interval) -> Interval:
+        return node.activated_range
+
+    def sum_pool(self, node: Node, x: Interval) -> Interval:
+        size = node.window[0] * node.window[1]
+        return x[0] * size, x[1] * size
+
+    def flatten(self, node: Node, x: Interval) -> Interval:
+        return x
+
+    def add(self, node: Node, x: Interval, y: Interval) -> Interval:
+        return x[0] + y[0], x[1] + y[1]
+
+    def scale(self, node: Node, x: Interval) -> Interval:
+        products = [bound * int(factor) for factor in node.factors.flat for bound in x]
+        return min(products), max(products)
+
+    def subsample(self, node: Node, x: Interval) -> Interval:
+        return x
+
+    def pad_channels(self, node: Node, x: Interval) -> Interval:
+        return min(x[0], 0), max(x[1], 0)
+
+
 def _size(interval: Interval) -> int:
     return max(-interval[0], interval[1])
-
-
-def _accumulator_range(layer: LinearLayer, low: int, high: int) -> Interval:
-    """Bounds of every partial sum: zero padding and an empty sum count too, so the terms' range includes 0."""
-    low, high = min(low, 0), max(high, 0)
-    weight = layer.weight.reshape(len(layer.weight), -1)
-    positive, negative = np.maximum(weight, 0).sum(1), np.minimum(weight, 0).sum(1)
-    highest = positive * high + negative * low + np.maximum(layer.bias, 0)
-    lowest = positive * low + negative * high + np.minimum(layer.bias, 0)
-    return int(lowest.min()), int(highest.max())
 
 
 def read_nodes(architecture: Architecture) -> dict[str, int]:
@@ -133,13 +152,12 @@ def read_nodes(architecture: Architecture) -> dict[str, int]:
     Activations read their inputs, the user reads the output (shift 0); everywhere else residues modulo p will do.
     """
     shifts: dict[str, int] = {}
-    for node in architecture.nodes:
-        if node.operation == "activation":
-            shifts[node.inputs[0]] = max(node.shift, shifts.get(node.inputs[0], 0))
+    for node in architecture.activations:
+        shifts[node.inputs[0]] = max(node.shift, shifts.get(node.inputs[0], 0))
     return {architecture.nodes[-1].name: 0, **shifts}
 
 
-class Evaluator:
+class Evaluator(TensorOperations):
     """Evaluates an integer network on batches of images.
 
     Args:
@@ -175,9 +193,7 @@ class Evaluator:
         self._overwritable = single_use(architecture)
         self._last_use = {name: i for i, node in enumerate(self._nodes) for name in node.inputs}
         self._weights = {
-            node.name: self._prepared(node, network.layers[node.name])
-            for node in self._nodes
-            if node.operation == "linear"
+            node.name: self._prepared(node, network.layers[node.name]) for node in architecture.linear_nodes
         }
 
     def _bound(self, name: str) -> int:
@@ -229,7 +245,7 @@ class Evaluator:
         values: dict[str, Tensor] = {}
         for index, node in enumerate(self._nodes):
             inputs = [values[name] for name in node.inputs]
-            value = self._value(node, inputs) if inputs else images.to(self.device, torch.float32)
+            value = self.step(node, inputs) if inputs else images.to(self.device, torch.float32)
             if perturb is not None and node.operation == "linear":
                 value = self._kept(node.name, perturb(node.name, self._integers(node.name, value)))
             if moments is not None and node.name in self._read:
@@ -252,38 +268,43 @@ class Evaluator:
         form = self._forms[name]
         return (integers + form.offset).mul_(form.unit)
 
-    def _value(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        x, kind = inputs[0], self._type(node.name)
-        if node.operation == "linear":
-            shape = self.network.layers[node.name].shape
-            weight, bias = self._weights[node.name]
-            x = x.to(weight.dtype, memory_format=torch.channels_last)
-            return F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups).to(kind)
-        if node.operation == "activation":
-            return self._activation(node, x).to(kind)
-        if node.operation == "add":
-            return self._sum(node, inputs, kind)
-        if node.operation == "sum_pool":
-            return F.avg_pool2d(x.to(torch.promote_types(kind, x.dtype)), node.kernel, node.stride, divisor_override=1)
-        if node.operation == "flatten":
-            return x.flatten(1)[:, :, None, None]
-        if node.operation == "subsample":
-            return x[:, :, :: node.strides[0], :: node.strides[1]]
-        if node.operation == "pad_channels":
-            return F.pad(x, (0, 0, 0, 0, node.before, node.after))
-        return x if is_exponent(node) else self._scaled(node, x, kind)
+    def linear(self, node: Node, x: Tensor) -> Tensor:
+        """A convolution in the type that is exact."""
+        shape = self.network.layers[node.name].shape
+        weight, bias = self._weights[node.name]
+        x = x.to(weight.dtype, memory_format=torch.channels_last)
+        value = F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
+        return value.to(self._type(node.name))
 
-    def _scaled(self, node: Node, x: Tensor, kind: torch.dtype) -> Tensor:
+    def sum_pool(self, node: Node, x: Tensor) -> Tensor:
+        """In a type that holds the sums."""
+        return super().sum_pool(node, x.to(torch.promote_types(self._type(node.name), x.dtype)))
+
+    def scale(self, node: Node, x: Tensor) -> Tensor:
+        """In place where nothing else reads x; nothing at all where the factor only changes the form."""
+        if is_exponent(node):
+            return x
         form, source = self._forms[node.name], self._forms[node.inputs[0]]
-        x = x.to(torch.promote_types(kind, x.dtype), copy=node.inputs[0] not in self._overwritable)
+        kind = torch.promote_types(self._type(node.name), x.dtype)
+        x = x.to(kind, copy=node.inputs[0] not in self._overwritable)
         factors = torch.from_numpy(node.factors * (form.unit / source.unit)).to(x)
         return x.mul_(factors).add_(form.offset * form.unit)
 
-    def _activation(self, node: Node, x: Tensor) -> Tensor:
+    def add(self, node: Node, x: Tensor, y: Tensor) -> Tensor:
+        """The sum in the form of an input that nothing else reads where there is one."""
+        unit, inputs = self._forms[node.name].unit, (x, y)
+        factors = [unit / self._forms[name].unit for name in node.inputs]
+        kind = torch.promote_types(self._type(node.name), torch.promote_types(x.dtype, y.dtype))
+        for one, other in ((0, 1), (1, 0)):
+            if factors[one] == 1 and node.inputs[one] in self._overwritable:
+                return inputs[one].to(kind).add_(inputs[other], alpha=factors[other])
+        return (x.to(kind) * factors[0]).add_(y, alpha=factors[1])
+
+    def activation(self, node: Node, x: Tensor) -> Tensor:
         """Round down and clip what has the activation's own form already, or is brought to it; then square."""
         source, ignored = node.inputs[0], self._ignored.get(node.name, 0)
         if ignored and self._residues and self._residues.read[source] % 2:
-            return self._truncated(node, x, self._residues.read[source], ignored)
+            return self._truncated(node, x, self._residues.read[source], ignored).to(self._type(node.name))
         form, wanted = self._forms[source], activation_form(node, ignored)
         if form != wanted:
             x = (x * (wanted.unit / form.unit)).add_((wanted.offset - form.offset) * wanted.unit)
@@ -296,7 +317,8 @@ class Evaluator:
             lost = torch.from_numpy(low_share_bits(self._shares, ignored, (images, height, width, channels)))
             x.sub_(lost.permute(0, 3, 1, 2).to(x.device), alpha=wanted.unit)
         clipped = self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
-        return clipped.to(self._type(node.name)).square_() if node.squared else clipped
+        clipped = clipped.to(self._type(node.name))
+        return clipped.square_() if node.squared else clipped
 
     def _truncated(self, node: Node, x: Tensor, modulus: int, ignored: int) -> Tensor:
         """An activation that ignores share bits modulo an odd p, under fresh shares of the client."""
@@ -306,16 +328,6 @@ class Evaluator:
         share = torch.from_numpy(self._shares.integers(modulus, size=tuple(read.shape))).to(read.device)
         activated: Tensor = truncated_activation(read, share, node, modulus, ignored)
         return activated
-
-    def _sum(self, node: Node, inputs: list[Tensor], kind: torch.dtype) -> Tensor:
-        """The sum in the form of an input that nothing else reads where there is one."""
-        unit = self._forms[node.name].unit
-        factors = [unit / self._forms[name].unit for name in node.inputs]
-        kind = torch.promote_types(kind, torch.promote_types(inputs[0].dtype, inputs[1].dtype))
-        for one, other in ((0, 1), (1, 0)):
-            if factors[one] == 1 and node.inputs[one] in self._overwritable:
-                return inputs[one].to(kind).add_(inputs[other], alpha=factors[other])
-        return (inputs[0].to(kind) * factors[0]).add_(inputs[1], alpha=factors[1])
 
     def _signed(self, name: str, values: Tensor, form: Form) -> Tensor:
         """Values in `form`, its offset included, reduced to signed residues modulo p; counts those that change."""

@@ -6,7 +6,6 @@ down and to clip; in binary floating point both are exact.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,15 +28,6 @@ class Form:
 INTEGER = Form()
 
 
-def readers(architecture: Architecture) -> dict[str, list[Node]]:
-    """The nodes that read each node."""
-    found: dict[str, list[Node]] = defaultdict(list)
-    for node in architecture.nodes:
-        for name in node.inputs:
-            found[name].append(node)
-    return found
-
-
 def shapable(node: Node) -> bool:
     """Whether an evaluator can give the node's values any form at no cost."""
     return node.operation in ("linear", "add") or (node.operation == "scale" and not is_exponent(node))
@@ -45,7 +35,7 @@ def shapable(node: Node) -> bool:
 
 def single_use(architecture: Architecture) -> set[str]:
     """The shapable nodes that one node alone reads: it may have their form to its liking, and overwrite them."""
-    reading = readers(architecture)
+    reading = architecture.readers
     return {node.name for node in architecture.nodes if shapable(node) and len(reading[node.name]) == 1}
 
 

@@ -7,6 +7,7 @@ the protocol walk the same graph on additive shares, so it needs numpy alone; ba
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,10 +206,83 @@ class Architecture:
         """The shape of the layer of that name."""
         return next(layer for layer in self.layers if layer.name == name)
 
+    @cached_property
+    def linear_nodes(self) -> tuple[Node, ...]:
+        """The linear layers, in order."""
+        return tuple(node for node in self.nodes if node.operation == "linear")
+
+    @cached_property
+    def activations(self) -> tuple[Node, ...]:
+        """The activations, in order."""
+        return tuple(node for node in self.nodes if node.operation == "activation")
+
     @property
     def squares(self) -> tuple[Node, ...]:
         """The activations that square, in order."""
-        return tuple(node for node in self.nodes if node.operation == "activation" and node.squared)
+        return tuple(node for node in self.activations if node.squared)
+
+    @cached_property
+    def preceding_layer(self) -> dict[str, str]:
+        """Per node the linear layer that it is, or the last one before it; "input" before the first."""
+        names, layer = {}, "input"
+        for node in self.nodes:
+            layer = node.name if node.operation == "linear" else layer
+            names[node.name] = layer
+        return names
+
+    @cached_property
+    def readers(self) -> dict[str, tuple[Node, ...]]:
+        """Per node those that read it, in order."""
+        return {node.name: tuple(other for other in self.nodes if node.name in other.inputs) for node in self.nodes}
+
+    @cached_property
+    def feeders(self) -> dict[str, dict[str, float]]:
+        """Per node the linear layers whose accumulators reach it through local operations, itself if it is one.
+
+        Each with the largest factor by which scalings on the way multiply the accumulators.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for node in self.nodes:
+            own: dict[str, float] = {node.name: 1.0} if node.operation == "linear" else {}
+            if node.operation in LOCAL_OPERATIONS:
+                factor = float(np.abs(node.factors).max()) if node.operation == "scale" else 1.0
+                for layer, before in (item for name in node.inputs for item in found[name].items()):
+                    own[layer] = max(own.get(layer, 0.0), before * factor)
+            found[node.name] = own
+        return found
+
+    @cached_property
+    def reading_layers(self) -> dict[str, set[str]]:
+        """Per node the linear layers that read it, through local operations too."""
+        found: dict[str, set[str]] = {}
+        for node in reversed(self.nodes):
+            found[node.name] = set()
+            for reader in self.readers[node.name]:
+                if reader.operation in LOCAL_OPERATIONS:
+                    found[node.name] |= found[reader.name]
+                elif reader.operation == "linear":
+                    found[node.name].add(reader.name)
+        return found
+
+    @cached_property
+    def activations_of(self) -> dict[str, tuple[Node, ...]]:
+        """Per linear layer the activations that read its accumulators, in order."""
+        return {
+            layer.name: tuple(node for node in self.activations if layer.name in self.feeders[node.inputs[0]])
+            for layer in self.layers
+        }
+
+    def layer_steps(self) -> dict[str, float]:
+        """Per linear layer the step of its accumulators, the units that are one unit after the next activation.
+
+        2^shift over the factors on the way; where several activations follow, of the finest. Layers that no activation
+        follows are left out.
+        """
+        return {
+            layer: min(2.0**node.shift / self.feeders[node.inputs[0]][layer] for node in nodes)
+            for layer, nodes in self.activations_of.items()
+            if nodes
+        }
 
     def quantize_images(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to the signed 8-bit input int64 [N, C, H, W]; zero is the mean colour."""

@@ -22,7 +22,6 @@ from autoprivacy.quantization.evaluation import Evaluator, Statistics, read_node
 from autoprivacy.quantization.float_graph import FloatGraph, requantized
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.integer_network import (
-    LOCAL_OPERATIONS,
     SIGNED_RANGE,
     Architecture,
     IntegerNetwork,
@@ -237,20 +236,13 @@ def _ends(architecture: Architecture, shifts: dict[str, int]) -> dict[str, tuple
     First those behind the layer with only local operations between; second those that are behind no layer in this way
     (sums of activations) and come after this layer and before the next.
     """
-    behind = {layer.name: {layer.name} for layer in architecture.layers}
-    for node in architecture.nodes:
-        if node.operation in LOCAL_OPERATIONS:
-            for found in behind.values():
-                if found.intersection(node.inputs):
-                    found.add(node.name)
-    ends: dict[str, tuple[list[str], list[str]]] = {
-        layer: ([name for name in shifts if name in found], []) for layer, found in behind.items()
-    }
-    last = ""
-    for node in architecture.nodes:
-        last = node.name if node.operation == "linear" else last
-        if last and node.name in shifts and not any(node.name in found for found in behind.values()):
-            ends[last][1].append(node.name)
+    ends: dict[str, tuple[list[str], list[str]]] = {layer.name: ([], []) for layer in architecture.layers}
+    for name in shifts:
+        if feeders := architecture.feeders[name]:
+            for layer in feeders:
+                ends[layer][0].append(name)
+        elif (layer := architecture.preceding_layer[name]) in ends:
+            ends[layer][1].append(name)
     return ends
 
 

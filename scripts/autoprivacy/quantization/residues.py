@@ -43,7 +43,7 @@ class Residues:
         Raises:
             UserError: layers whose moduli differ meet in an addition, or one reads another's accumulators.
         """
-        feeders = _feeders(architecture)
+        feeders = architecture.feeders
         for name, layers in _meeting(architecture).items():
             tied = {layer: layer_moduli[layer] for layer in sorted(layers)}
             if len(set(tied.values())) > 1:
@@ -56,8 +56,7 @@ class Residues:
         wanted = _wanted(architecture, layer_moduli, read)
         ignored = {
             node.name: min((layer_ignored_bits[layer] for layer in feeders[node.inputs[0]]), default=0)
-            for node in architecture.nodes
-            if node.operation == "activation"
+            for node in architecture.activations
         }
         return cls({name: tuple(sorted(moduli)) for name, moduli in wanted.items()}, read, ignored)
 
@@ -65,39 +64,14 @@ class Residues:
     def uniform(cls, architecture: Architecture, modulus: int) -> Residues:
         """One modulus for all values, no share bits ignored."""
         names = [node.name for node in architecture.nodes]
-        activations = [node.name for node in architecture.nodes if node.operation == "activation"]
+        activations = [node.name for node in architecture.activations]
         return cls(dict.fromkeys(names, (modulus,)), dict.fromkeys(names, modulus), dict.fromkeys(activations, 0))
-
-
-def _feeders(architecture: Architecture) -> dict[str, set[str]]:
-    """Per node the linear layers whose accumulators reach it through local operations, itself if it is one."""
-    feeders: dict[str, set[str]] = {}
-    for node in architecture.nodes:
-        if node.operation == "linear":
-            feeders[node.name] = {node.name}
-        elif node.operation == "activation":
-            feeders[node.name] = set()
-        else:
-            feeders[node.name] = set().union(*(feeders[name] for name in node.inputs))
-    return feeders
-
-
-def _readers(architecture: Architecture) -> dict[str, set[str]]:
-    """Per node the linear layers that read it, through local operations too."""
-    readers: dict[str, set[str]] = {node.name: set() for node in architecture.nodes}
-    for node in reversed(architecture.nodes):
-        for name in node.inputs:
-            if node.operation == "linear":
-                readers[name].add(node.name)
-            elif node.operation != "activation":
-                readers[name] |= readers[node.name]
-    return readers
 
 
 def _meeting(architecture: Architecture) -> dict[str, set[str]]:
     """Per node that holds accumulators the layers that must have one modulus there: its feeders and its readers."""
-    feeders, readers = _feeders(architecture), _readers(architecture)
-    return {name: layers | readers[name] for name, layers in feeders.items() if layers}
+    readers = architecture.reading_layers
+    return {name: {*layers, *readers[name]} for name, layers in architecture.feeders.items() if layers}
 
 
 def tied_layers(architecture: Architecture) -> list[tuple[str, ...]]:

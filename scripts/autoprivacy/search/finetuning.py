@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node, rounding_constant
+from autoprivacy.quantization.tensor_operations import TensorOperations
 from autoprivacy.search.decryption_errors import Perturbation
 from autoprivacy.training.augmentation import augment
 from autoprivacy.training.batches import device
@@ -165,38 +166,12 @@ class TrainableNetwork(nn.Module):
             rounding: see Perturbation.rounding; None rounds to the nearest.
         """
         values: dict[str, Tensor] = {}
+        operations = _FloatOperations(self, perturb, rounding)
         with torch.backends.nnpack.flags(enabled=False):  # its convolutions round
             for node in self.network.architecture.nodes:
-                inputs = [images] if node.operation == "input" else [values[name] for name in node.inputs]
-                if node.operation == "activation":
-                    added = rounding(node, inputs[0].detach()) if rounding else rounding_constant(node.shift)
-                    clipped: Tensor = _Activation.apply(inputs[0], node, added)
-                    values[node.name] = clipped.square() if node.squared else clipped
-                else:
-                    values[node.name] = self._evaluate(node, inputs, perturb)
+                inputs = [values[name] for name in node.inputs]
+                values[node.name] = operations.step(node, inputs) if inputs else images
         return values[self.network.architecture.nodes[-1].name].flatten(1) * self.network.output_scale
-
-    def _evaluate(self, node: Node, inputs: list[Tensor], perturb: Callable[[str, Tensor], Tensor] | None) -> Tensor:
-        value = inputs[0]
-        if node.operation == "linear":
-            accumulator: Tensor = self.layers[self.index[node.name]](value)
-            if perturb is None:
-                return accumulator
-            return straight_through(accumulator, perturb(node.name, accumulator.detach()))
-        if node.operation == "sum_pool":
-            return F.avg_pool2d(value, node.kernel, node.stride, divisor_override=1)
-        if node.operation == "flatten":
-            return value.flatten(1)[:, :, None, None]
-        if node.operation == "add":
-            return inputs[0] + inputs[1]
-        if node.operation == "scale":
-            factor = node.factor if isinstance(node.factor, int) else torch.from_numpy(node.factors).to(value)
-            return value * factor
-        if node.operation == "subsample":
-            return value[:, :, :: node.strides[0], :: node.strides[1]]
-        if node.operation == "pad_channels":
-            return F.pad(value, (0, 0, 0, 0, node.before, node.after))
-        return value
 
     def clamp(self) -> None:
         """Keep all weights within the 8-bit range; call it after every optimizer step."""
@@ -206,6 +181,29 @@ class TrainableNetwork(nn.Module):
     def rounded(self) -> IntegerNetwork:
         """The integer network with the present weights."""
         return self.network.with_weights({name: self.layers[i].rounded() for name, i in self.index.items()})  # type: ignore[operator]
+
+
+class _FloatOperations(TensorOperations):
+    """The operations with trainable layers, errors and straight-through activations."""
+
+    def __init__(
+        self,
+        model: TrainableNetwork,
+        perturb: Callable[[str, Tensor], Tensor] | None,
+        rounding: Callable[[Node, Tensor], Tensor | int] | None,
+    ) -> None:
+        self._model, self._perturb, self._rounding = model, perturb, rounding
+
+    def linear(self, node: Node, x: Tensor) -> Tensor:
+        accumulator: Tensor = self._model.layers[self._model.index[node.name]](x)
+        if self._perturb is None:
+            return accumulator
+        return straight_through(accumulator, self._perturb(node.name, accumulator.detach()))
+
+    def activation(self, node: Node, x: Tensor) -> Tensor:
+        added = self._rounding(node, x.detach()) if self._rounding else rounding_constant(node.shift)
+        clipped: Tensor = _Activation.apply(x, node, added)
+        return clipped.square() if node.squared else clipped
 
 
 def _generator(seed: int, epoch: int, step: int = -1) -> torch.Generator:

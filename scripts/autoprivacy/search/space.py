@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Target
 from autoprivacy.he.parameters.policy import EXACT_TARGET
-from autoprivacy.quantization.integer_network import LOCAL_OPERATIONS, Architecture, IntegerNetwork, LinearLayer
+from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer
 
 # By activation the seconds of its circuits for 0, 1, ... ignored share bits, as many as there are circuits for: both
 # parties and the link, all values of an image.
@@ -121,13 +121,17 @@ def roundings(network: IntegerNetwork) -> dict[str, Rounding]:
     """Every linear layer's `Rounding`, by its name, in network order."""
     architecture = network.architecture
     names = [layer.name for layer in architecture.layers]
-    gains, shifts = _gains(architecture), {n.name: n.shift for n in architecture.nodes if n.operation == "activation"}
-    deciding = _deciding(names, [set(layers) for layers in gains.values()])
+    steps, reached = architecture.layer_steps(), architecture.activations_of
+    meeting = [set(architecture.feeders[node.inputs[0]]) for node in architecture.activations]
+    deciding = _deciding(names, meeting)
     found = {}
     for name in names:
-        own = [shifts[activation] - layers[name] for activation, layers in gains.items() if name in layers]
-        decided = [activation for activation, layers in gains.items() if name in {deciding[layer] for layer in layers}]
-        shift = max(min(own), 0) if own else _unrounded_shift(network.layers[name])
+        decided = [
+            node.name
+            for node, layers in zip(architecture.activations, meeting, strict=True)
+            if name in {deciding[layer] for layer in layers}
+        ]
+        shift = max(math.floor(math.log2(steps[name])), 0) if reached[name] else _unrounded_shift(network.layers[name])
         found[name] = Rounding(shift, deciding[name], tuple(decided))
     return found
 
@@ -144,22 +148,3 @@ def _deciding(names: Sequence[str], meeting: Sequence[set[str]]) -> dict[str, st
         joined = set[str]().union(*(together[name] for name in layers))
         together |= dict.fromkeys(joined, joined)
     return {name: max(group, key=names.index) for name, group in together.items()}
-
-
-def _gains(architecture: Architecture) -> dict[str, dict[str, int]]:
-    """Per activation the layers it reads, with the bits that factors on the way add."""
-    behind: dict[str, dict[str, int]] = {}
-    found: dict[str, dict[str, int]] = {}
-    for node in architecture.nodes:
-        gains: dict[str, int] = {}
-        if node.operation == "linear":
-            gains = {node.name: 0}
-        elif node.operation in LOCAL_OPERATIONS or node.operation == "activation":
-            more = math.ceil(math.log2(float(node.factors.max()))) if node.operation == "scale" else 0
-            for name in node.inputs:
-                for layer, gain in behind[name].items():
-                    gains[layer] = max(gains.get(layer, 0), gain + more)
-        if node.operation == "activation":
-            found[node.name], gains = gains, {}
-        behind[node.name] = gains
-    return found

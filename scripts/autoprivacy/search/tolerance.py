@@ -27,8 +27,7 @@ from autoprivacy.he.parameters.noise import LayerNoise, required_z
 from autoprivacy.he.parameters.parameter_set import Target
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
-from autoprivacy.quantization.float_forms import readers
-from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, Node
+from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.search.decryption_errors import (
     CoefficientErrors,
@@ -71,30 +70,6 @@ class Disturbance:
     evaluator: Callable[[], Evaluator] | None = None
 
 
-def layer_steps(architecture: Architecture) -> dict[str, float]:
-    """For every linear layer the accumulator units that are one unit after the next activation: 2^shift.
-
-    Where several activations follow, of the finest; scales on the way count. 1 for a layer that no activation follows.
-    """
-    reading = readers(architecture)
-
-    def step(name: str) -> float:
-        found = [_behind(node, step) for node in reading[name]]
-        return min(found, default=math.inf)
-
-    steps = {layer.name: step(layer.name) for layer in architecture.layers}
-    return {name: value if math.isfinite(value) else 1.0 for name, value in steps.items()}
-
-
-def _behind(node: Node, step: Callable[[str], float]) -> float:
-    if node.operation == "activation":
-        return float(2**node.shift)
-    if node.operation == "linear":
-        return math.inf
-    factor = float(np.abs(node.factors).max()) if node.operation == "scale" else 1.0
-    return step(node.name) / factor
-
-
 def disturbances(network: IntegerNetwork, policy: Policy, seed: int) -> list[Disturbance]:
     """All that is studied for a network in a policy's packing; the policy's tilings say what is in a ciphertext.
 
@@ -114,8 +89,10 @@ def disturbances(network: IntegerNetwork, policy: Policy, seed: int) -> list[Dis
         rates = {level: _slot_errors(network, policy, level) for level in RATES}
         found = [alike(RATE, level, rates[level]) for level in RATES]
         return found + [alike(RATE, level, rates[level], name) for name in names for level in LAYER_RATES]
-    steps = layer_steps(network.architecture)
-    relative = {k: {name: CoefficientErrors(2.0**k * steps[name]) for name in names} for k in {*STEPS, *LAYER_STEPS}}
+    steps = network.architecture.layer_steps()
+    relative = {
+        k: {name: CoefficientErrors(2.0**k * steps.get(name, 1.0)) for name in names} for k in {*STEPS, *LAYER_STEPS}
+    }
     found = [alike(RATE, level, dict.fromkeys(names, CoefficientErrors(_tau_of_rate(level)))) for level in RATES]
     found += [alike(TAU, level, dict.fromkeys(names, CoefficientErrors(2.0**level))) for level in TAUS]
     found += [alike(STEP, level, relative[level]) for level in STEPS]
@@ -128,7 +105,7 @@ def ignored_bits(network: IntegerNetwork, policy: Policy, seed: int) -> list[Dis
     those of its own activations' shift and of p; and single layers that ignore all they can."""
     architecture = network.architecture
     p = policy.plaintext_modulus
-    shifts = {node.name: node.shift for node in architecture.nodes if node.operation == "activation"}
+    shifts = {node.name: node.shift for node in architecture.activations}
     found = roundings(network)
     most = {
         name: min(ignorable_bits(p), *(shifts[activation] for activation in rounding.activations))

@@ -116,19 +116,17 @@ def garbling(
     The last layer has `output_cost` too. Layers that no circuit follows are left out.
     """
     costs: dict[str, dict[str, float]] = {}
-    rates, layer = {name: times["median"] for name, times in profile.garbling.items()}, ""
+    rates = {name: times["median"] for name, times in profile.garbling.items()}
 
-    def add(cost: Mapping[str, float]) -> None:
+    def add(node: Node, cost: Mapping[str, float]) -> None:
+        layer = architecture.preceding_layer[node.name]
         before = costs.get(layer, {})
         costs[layer] = {name: value + before.get(name, 0) for name, value in cost.items()}
 
-    for node in architecture.nodes:
-        if node.operation == "linear":
-            layer = node.name
-        elif node.operation == "activation":
-            add(activation_cost(node, residues, rates, link))
+    for node in architecture.activations:
+        add(node, activation_cost(node, residues, rates, link))
     if at_last := output_cost(output, architecture, residues, rates, link):
-        add(at_last)
+        add(architecture.nodes[-1], at_last)
     return costs
 
 
@@ -151,8 +149,7 @@ def circuit_seconds(
 
     return {
         node.name: [seconds(node, t) for t in range(min(node.shift, ignorable_bits(modulus)) + 1)]
-        for node in architecture.nodes
-        if node.operation == "activation"
+        for node in architecture.activations
     }
 
 
