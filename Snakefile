@@ -24,4 +24,5 @@ rule all:
     input:
         rules.tables.output,
         rules.figures.output,
+        rules.claims.output,
         rules.report.output,

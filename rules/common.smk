@@ -26,6 +26,12 @@ except UserError as error:
     sys.exit(str(error))
 
 RESULTS = f"results/{config['study']}"
+# What a run names beside config/config.yaml, for the commands that the report prints.
+STUDY_CONFIG = (
+    " ".join(map(os.path.relpath, workflow.configfiles[1:]))
+    if len(workflow.configfiles) > 1
+    else None
+)
 
 
 NETWORKS = config["run"]["networks"]
@@ -54,6 +60,7 @@ EVALUATED = [
 STUDIES = config["run"]["studies"]
 TOLERANCE_NETWORKS = config["tolerance"]["networks"] or NETWORKS
 SAMPLING_NETWORKS = config["sampling"]["networks"] or NETWORKS[:1]
+COMPARED_NETWORKS = config["search"]["comparison"]["networks"] or NETWORKS
 SENSITIVITY_NETWORK = config["sensitivity"]["network"] or NETWORKS[0]
 
 

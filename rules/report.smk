@@ -1,22 +1,88 @@
-# Report: tables, figures and one page, made from result files alone.
-# in: measurements, policies, accuracy, quantization, search, profile; out: tables/, figures/, report.html
+# Report: tables, figures, a verdict on every claim and one page, made from result files alone.
+# in: measurements, policies, accuracy, quantization, search, profile, the experiments of run.studies
+# out: tables/, figures/, claims.csv, claims.md, claims.tex, report.html
+
+# Every result file of the study by what it is; what run.studies leaves out is empty.
+EVIDENCE = {
+    "paper": ["config/paper.yaml"],
+    "measurements": [
+        measurement_file(network, *pair, setting)
+        for network in NETWORKS
+        for setting in config["measure"]["network_settings"]
+        for pair in CONTENDERS
+    ],
+    "policies": [
+        policy_file(network, *pair) for network in NETWORKS for pair in CHOICES
+    ],
+    "accuracy": [f"{RESULTS}/accuracy.csv"],
+    "quantization": expand(f"{RESULTS}/quantization/{{network}}.csv", network=NETWORKS),
+    "search": [
+        f"{RESULTS}/search/{network}/{scheme}-{packing}.csv"
+        for network in NETWORKS
+        for scheme, packing in SEARCHES
+    ],
+    "profile": [f"{RESULTS}/profile.json"],
+    "published": [f"{RESULTS}/published-sets.csv"],
+    **{
+        kind: files if study in STUDIES else []
+        for kind, study, files in (
+            (
+                "multiplication",
+                "multiplication",
+                [f"{RESULTS}/multiplication.csv"],
+            ),
+            ("sensitivity", "sensitivity", [f"{RESULTS}/sensitivity.csv"]),
+            (
+                "wraps",
+                "wraps",
+                [f"{RESULTS}/wraps/{network}.csv" for network in TOLERANCE_NETWORKS],
+            ),
+            (
+                "sampling",
+                "sampling",
+                [f"{RESULTS}/sampling/{network}.csv" for network in SAMPLING_NETWORKS],
+            ),
+            (
+                "tolerance",
+                "tolerance",
+                [
+                    f"{RESULTS}/tolerance/{network}-{packing}.csv"
+                    for network in TOLERANCE_NETWORKS
+                    for packing in config["run"]["packings"]
+                ],
+            ),
+            (
+                "comparison",
+                "strategies",
+                [
+                    f"{RESULTS}/comparison/{network}.csv"
+                    for network in COMPARED_NETWORKS
+                ],
+            ),
+        )
+    },
+}
+# What the experiments make beside their tables.
+STUDIED = [
+    *([rules.parameters_table.output] if "ablation" in STUDIES else []),
+    *([rules.search_comparison.output] if "strategies" in STUDIES else []),
+    *([rules.latency_comparison.output] if "latency" in STUDIES else []),
+]
 
 
 rule tables:
     input:
-        measurements=[
-            measurement_file(network, *pair, setting)
-            for network in NETWORKS
-            for setting in config["measure"]["network_settings"]
-            for pair in CONTENDERS
-        ],
-        policies=[
-            policy_file(network, *pair) for network in NETWORKS for pair in CHOICES
-        ],
-        accuracy=f"{RESULTS}/accuracy.csv",
+        paper="config/paper.yaml",
+        measurements=EVIDENCE["measurements"],
+        policies=EVIDENCE["policies"],
+        accuracy=EVIDENCE["accuracy"],
+        published=EVIDENCE["published"],
     output:
-        table2=f"{RESULTS}/tables/table2.csv",
-        markdown=f"{RESULTS}/tables/table2.md",
+        expand(
+            f"{RESULTS}/tables/{{table}}.{{format}}",
+            table=["table1", "table2", "table3"],
+            format=["csv", "md", "tex"],
+        ),
         parameters=f"{RESULTS}/tables/parameters.csv",
     log:
         f"{RESULTS}/logs/tables.log",
@@ -26,19 +92,24 @@ rule tables:
         mem_mb=500,
     params:
         library=library("tables.py"),
+        folder=f"{RESULTS}/tables",
     script:
         "../scripts/tables.py"
 
 
 rule figures:
     input:
-        measurements=rules.tables.input.measurements,
-        policies=rules.tables.input.policies,
-        search=[
-            f"{RESULTS}/search/{network}/{scheme}-{packing}.csv"
-            for network in NETWORKS
-            for scheme, packing in SEARCHES
-        ],
+        **{
+            kind: EVIDENCE[kind]
+            for kind in (
+                "measurements",
+                "policies",
+                "quantization",
+                "search",
+                "multiplication",
+                "sensitivity",
+            )
+        },
     output:
         expand(
             f"{RESULTS}/figures/{{figure}}.{{format}}",
@@ -55,6 +126,11 @@ rule figures:
                     for network in NETWORKS
                     for scheme, packing in SEARCHES
                 ],
+                *[
+                    name
+                    for name in ("multiplication", "sensitivity")
+                    if name in STUDIES
+                ],
             ],
             format=["svg", "png", "pdf"],
         ),
@@ -70,20 +146,36 @@ rule figures:
         "../scripts/figures.py"
 
 
+rule claims:
+    input:
+        **EVIDENCE,
+    output:
+        table=f"{RESULTS}/claims.csv",
+        markdown=f"{RESULTS}/claims.md",
+        latex=f"{RESULTS}/claims.tex",
+    log:
+        f"{RESULTS}/logs/claims.log",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=500,
+    params:
+        library=library("claims.py"),
+        study=config["study"],
+        configfile=STUDY_CONFIG,
+        kinds=list(EVIDENCE),
+    script:
+        "../scripts/claims.py"
+
+
 rule report:
     input:
+        **EVIDENCE,
         template="scripts/autoprivacy/report/template.html.j2",
-        paper="config/paper.yaml",
-        measurements=rules.tables.input.measurements,
-        policies=rules.tables.input.policies,
-        accuracy=f"{RESULTS}/accuracy.csv",
-        quantization=expand(
-            f"{RESULTS}/quantization/{{network}}.csv",
-            network=NETWORKS,
-        ),
-        search=rules.figures.input.search,
-        profile=f"{RESULTS}/profile.json",
+        claims=rules.claims.output.table,
+        tables=rules.tables.output,
         figures=rules.figures.output,
+        studied=STUDIED,
     output:
         f"{RESULTS}/report.html",
     log:
@@ -95,5 +187,6 @@ rule report:
     params:
         library=library("report.py"),
         study=config["study"],
+        results=RESULTS,
     script:
         "../scripts/report.py"

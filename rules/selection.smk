@@ -132,7 +132,7 @@ rule search_comparison:
     input:
         networks=expand(
             f"{RESULTS}/comparison/{{network}}.csv",
-            network=config["search"]["comparison"]["networks"] or NETWORKS,
+            network=COMPARED_NETWORKS,
         ),
     output:
         table=f"{RESULTS}/tables/search-comparison.csv",

@@ -11,16 +11,19 @@ from autoprivacy.workflow.provenance import provenance
 
 
 def main(snakemake: Any) -> None:
+    files = snakemake.input
     study = Study(
         name=snakemake.params.study,
-        measurements=[ResultFile.read(path) for path in snakemake.input.measurements],
-        policies=[ResultFile.read(path) for path in snakemake.input.policies],
-        accuracy=read_accuracy(snakemake.input.accuracy),
-        quantization={Path(path).stem: read_table(path) for path in snakemake.input.quantization},
-        search={searched(path): read_search(path) for path in snakemake.input.search},
-        profile=ResultFile.read(snakemake.input.profile),
-        paper=read_paper(snakemake.input.paper),
-        figures=Path(snakemake.input.figures[0]).parent,
+        measurements=[ResultFile.read(path) for path in files.measurements],
+        policies=[ResultFile.read(path) for path in files.policies],
+        accuracy=read_accuracy(files.accuracy[0]),
+        quantization={Path(path).stem: read_table(path) for path in files.quantization},
+        search={searched(path): read_search(path) for path in files.search},
+        profile=ResultFile.read(files.profile[0]),
+        paper=read_paper(files.paper[0]),
+        claims=read_table(files.claims, text=("claim", "verdict", "reason", "file")),
+        published=read_table(files.published[0]),
+        figures=Path(files.figures[0]).parent,
         made=provenance(),
     )
     write_text(snakemake.output[0], render(study))

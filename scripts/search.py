@@ -45,7 +45,7 @@ def main(snakemake: Any) -> None:
         settings = SearchSettings(PAPER, run)
     with resumable(snakemake) as state:
         result = run_search(problem, settings, state)
-        record = {**provenance(search, params.seed), "finalists": result.finalists}
+        record = {**provenance(search, params.seed), "finalists": result.finalists, "search_seconds": result.seconds}
         policy = replace(result.policy, provenance=record)
         with_garbling(policy, network.architecture, selection.profile, selection.link).save(snakemake.output.policy)
         write_rows(snakemake.output.history, result.history)

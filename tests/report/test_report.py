@@ -42,6 +42,30 @@ SECONDS = {"delphi": 4.0, "darl": 2.5, "autoprivacy": 1.0}  # offline, first ima
 PROVENANCE = {"date": "2024-05-06T07:08:09+00:00", "commit": "abc123", "cpu": "Test <CPU> & Co", "seed": None}
 
 
+CLAIMS = [
+    {
+        **dict.fromkeys(("claim", "states", "source", "measured", "spread", "deviation", "command"), "x"),
+        "verdict": "not reproduced",
+        "reason": "bits < primes",
+        "file": "tables/table2.csv",
+    }
+]
+# A row of published-sets.csv.
+PUBLISHED = [
+    {
+        **{"system": "delphi", "reading": "as printed", "plaintext_bits": "22", "polynomial_degree": "8192"},
+        **{"log2_q": "180", "security_bits": "154.4", "secure": "True", "network": NETWORK, "packing": "slot"},
+        **{
+            "layer": "conv1",
+            "plaintext_modulus": "4",
+            "rate_per_value": "0.0",
+            "rate_per_ciphertext": "0.0",
+            "note": "",
+        },
+    }
+]
+
+
 def make_policy(scheme: str) -> Policy:
     """A policy with a real, secure set per layer."""
     rate = 2.0**-7 if scheme == "autoprivacy" else 2.0**-40
@@ -153,6 +177,8 @@ def study(results: Path) -> page.Study:
         search=search,
         profile=ResultFile.read(results / "profile.json"),
         paper=read_paper(PAPER),
+        claims=CLAIMS,
+        published=PUBLISHED,
         figures=results / "figures",
         made={**PROVENANCE, "versions": {"python": "3.11"}},
     )
@@ -183,18 +209,6 @@ def test_table2_row_holds_the_hand_computed_values(rows: list[dict[str, Any]]) -
 def test_table2_takes_each_schemes_stage(rows: list[dict[str, Any]]) -> None:
     assert [row["accuracy_percent"] for row in rows] == [89.5, 89.5, 89.0]
     assert [(row["images_differing"], row["exact"]) for row in rows] == [(0, True), (0, True), (1, False)]
-
-
-def test_table2_markdown(rows: list[dict[str, Any]]) -> None:
-    lines = tables.table2_markdown(rows).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:5]]
-    assert {len(line) for line in cells} == {19}
-    last = dict(zip(cells[0], cells[4], strict=True))
-    assert last["t_pre (s)"] == "2.00 [1.50, 2.50]"
-    assert last["m_total (MB)"] == "3.06" and last["m_setup (MB)"] == "0.00300"
-    assert last["accuracy (%)"] == "89.00 ± 0.60" and last["flooding"] == "statistical 40 bits"
-    assert [line[1] for line in cells[2:]] == list(SCHEMES)
-    assert lines[6] == tables.TABLE2_NOTE
 
 
 def test_only_statistical_flooding_has_bits() -> None:
@@ -345,7 +359,7 @@ def test_paper_file_is_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not valid YAML"):
         read_paper(tmp_path / "paper.yaml")
     (tmp_path / "paper.yaml").write_text("table1: []")
-    with pytest.raises(UserError, match="citation, setting, he_share_percent, table2 missing"):
+    with pytest.raises(UserError, match="citation, setting, he_share_percent, table2, table3, claims missing"):
         read_paper(tmp_path / "paper.yaml")
 
 
@@ -469,9 +483,11 @@ def under_settings() -> list[ResultFile]:
 
 def test_network_settings_have_a_panel_each() -> None:
     figure = network_settings.settings_figure(under_settings())
-    assert [axis.get_title() for axis in figure.axes] == ["loopback", "wan"]
+    assert [axis.get_title() for axis in figure.axes] == ["loopback", "wan", "traffic, the same under each"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"{NETWORK}, {s}" for s in SCHEMES]
-    for axis, online in zip(figure.axes, (0.25, 3.0), strict=True):
+    megabytes_sent = [bar.get_x() + bar.get_width() for bar in figure.axes[-1].containers[1]]
+    assert megabytes_sent == pytest.approx([3.06] * 3)
+    for axis, online in zip(figure.axes[:-1], (0.25, 3.0), strict=True):
         ends = [bar.get_x() + bar.get_width() for bar in axis.containers[1]]
         assert ends == pytest.approx([SECONDS[scheme] + 1 + online for scheme in SCHEMES])  # medians of three images
         told = [text.get_text() for text in axis.texts]
@@ -564,9 +580,21 @@ def test_page_stands_alone_and_holds_every_row(study: page.Study, rows: list[dic
     parsed = Page(text)
     assert parsed.open == []
     assert len(parsed.ids) == len(set(parsed.ids))
-    assert not parsed.tags & {"script", "link", "img", "iframe", "object", "style-sheet"}
-    assert all(reference.startswith("#") for reference in parsed.references)
-    assert {reference[1:] for reference in parsed.references} <= set(parsed.ids)
+    assert not parsed.tags & {"link", "img", "iframe", "object", "style-sheet"}
+    assert text.count("<script>") == 1 and "<script " not in text  # its own, which sorts tables and enlarges figures
+    inside = {reference[1:] for reference in parsed.references if reference.startswith("#")} - {
+        "figures"
+    }  # no experiment
+    files = {reference for reference in parsed.references if not reference.startswith("#")}
+    assert inside <= set(parsed.ids)
+    assert {
+        "claims.csv",
+        "tables/table1.csv",
+        "tables/table2.csv",
+        "tables/table3.csv",
+        "figures/breakdown.pdf",
+    } <= files
+    assert not any(re.match(r"\w+:|/", file) for file in files)  # of the study's own folder
     assert "@import" not in text and not re.search(r"url\((?!#)", text)
     assert {target[1:] for target in re.findall(r"url\((#[^)]*)\)", text)} <= set(parsed.ids)
     for expected in [
@@ -580,6 +608,7 @@ def test_page_stands_alone_and_holds_every_row(study: page.Study, rows: list[dic
         assert list(expected) in parsed.rows
     assert ["conv2", "1", "9", "1235"] in parsed.rows  # quantization: name first, then as in the file, rounded
     assert ["delphi", "22", "13", "180", "3.2", "> 128", "> 2^-40"] in parsed.rows
+    assert "1 not reproduced" in text and "bits &lt; primes" in text
     assert text.count("<svg") == 3 and "0.31 add up to 10.55" in text
 
 

@@ -185,7 +185,7 @@ def test_the_parameters_table_is_made_on_demand(finished, study):
     assert code == 0 and rules == {"prepare_dataset", "quantize_random", "parameter_choices"}
 
 
-REPORTING = {"tables", "figures", "report"}
+REPORTING = {"tables", "figures", "claims", "report"}
 AFTER_QUANTIZE = {
     "evaluate",
     "select_parameters",

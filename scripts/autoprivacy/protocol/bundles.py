@@ -18,6 +18,7 @@ from autoprivacy.protocol.shares import ModularShares
 from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
 
 if TYPE_CHECKING:
+    from autoprivacy.protocol.answers import ClientAnswer, ServerAnswer
     from autoprivacy.protocol.garbled import ClientGarbling, ServerGarbling
 
 NUMBER_BYTES = 8  # of a bundle's number on the wire
@@ -61,6 +62,7 @@ class ClientBundle:
         index: how many were prepared before it in this session.
         shares: its shares of every node's value, each kept once.
         activations: what the protocol of each activation keeps.
+        answer: what the last step keeps, where the client does not learn all outputs.
         factors: per squared activation the factor a of its triples, int64 [C, H, W].
         products: per squared activation its share h of a rho, int64 [C, H, W].
     """
@@ -69,6 +71,7 @@ class ClientBundle:
     index: int
     shares: OnceWritten = field(default_factory=lambda: OnceWritten())
     activations: dict[str, ClientGarbling] = field(default_factory=dict)
+    answer: ClientAnswer | None = None
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     products: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -81,6 +84,7 @@ class ServerBundle:
         number, index: as the client's.
         masks: per linear layer the seed of its mask s, which `Seed.residues` draws.
         activations: what the protocol of each activation keeps.
+        answer: as the client's.
         products: per squared activation the seed of its share m of a rho.
     """
 
@@ -88,6 +92,7 @@ class ServerBundle:
     index: int
     masks: dict[str, Seed] = field(default_factory=dict)
     activations: dict[str, ServerGarbling] = field(default_factory=dict)
+    answer: ServerAnswer | None = None
     products: dict[str, Seed] = field(default_factory=dict)
 
 

@@ -17,6 +17,7 @@ from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
+from autoprivacy.protocol.answers import AnswerClient
 from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.garbled import GarbledClient
@@ -95,6 +96,8 @@ class Client:
         with ledger.part(EVERY_LAYER, "ot"):
             extension, _ = setup.finish(trees)
         self._garbled = GarbledClient(channel, ledger, self.agreement, extension)
+        function = self.agreement.answer
+        self._answer = AnswerClient(channel, ledger, self.agreement, function, extension) if function else None
 
     def prepare(self) -> ClientBundle:
         """The offline phase for one image: shares of every layer, labels and garbled tables."""
@@ -114,11 +117,15 @@ class Client:
                     bundle.activations[node.name] = kept
                 elif node.name not in bundle.shares:
                     self._share(node, bundle)
+            if self._answer:
+                bundle.answer = self._answer.request(self._output_share(bundle))
             squares = self.agreement.architecture.squares
             if squares:
                 self._send_factors(squares, bundle)
             for node in self.agreement.activation_nodes():
                 self._garbled.receive(node, bundle.activations[node.name])
+            if self._answer and bundle.answer:
+                self._answer.receive(bundle.answer)
             if squares:
                 self._receive_products(squares, bundle)
         self._unused.put(bundle)
@@ -179,7 +186,14 @@ class Client:
             bundle.products = {node.name: part.reshape(node.shape) for node, part in zip(squares, parts, strict=True)}
 
     def infer(self, bundle: ClientBundle, image: np.ndarray) -> np.ndarray:
-        """The online phase: the network's integer outputs, signed, for a quantized image int64 [C, H, W].
+        """The online phase: what the policy's `output` says of the network's integer outputs, for an image.
+
+        Args:
+            bundle: what `prepare` gave.
+            image: quantized, int64 [C, H, W].
+
+        Returns:
+            int64: the outputs or scores, signed, or one number, the class (`quantization.outputs.shown`).
 
         Raises:
             ProtocolError: the bundle was used before or is another session's; nothing has been sent then.
@@ -194,14 +208,19 @@ class Client:
                 channel.send(Message.INFER, number, pack_shares(masked))
             for node in agreement.activation_nodes():
                 self._evaluate(node, bundle)
-            layer = agreement.layer_of(nodes[-1])
+            if self._answer and bundle.answer:
+                return self._answer.finish(bundle.answer)
+            layer = agreement.last_layer
             with self.ledger.part(layer, "waiting"):
                 payload = channel.receive_payload(Message.OUTPUT_SHARE, self.lengths.output_share)
             with self.ledger.part(layer, "shares"):
                 modulus = agreement.output_modulus
                 server_share = unpack_shares(payload, (modulus,), nodes[-1].shape)[modulus]
-                outputs = to_signed(server_share + bundle.shares.pop(nodes[-1].name)[modulus], modulus)
-        return outputs.reshape(-1)
+                return to_signed(server_share + self._output_share(bundle), modulus).reshape(-1)
+
+    def _output_share(self, bundle: ClientBundle) -> np.ndarray:
+        """This side's share of the network's output."""
+        return bundle.shares[self.agreement.architecture.nodes[-1].name][self.agreement.output_modulus]
 
     def _evaluate(self, node: Node, bundle: ClientBundle) -> None:
         """One activation: what this side learns of it is y + rho, and y - r is what the server gets for it."""

@@ -14,6 +14,8 @@ import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import modulus_bits
+from autoprivacy.gc.circuit import Circuit
+from autoprivacy.gc.garbling import table_bytes
 from autoprivacy.he.bfv.cipher import message_bytes, public_key_bytes
 from autoprivacy.he.bfv.reply_bits import reply_bytes
 from autoprivacy.he.bfv.rotation import galois_key_bytes
@@ -115,8 +117,35 @@ class Lengths:
         return NUMBER_BYTES + shares_bytes(self._agreement.moduli(node), node.shape)
 
     @cached_property
+    def answer_transfers(self) -> int:
+        """Of the OT_EXTENSION for the answer."""
+        circuit, instances = self._answer
+        return extension_bytes(circuit.evaluator_bits * instances, DEFAULT_TREE_BITS)
+
+    @cached_property
+    def answer_tables(self) -> list[int]:
+        """Of every GARBLED_TABLES for the answer."""
+        assert self._agreement.answer is not None
+        circuit, instances = self._answer
+        return table_bytes(circuit, (self._agreement.answer.answer_modulus,), instances)
+
+    @cached_property
+    def answer_labels(self) -> int:
+        """Of the GARBLER_LABELS for the answer."""
+        circuit, instances = self._answer
+        return circuit.garbler_bits * instances * LABEL_BYTES
+
+    @property
+    def _answer(self) -> tuple[Circuit, int]:
+        """The circuit of the answer and its instances."""
+        assert self._agreement.answer is not None
+        return self._agreement.answer.circuit, self._agreement.answer.instances
+
+    @cached_property
     def output_share(self) -> int:
-        """Of OUTPUT_SHARE."""
+        """Of OUTPUT_SHARE: the server's share of the outputs, or the masks of the answer."""
+        if answer := self._agreement.answer:
+            return shares_bytes((answer.answer_modulus,), (answer.instances,))
         return shares_bytes((self._agreement.output_modulus,), self._agreement.architecture.nodes[-1].shape)
 
     def set_up_to_server(self) -> Iterator[tuple[Message, int]]:
@@ -135,6 +164,8 @@ class Lengths:
             yield Message.ENCRYPTED_MASKS, self.encrypted_masks(node.name)
         for node in self._agreement.activation_nodes():
             yield Message.OT_EXTENSION, self.ot_extension(node)
+        if self._agreement.answer:
+            yield Message.OT_EXTENSION, self.answer_transfers
         if self._agreement.policy.triples:
             yield Message.TRIPLE_FACTORS, self.triple_factors
 
@@ -144,6 +175,9 @@ class Lengths:
             yield Message.ENCRYPTED_SHARES, self.encrypted_shares(node.name)
         for node in self._agreement.activation_nodes():
             for length in self._agreement.table_lengths(node):
+                yield Message.GARBLED_TABLES, length
+        if self._agreement.answer:
+            for length in self.answer_tables:
                 yield Message.GARBLED_TABLES, length
         if self._agreement.policy.triples:
             yield Message.TRIPLE_PRODUCTS, self.triple_products
@@ -158,6 +192,8 @@ class Lengths:
         """What the server sends for an image."""
         for node in self._agreement.activation_nodes():
             yield Message.GARBLER_LABELS, self.garbler_labels(node)
+        if self._agreement.answer:
+            yield Message.GARBLER_LABELS, self.answer_labels
         yield Message.OUTPUT_SHARE, self.output_share
 
     @cached_property

@@ -18,6 +18,7 @@ from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
+from autoprivacy.protocol.answers import AnswerServer
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, Seed, ServerBundle
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.garbled import GarbledServer
@@ -99,7 +100,10 @@ class Session:
             _, extension = setup.finish(message[ANSWER_BYTES:])
             channel.admit(self.lengths.server_bounds)
             channel.send(Message.OT_TREES, trees)
-        self._garbled = GarbledServer(channel, ledger, self.agreement, extension, delta, self._random)
+        parts = extension, delta, self._random
+        self._garbled = GarbledServer(channel, ledger, self.agreement, *parts)
+        answer = self.agreement.answer
+        self._answer = AnswerServer(channel, ledger, self.agreement, answer, *parts) if answer else None
 
     def _receive_keys(self, parameters: ParameterSet) -> None:
         with self.ledger.part(EVERY_LAYER, "waiting"):
@@ -138,6 +142,8 @@ class Session:
                 self._evaluate(node, bundle)
             for node in self.agreement.activation_nodes():
                 bundle.activations[node.name] = self._garbled.prepare(node)
+            if self._answer:
+                bundle.answer = self._answer.prepare()
             if squares := self.agreement.architecture.squares:
                 self._multiply(squares, bundle)
         self._pool.put(bundle)
@@ -191,9 +197,13 @@ class Session:
                             if node.operation == "input"
                             else local_shares(node, shares, moduli)
                         )
-            with self.ledger.part(agreement.layer_of(node), "shares"):
-                output = agreement.output_modulus
-                self.channel.send(Message.OUTPUT_SHARE, pack_shares({output: shares[node.name][output]}))
+            output = agreement.output_modulus
+            share = shares[node.name][output]
+            if self._answer and bundle.answer:
+                self._answer.finish(bundle.answer, share)
+                return
+            with self.ledger.part(agreement.last_layer, "shares"):
+                self.channel.send(Message.OUTPUT_SHARE, pack_shares({output: share}))
 
     def _activate(self, node: Node, shares: ModularShares, bundle: ServerBundle) -> ModularShares:
         """Send the labels of this side's share; the client's answer gives this side's shares of the output."""

@@ -13,6 +13,7 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.gc.garbling import table_bytes
+from autoprivacy.gc.outputs import OutputFunction, output_function
 from autoprivacy.he.bfv.reply_bits import default_reply_bits
 from autoprivacy.he.bfv.triples import TripleLayout
 from autoprivacy.he.packing import SLOT, packing_named
@@ -48,6 +49,10 @@ class Agreement:
             except UserError as error:
                 raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: {node.name}: {error}") from None
         try:
+            _ = self.answer
+        except UserError as error:
+            raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: output: {error}") from None
+        try:
             self._check_triples()
         except UserError as error:
             raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: triples: {error}") from None
@@ -68,6 +73,17 @@ class Agreement:
         packing_named(SLOT).check_factors("of squares", triples.parameters)
         for factor in TripleLayout.of(self.triple_count, triples.parameters).factors:
             slot_encoding(triples.parameters.polynomial_degree, factor)  # refuses a p that does not batch
+
+    @cached_property
+    def answer(self) -> OutputFunction | None:
+        """What the client learns of the outputs in place of them; None where it is all of them."""
+        outputs = int(np.prod(self.architecture.nodes[-1].shape))
+        return output_function(self.policy.output, self.output_modulus, outputs)
+
+    @cached_property
+    def last_layer(self) -> str:
+        """The layer that the work on the outputs belongs to."""
+        return self.layer_of(self.architecture.nodes[-1])
 
     @cached_property
     def _plans(self) -> dict[str, Plan]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,24 @@ def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figu
     return figure, [axis for line in axes for axis in line]
 
 
-def parameters_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+@dataclass(frozen=True)
+class LayerKind:
+    """What a figure marks of a layer: the block it is in, the size of its output, whether it is depthwise."""
+
+    block: str
+    size: int
+    depthwise: bool
+
+
+def parameters_figure(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, LayerKind] | None = None) -> Figure:
     """Polynomial degree and ciphertext modulus per layer under each scheme (the shape of the paper's Figure 6).
 
-    Below, where a scheme has any, the share bits that the circuit behind each layer ignores; 0 is an exact rounding.
+    A pair of panels per packing. Below, where a scheme has any, the share bits that activations ignore;
+    0 is an exact rounding.
 
     Args:
         rows: those of `tables.parameters_rows` that belong to one network.
+        kinds: by layer, to mark blocks and depthwise layers; None marks nothing.
     """
     by_contender: dict[str, list[Mapping[str, Any]]] = {}
     for row, name in zip(rows, contenders(rows), strict=True):
@@ -99,20 +111,44 @@ def parameters_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     turned = max(len(layer) for layer in layers) * _NAME_INCHES if len(layers) > _CROWDED else 0.0
     with mpl.rc_context(STYLE):
         ignoring = any(row["ignored_share_bits"] for row in rows)
-        figure, axes = panels(2 + ignoring, 1, 5.2 + 1.6 * ignoring + turned, sharex=True)
-        degree, modulus = axes[:2]
-        for name, own in by_contender.items():
-            _draw_contender(degree, name, own[0], [math.log2(row["polynomial_degree"]) for row in own])
-            _draw_contender(modulus, name, own[0], [row["log2_q"] for row in own])
-            if ignoring:
-                _draw_contender(axes[2], name, own[0], [row["ignored_share_bits"] for row in own])
-        _label_parameters(degree, modulus)
+        packings = sorted({str(row["packing"]) for row in rows}, reverse=True)  # slot, the paper's, above
+        figure, axes = panels(2 * len(packings) + ignoring, 1, 1.2 + 2.0 * (2 * len(packings) + ignoring) + turned)
+        for place, packing in enumerate(packings):
+            degree, modulus = axes[2 * place : 2 * place + 2]
+            degree.set_title(f"{packing} packing")
+            for own in (own for own in by_contender.values() if own[0]["packing"] == packing):
+                name = own[0]["scheme"]
+                _draw_contender(degree, name, own[0], [math.log2(row["polynomial_degree"]) for row in own])
+                _draw_contender(modulus, name, own[0], [row["log2_q"] for row in own])
+                if ignoring:
+                    _draw_contender(axes[-1], name, own[0], [row["ignored_share_bits"] for row in own])
+            _label_parameters(degree, modulus)
         if ignoring:
-            axes[2].set_ylabel("share bits ignored,\nt (0: exact)")
-            axes[2].yaxis.set_major_locator(MaxNLocator(integer=True))
+            axes[-1].set_ylabel("share bits ignored,\nt (0: exact)")
+            axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
         _label_layers(axes, layers)
-        figure.legend(*degree.get_legend_handles_labels(), loc="outside upper center", ncols=min(3, len(by_contender)))
+        marks = _mark_layers(axes, [kinds[layer] for layer in layers]) if kinds else {}
+        found = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+        found |= marks
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4)
     return figure
+
+
+def _mark_layers(axes: Sequence[Axes], kinds: Sequence[LayerKind]) -> dict[str, Any]:
+    """Bands behind depthwise layers, thin lines between blocks, thick ones where the feature maps change their size."""
+    looks: dict[str, Any] = {}
+    for axis in axes:
+        for place, kind in enumerate(kinds):
+            if kind.depthwise:
+                band = axis.axvspan(place - 0.5, place + 0.5, color="#F0E442", alpha=0.35, linewidth=0, zorder=0)
+                looks["depthwise layer"] = band
+            if place and kind.block != kinds[place - 1].block:
+                line = axis.axvline(place - 0.5, color="#aaaaaa", linewidth=0.6, zorder=0)
+                looks["between blocks"] = line
+            if place and kind.size != kinds[place - 1].size:
+                thick = axis.axvline(place - 0.5, color="#555555", linewidth=1.2, linestyle=(0, (4, 2)), zorder=0)
+                looks["feature maps change size"] = thick
+    return looks
 
 
 def _draw_contender(axis: Axes, name: str, row: Mapping[str, Any], values: Sequence[float]) -> None:
@@ -142,10 +178,12 @@ def _label_parameters(degree: Axes, modulus: Axes) -> None:
 
 def _label_layers(axes: Sequence[Axes], layers: Sequence[str]) -> None:
     axes[-1].set_xlabel("linear layer")
-    axes[-1].set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > _CROWDED else 0)
     for axis in axes:
+        axis.set_xticks(range(len(layers)), [""] * len(layers))
+        axis.tick_params(axis="x", length=2)
         axis.grid(axis="y")
         axis.set_xlim(-0.6, len(layers) - 0.4)
+    axes[-1].set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > _CROWDED else 0)
 
 
 def breakdown_figure(measurements: Sequence[ResultFile]) -> Figure:
@@ -156,7 +194,7 @@ def breakdown_figure(measurements: Sequence[ResultFile]) -> Figure:
     ]
     names = [f"{file.network}, {name}" for file, name in zip(measurements, contenders(files), strict=True)]
     with mpl.rc_context(STYLE):
-        figure, axes = panels(1, 2, 1.6 + 0.45 * len(names), sharey=True)
+        figure, axes = panels(1, 2, 1.6 + 0.32 * len(names), sharey=True)
         for axis, phase in zip(axes, _PHASES, strict=True):
             _draw_breakdown(axis, [cpu_seconds_by_kind(measurement, phase) for measurement in measurements])
             axis.set_title(phase)

@@ -14,8 +14,8 @@ from autoprivacy.report.tables import QUARTILES, contenders
 from autoprivacy.report.text import significant, spread
 
 NONE_OF_THEM = "\N{EN DASH}"
-_PHASES = (("t_pre", "offline", "#0072B2"), ("t_on", "online", "#E69F00"))  # palette of Okabe and Ito
-_MEGABIT, _MILLISECOND = 1e6, 1e-3
+_PHASES = (("pre", "offline", "#0072B2"), ("on", "online", "#E69F00"))  # palette of Okabe and Ito
+_MEGABIT, _MEGABYTE, _MILLISECOND = 1e6, 1e6, 1e-3
 
 THROUGHPUT_NOTE = (
     "All images are asked for at once. Those with a bundle from the pool wait for the online phase alone; once the "
@@ -49,15 +49,18 @@ def names(measurements: Sequence[ResultFile]) -> list[str]:
 
 
 def settings_figure(measurements: Sequence[ResultFile]) -> Figure:
-    """Seconds per image, offline and online, one panel per network setting, each with a scale of its own."""
+    """Seconds per image, offline and online, a panel per network setting with a scale of its own; last, the bytes."""
     groups = by_setting(measurements)
     longest = max(len(own) for own in groups.values())
     with mpl.rc_context(STYLE):
-        figure, axes = panels(1, len(groups), 1.6 + 0.4 * longest, sharey=True)
-        for axis, (setting, own) in zip(axes, groups.items(), strict=True):
-            _draw_setting(axis, own)
+        figure, axes = panels(1, len(groups) + 1, 1.6 + 0.32 * longest, sharey=True)
+        for axis, (setting, own) in zip(axes, groups.items(), strict=False):
+            _draw_setting(axis, own, "t")
             axis.set_title(setting)
             axis.set_xlabel("seconds per image")
+        _draw_setting(axes[-1], next(iter(groups.values())), "m")
+        axes[-1].set_title("traffic, the same under each")
+        axes[-1].set_xlabel("MB per image, both directions")
         own = next(iter(groups.values()))
         axes[0].set_yticks(range(len(own)), names(own))
         axes[0].invert_yaxis()
@@ -65,15 +68,16 @@ def settings_figure(measurements: Sequence[ResultFile]) -> Figure:
     return figure
 
 
-def _draw_setting(axis: Axes, measurements: Sequence[ResultFile]) -> None:
-    left = [0.0] * len(measurements)
-    for quantity, label, colour in _PHASES:
-        widths = [measurement.number("summary", quantity, "median") for measurement in measurements]
+def _draw_setting(axis: Axes, measurements: Sequence[ResultFile], of: str) -> None:
+    """Stacked bars of seconds (`t`) or of megabytes (`m`)."""
+    left, unit = [0.0] * len(measurements), _MEGABYTE if of == "m" else 1.0
+    for phase, label, colour in _PHASES:
+        widths = [measurement.number("summary", f"{of}_{phase}", "median") / unit for measurement in measurements]
         axis.barh(range(len(widths)), widths, left=left, height=0.68, label=label, color=colour)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for position, (end, measurement) in enumerate(zip(left, measurements, strict=True)):
         # Table 2's median of the sums, which is not quite the sum of the medians
-        total = significant(measurement.number("summary", "t_total", "median"))
+        total = significant(measurement.number("summary", "t_total", "median") if of == "t" else end)
         axis.annotate(total, (end, position), (4, 0), textcoords="offset points", va="center", size=9)
     axis.set_xlim(0, max(left) * 1.2)  # room for the totals
     axis.grid(axis="x")

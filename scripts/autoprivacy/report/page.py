@@ -12,13 +12,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from autoprivacy.errors import UserError
-from autoprivacy.report import tables
+from autoprivacy.report import paper_tables, tables
+from autoprivacy.report.claims import CONTRADICTS, NOT_REPRODUCED, NOT_TESTED, QUALITATIVELY, REPRODUCED, VERDICTS
+from autoprivacy.report.experiments import EXPERIMENTS
 from autoprivacy.report.network_settings import THROUGHPUT_NOTE, by_setting, setting_text, throughput_cells
 from autoprivacy.report.paper_comparison import NOT_KNOWN, comparison_cells, comparison_sentences, contradictions
 from autoprivacy.report.results import ResultFile, by_network
 from autoprivacy.report.results import scheme as looks
+from autoprivacy.report.table_formats import TextTable
 from autoprivacy.report.text import change, fixed, points, power_of_two, significant
 
+PARAMETERS = "tables/parameters.csv"
+# The colour and the sign of a verdict: colour is not the only difference.
+LIGHTS = {
+    REPRODUCED: ("#1a7f37", "\N{CHECK MARK}"),
+    QUALITATIVELY: ("#9a6700", "\N{ALMOST EQUAL TO}"),
+    NOT_REPRODUCED: ("#cf222e", "\N{MULTIPLICATION SIGN}"),
+    CONTRADICTS: ("#8250df", "!"),
+    NOT_TESTED: ("#6e7781", "\N{EN DASH}"),
+}
 TEMPLATE = Path(__file__).with_name("template.html.j2")
 
 
@@ -34,6 +46,8 @@ class Study:
         search: per network, scheme and packing that was searched the rows of its CSV file.
         profile: the hardware profile; its provenance names the machine.
         paper: config/paper.yaml.
+        claims: rows of claims.csv.
+        published: rows of published-sets.csv.
         figures: the folder of the SVG files.
         made: `provenance.provenance()` of the run that makes the page.
     """
@@ -46,26 +60,47 @@ class Study:
     search: Mapping[tuple[str, str, str], Sequence[Mapping[str, Any]]]
     profile: ResultFile
     paper: Mapping[str, Any]
+    claims: Sequence[Mapping[str, Any]]
+    published: Sequence[Mapping[str, Any]]
     figures: Path
     made: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of cells; the first `text_columns` are words, the others numbers; the caption stands above."""
+    """A table of cells; the first `text_columns` are words, the others numbers; the caption stands above.
+
+    Attributes:
+        file: the result file with these numbers, relative to the page; empty where there is none.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     text_columns: int = 1
     caption: str = ""
+    file: str = ""
+
+    @classmethod
+    def of(cls, table: TextTable, file: str) -> Table:
+        """A table that is a file of its own."""
+        return cls(table.header, table.rows, table.text_columns, table.caption, file)
 
 
 @dataclass(frozen=True)
 class FigureBox:
-    """A figure and what it shows."""
+    """A figure and what it shows.
+
+    Attributes:
+        svg: the figure as an element of the page.
+        caption: below it.
+        name: of its files in figures/, without an ending.
+        data: the result file that it is drawn from, relative to the page; empty where there are several.
+    """
 
     svg: Markup
     caption: str
+    name: str
+    data: str = ""
 
 
 def render(study: Study) -> str:
@@ -81,12 +116,17 @@ def render(study: Study) -> str:
         settings="; ".join(dict.fromkeys(map(setting_text, study.measurements))),
         networks=networks,
         images=sorted({row["images"] for row in rows}),
+        claims=study.claims,
+        counts={verdict: sum(row["verdict"] == verdict for row in study.claims) for verdict in VERDICTS},
+        lights=LIGHTS,
+        printed=_printed_tables(study, rows),
         table2=table2_table(rows),
         table2_note=tables.TABLE2_NOTE,
+        experiments=experiment_boxes(study),
         comparison=Table(*comparison_cells(rows, study.paper), text_columns=2),
         sentences=comparison_sentences(rows, study.paper),
         contradictions=contradictions(study.paper, networks),
-        breakdown=FigureBox(_svg(study, "breakdown", "CPU seconds by kind of work"), _breakdown_caption(study)),
+        breakdown=_box(study, "breakdown", "CPU seconds by kind of work", _breakdown_caption(study)),
         network_settings=_settings_box(study),
         throughput=Table(*throughput_cells(study.measurements)),
         throughput_note=THROUGHPUT_NOTE,
@@ -106,11 +146,10 @@ def _network_section(study: Study, network: str) -> dict[str, Any]:
     rows = tables.parameters_rows([policy for policy in study.policies if policy.network == network])
     if not rows:
         raise UserError(f"policies: none for network {network}; select its parameters again")
-    name = f"parameters-{network}"
-    svg = _svg(study, name, f"parameters per layer, {network}")
+    title = f"parameters per layer, {network}"
     section = {
         "network": network,
-        "parameters_figure": FigureBox(svg, _parameters_caption(rows)),
+        "parameters_figure": _box(study, f"parameters-{network}", title, _parameters_caption(rows), PARAMETERS),
         "parameters": parameters_table(rows),
         "quantization": _plain(study.quantization[network], "name"),
         "searches": [
@@ -122,10 +161,13 @@ def _network_section(study: Study, network: str) -> dict[str, Any]:
 
 def _search_section(study: Study, key: tuple[str, str, str], episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     network, scheme, packing = key
-    svg = _svg(study, "search-" + "-".join(key), f"search history, {network}, {scheme}, {packing} packing")
+    title = f"search history, {network}, {scheme}, {packing} packing"
+    file = f"search/{network}/{scheme}-{packing}.csv"
     return {
         "scheme": f"{scheme}, {packing} packing",
-        "figure": FigureBox(svg, _search_caption(episodes, looks(scheme).searched)),
+        "figure": _box(
+            study, "search-" + "-".join(key), title, _search_caption(episodes, looks(scheme).searched), file
+        ),
         "table": search_table(episodes),
     }
 
@@ -139,7 +181,7 @@ def table2_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     caption = "; ".join(f"{header[column]}: {body[0][column]}" for column in shared)
     cells = [[line[column].replace(" [", "\n[") for column in kept] for line in body]
     words = sum(column < tables.TABLE2_TEXT_COLUMNS for column in kept)
-    return Table([header[column] for column in kept], cells, words, caption)
+    return Table([header[column] for column in kept], cells, words, caption, "tables/table2.csv")
 
 
 def agreement_table(study: Study) -> Table:
@@ -181,7 +223,7 @@ def accuracy_table(study: Study) -> Table:
                 str(row.get("wraps", "")) or NOT_KNOWN,
             ]
         )
-    return Table(header, rows, text_columns=3)
+    return Table(header, rows, text_columns=3, file="accuracy.csv")
 
 
 def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -209,7 +251,7 @@ def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         ]
 
     body = [line(row, name) for row, name in zip(rows, tables.contenders(rows), strict=True)]
-    return Table(header, body, text_columns=2)
+    return Table(header, body, text_columns=2, file=PARAMETERS)
 
 
 def search_table(episodes: Sequence[Mapping[str, Any]]) -> Table:
@@ -242,11 +284,13 @@ def _settings_box(study: Study) -> FigureBox | None:
     """Latency by network setting, where there are several."""
     if len(by_setting(study.measurements)) < 2:
         return None
-    svg = _svg(study, "network-settings", "seconds per image by network setting")
-    return FigureBox(
-        svg,
-        "Seconds per image by network setting, medians; every panel has a scale of its own. Over a slow connection "
-        "bytes and round trips decide, not computation. Set-up, once per session, is in no bar.",
+    return _box(
+        study,
+        "network-settings",
+        "seconds and bytes per image by network setting",
+        "Seconds and bytes per image by network setting, medians; every panel has a scale of its own. Over a slow "
+        "connection bytes and round trips decide, not computation. Set-up, once per session, is in no bar.",
+        "tables/table2.csv",
     )
 
 
@@ -292,6 +336,32 @@ def _search_caption(episodes: Sequence[Mapping[str, Any]], searched: str) -> str
         f"first policy within the budget had {first_reward} at {first_time} s "
         f"({change(best['latency_seconds'], first['latency_seconds'])})."
     )
+
+
+def _printed_tables(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, Table]]:
+    """The paper's tables with its numbers beside ours, each with its title."""
+    first = paper_tables.table1(paper_tables.table1_rows(study.published, study.policies, study.paper))
+    second = paper_tables.table2(paper_tables.table2_paper_columns(rows, study.paper), study.measurements, study.paper)
+    third = paper_tables.table3(paper_tables.table3_rows(rows, study.policies, study.paper), study.measurements)
+    return [
+        (table.title, Table.of(table, f"tables/table{number}.csv"))
+        for number, table in enumerate((first, second, third), start=1)
+    ]
+
+
+def experiment_boxes(study: Study) -> list[FigureBox]:
+    """The figures of the experiments that the study made, in the order of EXPERIMENTS."""
+    boxes = []
+    for prefix, (title, caption, data) in EXPERIMENTS.items():
+        for path in sorted(study.figures.glob(f"{prefix}*.svg")):
+            rest = path.stem.removeprefix(prefix)
+            about = f"{title}{f', {rest}' if rest else ''}"
+            boxes.append(_box(study, path.stem, about, f"{about[0].upper()}{about[1:]}. {caption}", data.format(rest)))
+    return boxes
+
+
+def _box(study: Study, name: str, title: str, caption: str, data: str = "") -> FigureBox:
+    return FigureBox(_svg(study, name, title), caption, name, data)
 
 
 def _svg(study: Study, name: str, title: str) -> Markup:

@@ -26,6 +26,20 @@ COMPARISON_NUMBERS = (
     "held_out_accuracy_percent",
 )
 PARTIES = ("client", "server")
+# Columns that hold numbers, by the experiment whose table it is.
+NUMBERS = {
+    "multiplication": (
+        "polynomial_degree",
+        "log2_q",
+        "seconds_median",
+        "seconds_lower_quartile",
+        "seconds_upper_quartile",
+    ),
+    "sensitivity": ("level",),
+    "wraps": ("plaintext_bits", "wrapped_percent", "accuracy_percent", "interval_percent"),
+    "tolerance": ("level", "difference_points", "low_points", "high_points", "images"),
+    "sampling": ("target", "samples"),
+}
 
 
 @dataclass(frozen=True)
@@ -183,7 +197,7 @@ def read_paper(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); restore the file") from None
-    expected = ("citation", "setting", "he_share_percent", "table1", "table2")
+    expected = ("citation", "setting", "he_share_percent", "table1", "table2", "table3", "claims")
     missing = [key for key in expected if not isinstance(value, dict) or key not in value]
     if missing:
         raise UserError(f"{path}: {', '.join(missing)} missing; restore the file")

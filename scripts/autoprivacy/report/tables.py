@@ -231,11 +231,3 @@ TABLE2_NOTE = (
     "its 95% interval; differing counts images with any output unlike the integer network's; a scheme "
     "that promises exactness promises that there is none."
 )
-
-
-def table2_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Table 2 as a Markdown table with a note on how to read it."""
-    header, body = table2_cells(rows)
-    rule = ["---"] * TABLE2_TEXT_COLUMNS + ["---:"] * (len(header) - TABLE2_TEXT_COLUMNS)
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (header, rule, *body)]
-    return "\n".join([*lines, "", TABLE2_NOTE, ""])

@@ -1,0 +1,49 @@
+"""Clients that learn scores or the class alone: equal to the integer network, and nothing of the outputs beside it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.protocol_sessions import FLOODED, IMAGES, NETWORK, P_POWER, POLICY, SLOT_POLICY, session
+from support.transcripts import frames
+
+from autoprivacy.errors import UserError
+from autoprivacy.protocol.channel import Message
+from autoprivacy.protocol.session import Agreement
+from autoprivacy.quantization.outputs import shown
+from autoprivacy.quantization.reference import reference_forward
+from autoprivacy.selection.schemes import darl
+
+POLICIES = {"prime": POLICY, "power of two": darl(NETWORK, "residual", P_POWER, FLOODED), "slots": SLOT_POLICY}
+MANY_RUNS = 60
+
+
+@pytest.mark.parametrize("output", ["scores", "label"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_client_learns_what_the_integer_network_says_and_no_more(name, output):
+    policy = replace(POLICIES[name], output=output)
+    p = policy.plaintext_modulus
+    with session(policy, expected=policy) as (client, _):
+        bundles = [client.prepare() for _ in IMAGES]
+        for bundle, image in zip(bundles, IMAGES, strict=True):
+            logits = reference_forward(NETWORK, image, p)
+            assert np.array_equal(client.infer(bundle, image), shown(logits, output, p))
+
+
+@pytest.mark.parametrize("output", ["scores", "label"])
+def test_all_that_a_client_receives_last_is_uniform(output):
+    """The masks of the answers vary over their whole range, whatever the answer; the tables and labels are random."""
+    policy = replace(POLICY, output=output)
+    with session(policy) as (client, (_, server)):
+        answers = [client.infer(client.prepare(), IMAGES[0]) for _ in range(MANY_RUNS)]
+        assert all(np.array_equal(answer, answers[0]) for answer in answers)
+        function = client.agreement.answer
+    last = [payload for kind, payload in frames(server.sent) if kind == Message.OUTPUT_SHARE]
+    assert len(last) == MANY_RUNS and len(set(last)) >= min(MANY_RUNS // 2, function.answer_modulus)
+    size = Agreement(NETWORK.architecture, policy).lengths.output_share
+    assert {len(payload) for payload in last} == {size} and size < Agreement(NETWORK.architecture, POLICY).lengths.infer
+
+
+def test_an_output_without_a_circuit_is_refused_by_both_sides():
+    with pytest.raises(UserError, match="policy: output 'all'; expected one of logits, scores, label"):
+        replace(POLICY, output="all")
