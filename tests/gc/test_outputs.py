@@ -6,7 +6,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from autoprivacy.gc.labels import encode, random_delta, zero_labels
 from support.random_circuits import random_circuit
 
 from autoprivacy.errors import UserError
