@@ -12,7 +12,7 @@ from support.random_circuits import number, random_circuit
 from autoprivacy.backend import BACKEND_VARIABLE
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation, modulus_bits
-from autoprivacy.gc.circuit import Circuit, CircuitBuilder
+from autoprivacy.gc.circuit import AND, Circuit, CircuitBuilder
 from autoprivacy.gc.garbling import (
     CHUNK,
     SEED_BYTES,
@@ -23,6 +23,7 @@ from autoprivacy.gc.garbling import (
     garble_chunks,
     table_bytes,
 )
+from autoprivacy.gc.garbling_kernels import load_kernels
 from autoprivacy.ot import kernels
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES, encode, offset_bits, random_delta, zero_labels
@@ -105,15 +106,15 @@ def expected_table_entry(
     """Both AND ciphertexts, the output's and its mask for one instance, step by step from the papers."""
     delta = as_int(setting.delta)
     derive = Cipher(algorithms.AES(seed), modes.ECB()).encryptor()
-    keys = [derive.update(i.to_bytes(16, "little")) for i in range(2)]
+    keys = [derive.update(i.to_bytes(16, "little")) for i in range(3)]
     x, y = x ^ delta * flips[0], y ^ delta * flips[1]
     colour_x, colour_y = x & 1, y & 1
     generator = label_hash(keys[0], x) ^ label_hash(keys[0], x ^ delta) ^ delta * colour_y
-    evaluator = label_hash(keys[0], y) ^ label_hash(keys[0], y ^ delta) ^ x
+    evaluator = label_hash(keys[1], y) ^ label_hash(keys[1], y ^ delta) ^ x
     out = label_hash(keys[0], x) ^ generator * colour_x
-    out ^= label_hash(keys[0], y) ^ (evaluator ^ x) * colour_y
+    out ^= label_hash(keys[1], y) ^ (evaluator ^ x) * colour_y
     labels = [out ^ delta * flips[2], out ^ delta * (1 - flips[2])]  # of value 0, of value 1
-    residues = [((label_hash(keys[1], label) & WORD) * p) >> 64 for label in labels]
+    residues = [(label_hash(keys[2], label) * p) >> 128 for label in labels]
     free = labels[0] & 1  # the value whose label has colour 0
     mask = (residues[free] - free) % p
     ciphertext = (1 - free + mask - residues[1 - free]) % p
@@ -242,6 +243,43 @@ def test_a_wrong_label_or_table_yields_garbage(backend: str) -> None:
     setting.evaluator_zero[3, :, 1] ^= np.uint64(1 << 40)
     wrong = setting.evaluate(garbled, shares, shares, modulus, backend)
     assert np.count_nonzero(wrong <= 255) < count / 50  # by chance 256 / 114689 of them
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equal_inputs_of_a_gate_do_not_give_the_offset_away(backend: str) -> None:
+    """No circuit has an AND gate whose inputs are one value; made by hand, its two halves still hash it apart.
+
+    Under one key for both halves the two ciphertexts and the active label add up to the offset, or to nothing.
+    """
+    gates = np.array([[AND, 0, 1, 2]], np.int32)
+    circuit, count = Circuit(1, 1, gates, np.array([[2, 0]], np.int32), (1,), 3), 64
+    setting = Setting(circuit, count)
+    zero = setting.evaluator_zero  # the garbler's input has the labels of the evaluator's
+    (chunk,) = garble_chunks(circuit, count, setting.delta, zero, zero, (13,), setting.random, backend)
+    values = np.arange(count, dtype=np.uint64) % np.uint64(2)
+    active = encode(zero, setting.delta, values)[0]
+    rows = chunk.table[SEED_BYTES : SEED_BYTES + 32 * count].copy().view(np.uint64).reshape(2, count, 2)
+    sums = rows[0] ^ rows[1] ^ active
+    assert not (sums == setting.delta).all(1).any() and sums.any(1).all()
+    outputs = evaluate(circuit, count, [chunk.table], *[encode(zero, setting.delta, values)] * 2, (13,), backend)
+    np.testing.assert_array_equal((outputs[0].astype(int) - chunk.output_masks[0].astype(int)) % 13, values)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_projections_use_both_words_of_a_hash(backend: str) -> None:
+    """Residues of words of extreme values, under the largest modulus."""
+    module = load_kernels(backend)
+    words = [0, 1, (1 << 32) - 1, 1 << 32, (1 << 63) + 12345, (1 << 64) - 1]
+    for low, high in product(words, repeat=2):
+        for p in (3, 114689, (1 << 32) - 5, 1 << 32):
+            expected = ((high << 64 | low) * p) >> 128
+            pair = np.array([low, high], np.uint64)
+            got = (
+                module._scale(pair, np.uint64(p))[0]
+                if backend == "numpy"
+                else (module._scale(pair[0], pair[1], np.uint64(p)))
+            )
+            assert int(got) == expected
 
 
 def test_masks_are_uniform() -> None:

@@ -3,8 +3,9 @@
 Instances are garbled in chunks, gate by gate. A chunk's table stands by itself: a fresh public seed, two ciphertexts an
 AND gate, then for each modulus one of k bits an output bit. Labels hash with H(x) = E(sigma(x)) ^ sigma(x),
 sigma(l, r) = (l ^ r, l) (Guo, Katz, Wang, Yu, "Efficient and secure multiparty computation from fixed-key block
-ciphers", IEEE S&P 2020). E is AES under keys derived from the seed, one for each gate of each chunk, so that no key
-serves two gates (as in Guo, Katz, Wang, Weng, Yu, "Better concrete security for half-gates garbling", CRYPTO 2020).
+ciphers", IEEE S&P 2020). E is AES under keys derived from the seed, one for each half of each gate of each chunk, so
+that no key serves two halves, which may hash equal labels (as in Guo, Katz, Wang, Weng, Yu, "Better concrete security
+for half-gates garbling", CRYPTO 2020, whose tweaks are two a gate).
 
 Outputs are projected (Ball, Malkin, Rosulek, CCS 2016): the evaluator gets y + mask modulo p, the garbler
 knows the mask. An output bit of weight w (2^i, or less than 0 for a sign) has, for its two labels, residues that differ
@@ -178,8 +179,11 @@ def evaluate(
 
 
 def gate_keys(circuit: Circuit, moduli: int, seed: np.ndarray) -> np.ndarray:
-    """AES keys of a chunk, uint8 [AND gates + moduli * outputs, 16]: the counters 0, 1, .. encrypted under its seed."""
-    counters = np.zeros((circuit.and_count + moduli * circuit.output_bits, 2), "<u8")
+    """AES keys of a chunk, uint8 [2 * AND gates + moduli * outputs, 16]: counters from 0 on, encrypted under its seed.
+
+    Every AND gate has one for the garbler's half, then one for the evaluator's.
+    """
+    counters = np.zeros((2 * circuit.and_count + moduli * circuit.output_bits, 2), "<u8")
     counters[:, 0] = np.arange(len(counters))
     encryptor = Cipher(algorithms.AES(seed.tobytes()), modes.ECB()).encryptor()
     return np.frombuffer(encryptor.update(counters.tobytes()), np.uint8).reshape(-1, LABEL_BYTES)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.gc.circuit import AND, LEFT_INVERTED, RIGHT_INVERTED, Circuit
-from autoprivacy.gc.half_gates_llvm import evaluate_and, garble_and, xor_labels
+from autoprivacy.gc.half_gates_llvm import evaluate_and, garble_and, hash_outputs, xor_labels
 from autoprivacy.gc.projection import Projection
 from autoprivacy.kernel_cache import njit
-from autoprivacy.ot.aes_llvm import ROUND_KEY_BYTES, hash_words
+from autoprivacy.ot.aes_llvm import ROUND_KEY_BYTES
 from autoprivacy.ot.kernels_numba import address, round_keys
 from autoprivacy.ot.labels import LABEL_BYTES
 
@@ -29,9 +29,11 @@ NONE = np.uint64(0)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _scale(word: Any, modulus: Any) -> Any:
-    """floor(word * p / 2^64): a uniform word to a residue, at most p / 2^64 away from uniform; p at most 2^32."""
-    return ((word >> HALF) * modulus + ((word & LOW_HALF) * modulus >> HALF)) >> HALF
+def _scale(low: Any, high: Any, modulus: Any) -> Any:
+    """floor(x p / 2^128) for x = low + 2^64 high: uniform to a residue, at most p / 2^128 off uniform; p <= 2^32."""
+    carry = (low >> HALF) * modulus + ((low & LOW_HALF) * modulus >> HALF) >> HALF
+    carry = (high & LOW_HALF) * modulus + carry >> HALF
+    return (high >> HALF) * modulus + carry >> HALF
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -67,7 +69,7 @@ def _garble_gates(
         flip_y = -1 if operation & RIGHT_INVERTED else 0
         garble_and(key, delta, x, y, out, flip_x, flip_y, table, row, size)
         table += 2 * row
-        key += ROUND_KEY_BYTES
+        key += 2 * ROUND_KEY_BYTES
 
 
 @njit(cache=True, nogil=True)
@@ -88,13 +90,16 @@ def _garble_outputs(
     for bit in range(len(outputs)):
         for value in range(2):
             offset = address(offsets) + LABEL_BYTES * (value ^ outputs[bit, 1])
-            key, out = address(keys) + bit * ROUND_KEY_BYTES, address(hashes[value])
-            hash_words(key, places[outputs[bit, 0]], offset, out, out + WORD_BYTES * BLOCK, size)
+            key, own = address(keys) + bit * ROUND_KEY_BYTES, hashes[value]
+            hash_outputs(key, places[outputs[bit, 0]], offset, address(own[0]), address(own[1]), address(own[2]), size)
         for i in range(size):
-            of_zero, of_one = _scale(hashes[0, 0, i], modulus), _scale(hashes[1, 0, i], modulus)
+            of_zero, of_one = (
+                _scale(hashes[0, 0, i], hashes[0, 1, i], modulus),
+                _scale(hashes[1, 0, i], hashes[1, 1, i], modulus),
+            )
             # What the hash of value 1's label lacks. The other one's lack is its negative; colour 0 is to lack nothing.
             lack = _reduce(_reduce(of_zero + (modulus - of_one), modulus) + weights[bit], modulus)
-            colour = hashes[0, 1, i] & ONE
+            colour = hashes[0, 2, i] & ONE
             mask[i] += of_zero + colour * (modulus - lack)
             ciphertexts[bit, i] = _reduce(lack + colour * (modulus - lack - lack), modulus)
 
@@ -123,7 +128,7 @@ def _garble(
         _place_inputs(places, garbler, evaluator, chunk_start + first)
         _garble_gates(gates, places, wires, keys, offsets, ands, first, size)
         for j in range(len(moduli)):
-            own = keys[len(ands) + j * len(outputs) :]
+            own = keys[2 * len(ands) + j * len(outputs) :]
             lacks, mask = ciphertexts[j, :, first : first + size], masks[j, first : first + size]
             _garble_outputs(outputs, weights[j], places, own, offsets, hashes, moduli[j], lacks, mask)
 
@@ -140,7 +145,7 @@ def _evaluate_gates(gates: Any, places: Any, wires: Any, keys: Any, ands: Any, f
             continue
         evaluate_and(key, x, y, out, table, row, size)
         table += 2 * row
-        key += ROUND_KEY_BYTES
+        key += 2 * ROUND_KEY_BYTES
 
 
 @njit(cache=True, nogil=True)
@@ -149,10 +154,10 @@ def _evaluate_outputs(
 ) -> None:
     result[:] = NONE
     for bit in range(len(outputs)):
-        key, out = address(keys) + bit * ROUND_KEY_BYTES, address(hashes)
-        hash_words(key, places[outputs[bit, 0]], address(offsets), out, out + WORD_BYTES * BLOCK, len(result))
+        key, own, wire = address(keys) + bit * ROUND_KEY_BYTES, hashes[0], places[outputs[bit, 0]]
+        hash_outputs(key, wire, address(offsets), address(own[0]), address(own[1]), address(own[2]), len(result))
         for i in range(len(result)):
-            result[i] += _scale(hashes[0, 0, i], modulus) + (hashes[0, 1, i] & ONE) * np.uint64(ciphertexts[bit, i])
+            result[i] += _scale(own[0, i], own[1, i], modulus) + (own[2, i] & ONE) * np.uint64(ciphertexts[bit, i])
 
 
 @njit(cache=True, nogil=True)
@@ -178,7 +183,7 @@ def _evaluate(
         _place_inputs(places, garbler, evaluator, chunk_start + first)
         _evaluate_gates(gates, places, wires, keys, ands, first, size)
         for j in range(len(moduli)):
-            own = keys[len(ands) + j * len(outputs) :]
+            own = keys[2 * len(ands) + j * len(outputs) :]
             lacks, result = ciphertexts[j, :, first : first + size], results[j, first : first + size]
             _evaluate_outputs(outputs, places, own, offsets, hashes, moduli[j], lacks, result)
 
@@ -189,14 +194,15 @@ class Workspace:
     Attributes:
         size: instances of a chunk.
         temporaries: of a block. Where the labels in every slot stand, the wires that gates fill, uint64
-            [slots, BLOCK, 2], and for both values of an output the hashes and the labels' first words [2, 2, BLOCK].
+            [slots, BLOCK, 2], and for both values of an output both words of the hashes and the labels' first words
+            [2, 3, BLOCK].
     """
 
     def __init__(self, circuit: Circuit, size: int) -> None:
         self.size = size
         places = np.empty(circuit.slot_count, np.int64)
         wires = _aligned(circuit.slot_count * BLOCK * 2).reshape(-1, BLOCK, 2)
-        self.temporaries = (places, wires, _aligned(4 * BLOCK).reshape(2, 2, BLOCK))
+        self.temporaries = (places, wires, _aligned(6 * BLOCK).reshape(2, 3, BLOCK))
 
 
 def _aligned(words: int) -> np.ndarray:

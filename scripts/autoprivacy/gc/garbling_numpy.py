@@ -38,8 +38,11 @@ class _Hash:
         if offset is not None:
             self._offset = np.tile(np.array([offset[0] ^ offset[1], offset[0]], np.uint64), workspace.size)
 
-    def __call__(self, key: np.ndarray, wires: list[np.ndarray]) -> np.ndarray:
-        """H of every wire's labels, each followed by H of the label ^ offset where there is an offset: [.., 2 size]."""
+    def __call__(self, keys: np.ndarray, wires: list[np.ndarray]) -> np.ndarray:
+        """H of every wire's labels, each followed by H of the label ^ offset where there is an offset: [.., 2 size].
+
+        Every wire has a key of its own, uint8 [wires, 16].
+        """
         blocks = self._workspace.blocks
         row = 0
         for wire in wires:
@@ -50,9 +53,12 @@ class _Hash:
                 np.bitwise_xor(blocks[row - 1], self._offset, out=blocks[row])
                 row += 1
         blocks = blocks[:row]
-        encryptor = Cipher(algorithms.AES(key.tobytes()), modes.ECB()).encryptor()
-        encryptor.update_into(blocks.view(np.uint8).reshape(-1).data, self._workspace.hashes.view(np.uint8).data)
         hashes = self._workspace.hashes[: blocks.size].reshape(blocks.shape)
+        own = row // len(wires)
+        for start, key in zip(range(0, row, own), keys, strict=True):
+            encryptor = Cipher(algorithms.AES(key.tobytes()), modes.ECB()).encryptor()
+            room = self._workspace.hashes[start * blocks.shape[1] :].view(np.uint8)
+            encryptor.update_into(blocks[start : start + own].view(np.uint8).reshape(-1).data, room.data)
         np.bitwise_xor(hashes, blocks, out=hashes)
         return hashes
 
@@ -74,7 +80,7 @@ def garble(
 
     Args:
         workspace: made for this circuit and the chunk's size.
-        keys: uint8 [AND gates + moduli * outputs, 16].
+        keys: uint8 [2 * AND gates + moduli * outputs, 16].
         delta: the offset, uint64 [2].
         garbler_zero, evaluator_zero: labels of value 0 of all instances, uint64 [bits, count, 2].
         start: the chunk's first instance.
@@ -87,7 +93,7 @@ def garble(
     offset = np.tile(delta, workspace.size)
     spare, buffers = workspace.spare, workspace.wires
     wires = _input_wires(circuit, (garbler_zero, evaluator_zero), start, workspace.size)
-    gate = 0
+    gate, key = 0, 0
     for operation, left, right, out in circuit.gates.tolist():
         if operation == XOR:
             np.bitwise_xor(wires[left], wires[right], out=buffers[out])
@@ -97,17 +103,16 @@ def garble(
                 x = np.bitwise_xor(x, offset, out=spare[0])
             if operation & RIGHT_INVERTED:
                 y = np.bitwise_xor(y, offset, out=spare[1])
-            _garble_and(
-                hash_labels(keys[gate], [x, y]), x, y, offset, ands[gate].reshape(2, -1), buffers[out], spare[2]
-            )
-            gate += 1
+            hashes = hash_labels(keys[key : key + 2], [x, y])
+            _garble_and(hashes, x, y, offset, ands[gate].reshape(2, -1), buffers[out], spare[2])
+            gate, key = gate + 1, key + 2
         wires[out] = buffers[out]
     masks[:] = 0
     for j, modulus in enumerate(projection.moduli):
         for i, (slot, inverted) in enumerate(circuit.outputs.tolist()):
             zero = np.bitwise_xor(wires[slot], offset, out=spare[0]) if inverted else wires[slot]
-            hashes = hash_labels(keys[gate], [zero])
-            gate += 1
+            hashes = hash_labels(keys[key : key + 1], [zero])
+            key += 1
             _garble_output(hashes, zero[::2] & ONE, projection.weights[j, i], modulus, ciphertexts[j, i], masks[j])
 
 
@@ -140,7 +145,7 @@ def _garble_output(
     hashes: np.ndarray, colour: np.ndarray, weight: np.uint64, p: np.uint64, ciphertext: np.ndarray, mask: np.ndarray
 ) -> None:
     """One output bit's ciphertext and its part of the mask; `colour` is that of the label of value 0."""
-    of_zero, of_one = (_scale(words[::2], p) for words in hashes)
+    of_zero, of_one = (_scale(words, p) for words in hashes)
     # What the hash of the label of value 1 lacks. The other one's lack is its negative; colour 0 is to lack nothing.
     lack = _reduce(_reduce(of_zero + (p - of_one), p) + weight, p)
     mask += of_zero + colour * (p - lack)
@@ -163,22 +168,23 @@ def evaluate(
     hash_labels = _Hash(workspace, None)
     spare, buffers = workspace.spare[0], workspace.wires
     wires = _input_wires(circuit, (garbler_labels, evaluator_labels), start, workspace.size)
-    gate = 0
+    gate, key = 0, 0
     for operation, left, right, out in circuit.gates.tolist():
         if operation == XOR:
             np.bitwise_xor(wires[left], wires[right], out=buffers[out])
         else:
             x, y = wires[left], wires[right]
-            _evaluate_and(hash_labels(keys[gate], [x, y]), x, y, ands[gate].reshape(2, -1), buffers[out], spare)
-            gate += 1
+            hashes = hash_labels(keys[key : key + 2], [x, y])
+            _evaluate_and(hashes, x, y, ands[gate].reshape(2, -1), buffers[out], spare)
+            gate, key = gate + 1, key + 2
         wires[out] = buffers[out]
     outputs[:] = 0
     for j, modulus in enumerate(projection.moduli):
         for i, (slot, _) in enumerate(circuit.outputs.tolist()):
             label = wires[slot]
-            outputs[j] += _scale(hash_labels(keys[gate], [label])[0, ::2], modulus)
+            outputs[j] += _scale(hash_labels(keys[key : key + 1], [label])[0], modulus)
             outputs[j] += (label[::2] & ONE) * ciphertexts[j, i]
-            gate += 1
+            key += 1
 
 
 def _evaluate_and(
@@ -208,9 +214,12 @@ def _colour_mask(labels: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def _scale(words: np.ndarray, modulus: np.uint64) -> np.ndarray:
-    """floor(word * p / 2^64): uniform words to residues, at most p / 2^64 away from uniform; p at most 2^32."""
-    low = (words & LOW_HALF) * modulus >> HALF
-    return (words >> HALF) * modulus + low >> HALF
+    """floor(x p / 2^128) for x of two words: uniform to residues, at most p / 2^128 off uniform; p at most 2^32."""
+    carry = np.zeros(len(words) // 2, np.uint64)
+    for word in (words[::2], words[1::2]):
+        carry = (word & LOW_HALF) * modulus + carry >> HALF
+        carry = (word >> HALF) * modulus + carry >> HALF
+    return carry
 
 
 def _reduce(values: np.ndarray, modulus: np.uint64) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numba.extending import intrinsic
 
-from autoprivacy.ot.aes_llvm import WORD, Loop, both_words, repeat, typed, where_coloured
+from autoprivacy.ot.aes_llvm import ROUND_KEY_BYTES, WORD, Loop, both_words, repeat, shuffle, typed, where_coloured
 
 
 def _xor_labels(typingctx: Any, x: Any, y: Any, out: Any, size: Any) -> Any:
@@ -24,11 +24,17 @@ def _xor_labels(typingctx: Any, x: Any, y: Any, out: Any, size: Any) -> Any:
     return typed(4, generate)
 
 
-def _half_gates(loop: Loop, keys: list[Any], offset: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
+def _both_keys(loop: Loop, key: Any) -> list[list[Any]]:
+    """The round keys of a gate's two halves, which stand one behind the other."""
+    return [loop.round_keys(key), loop.round_keys(loop.builder.add(key, WORD(ROUND_KEY_BYTES)))]
+
+
+def _half_gates(loop: Loop, keys: list[list[Any]], offset: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
     """Both half-gates of x AND y (Zahur, Rosulek, Evans, EUROCRYPT 2015, figure 2): ciphertexts, label of 0."""
     xor = loop.builder.xor
     labels = [x, xor(x, offset), y, xor(y, offset)]
-    generator, generator_one, evaluator, evaluator_one = loop.hash(keys, labels)
+    schedules = [keys[0], keys[0], keys[1], keys[1]]
+    generator, generator_one, evaluator, evaluator_one = loop.hash_under(schedules, labels)
     first = xor(xor(generator, generator_one), where_coloured(loop.builder, y, offset))
     difference = xor(evaluator, evaluator_one)
     zero = xor(generator, where_coloured(loop.builder, x, first))
@@ -50,15 +56,15 @@ def _garble_and(
 ) -> Any:
     """An AND gate of `size` instances, garbled.
 
-    Addresses: `key` of the gate's round keys, `delta` of the offset, x, y, out of labels of value 0, `table` of where
-    the first ciphertexts go. The second ones go `row` bytes further, the next gate's two and three times `row`: their
-    cache lines are asked for meanwhile. flip_x, flip_y: -1 where the input is inverted, else 0.
+    Addresses: `key` of the round keys of the gate's halves, `delta` of the offset, x, y, out of labels of value 0,
+    `table` of where the first ciphertexts go. The second ones go `row` bytes further, the next gate's two and three
+    times `row`: their cache lines are asked for meanwhile. flip_x, flip_y: -1 where the input is inverted, else 0.
     """
 
     def generate(loop: Loop, *arguments: Any) -> None:
         key, delta, x, y, out, flip_x, flip_y, table, row, size = arguments
         builder = loop.builder
-        keys, delta = loop.round_keys(key), loop.load(delta)
+        keys, delta = _both_keys(loop, key), loop.load(delta)
         flip_x, flip_y = (builder.and_(delta, both_words(builder, flip)) for flip in (flip_x, flip_y))
         ahead = builder.shl(row, WORD(1))
 
@@ -82,7 +88,7 @@ def _evaluate_and(typingctx: Any, key: Any, x: Any, y: Any, out: Any, table: Any
 
     def generate(loop: Loop, key: Any, x: Any, y: Any, out: Any, table: Any, row: Any, size: Any) -> None:
         builder = loop.builder
-        keys, ahead = loop.round_keys(key), builder.shl(row, WORD(1))
+        keys, ahead = _both_keys(loop, key), builder.shl(row, WORD(1))
 
         def body(lanes: int, place: Any) -> None:
             left, right = loop.load(x, place, lanes), loop.load(y, place, lanes)
@@ -90,7 +96,7 @@ def _evaluate_and(typingctx: Any, key: Any, x: Any, y: Any, out: Any, table: Any
             first, second = loop.load(start, None, lanes), loop.load(start, row, lanes)
             loop.prefetch(start, ahead, write=False)
             loop.prefetch(builder.add(start, row), ahead, write=False)
-            generator, evaluator = loop.hash(keys, [left, right])
+            generator, evaluator = loop.hash_under(keys, [left, right])
             generator = builder.xor(generator, where_coloured(builder, left, first))
             evaluator = builder.xor(evaluator, where_coloured(builder, right, builder.xor(second, left)))
             loop.store(builder.xor(generator, evaluator), out, place)
@@ -100,6 +106,28 @@ def _evaluate_and(typingctx: Any, key: Any, x: Any, y: Any, out: Any, table: Any
     return typed(7, generate)
 
 
+def _hash_outputs(typingctx: Any, key: Any, wire: Any, offset: Any, low: Any, high: Any, words: Any, size: Any) -> Any:
+    """For label ^ offset of the `size` labels of a wire both words of its hash, and its own first word.
+
+    All but `size` are addresses; a word of each goes to `low`, `high` and `words` for every instance.
+    """
+
+    def generate(loop: Loop, key: Any, wire: Any, offset: Any, low: Any, high: Any, words: Any, size: Any) -> None:
+        builder = loop.builder
+        keys, offset = loop.round_keys(key), loop.load(offset)
+
+        def body(lanes: int, place: Any) -> None:
+            labels = builder.xor(loop.load(wire, place, lanes), repeat(builder, offset, lanes))
+            (hashed,) = loop.hash(keys, [labels])
+            for values, word, out in ((hashed, 0, low), (hashed, 1, high), (labels, 0, words)):
+                loop.store(shuffle(builder, values, list(range(word, 2 * lanes, 2))), out, builder.lshr(place, WORD(1)))
+
+        loop.run(size, body)
+
+    return typed(7, generate)
+
+
+hash_outputs: Any = intrinsic(_hash_outputs)
 xor_labels: Any = intrinsic(_xor_labels)
 garble_and: Any = intrinsic(_garble_and)
 evaluate_and: Any = intrinsic(_evaluate_and)

@@ -123,15 +123,22 @@ class Loop:
 
     def hash(self, keys: list[Any], labels: list[Any]) -> list[Any]:
         """H of vectors of labels, the rounds of all of them interleaved; `keys` are the 11 round keys."""
+        return self.hash_under([keys] * len(labels), labels)
+
+    def hash_under(self, schedules: list[list[Any]], labels: list[Any]) -> list[Any]:
+        """H of vectors of labels, each under round keys of its own."""
         builder, lanes = self.builder, labels[0].type.count // 2
         width = min(lanes, self._aes_lanes)
-        keys = [repeat(builder, key, width) for key in keys]
         inputs = [_sigma(builder, vector) for vector in labels]
         parts = [[2 * start + word for word in range(2 * width)] for start in range(0, lanes, width)]
-        blocks = [builder.xor(shuffle(builder, vector, part), keys[0]) for vector in inputs for part in parts]
-        for key in keys[1:-1]:
-            blocks = [_call(builder, "llvm.x86.aesni.aesenc" + AES_WIDTHS[width], block, key) for block in blocks]
-        blocks = [_call(builder, "llvm.x86.aesni.aesenclast" + AES_WIDTHS[width], block, keys[-1]) for block in blocks]
+        # by round the key of every block; a schedule that several labels have is repeated for the lanes once
+        known = {id(keys): [repeat(builder, key, width) for key in keys] for keys in schedules}
+        first, *rounds, last = zip(*(known[id(keys)] for keys in schedules for _ in parts), strict=True)
+        blocks = [shuffle(builder, vector, part) for vector in inputs for part in parts]
+        blocks = [builder.xor(block, key) for block, key in zip(blocks, first, strict=True)]
+        for name, keys in (*(("aesenc", keys) for keys in rounds), ("aesenclast", last)):
+            function = f"llvm.x86.aesni.{name}{AES_WIDTHS[width]}"
+            blocks = [_call(builder, function, block, key) for block, key in zip(blocks, keys, strict=True)]
         if len(parts) == 2:
             blocks = [_join(builder, *pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]
         return [builder.xor(block, vector) for block, vector in zip(blocks, inputs, strict=True)]
