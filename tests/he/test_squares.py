@@ -12,8 +12,8 @@ from torch import nn
 from autoprivacy.errors import UserError
 from autoprivacy.networks.square import Square
 from autoprivacy.quantization.evaluation import Evaluator, value_ranges
+from autoprivacy.quantization.graph_check import read_architecture
 from autoprivacy.quantization.importer import import_module
-from autoprivacy.quantization.integer_network import Architecture
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize
 from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.residues import Residues
@@ -186,5 +186,5 @@ def test_architectures_written_before_there_were_squares_are_read():
     value = json.loads(json.dumps(one_square().architecture.as_json()))
     for node in value["nodes"]:
         del node["squared"]
-    read = Architecture.from_json(value)
+    read = read_architecture(value)
     assert read.squares == () and len(read.nodes) == 4

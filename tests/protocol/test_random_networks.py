@@ -11,6 +11,7 @@ from support.random_networks import RandomNetwork, random_images
 from autoprivacy.protocol.shares import apply_layer, local_operation, masked_square, square_share
 from autoprivacy.quantization.evaluation import FLOAT32_LIMIT, Evaluator, read_nodes
 from autoprivacy.quantization.float_forms import INTEGER, forms
+from autoprivacy.quantization.graph_check import read_architecture
 from autoprivacy.quantization.integer_network import Architecture, rounding_constant, to_signed
 from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.search.finetuning import TrainableNetwork
@@ -50,7 +51,7 @@ def test_files_and_announcements_hold_every_operation(seed, tmp_path):
     network = RandomNetwork(seed).network()
     network.save(tmp_path / "network.npz")
     assert type(network).load(tmp_path / "network.npz").architecture == network.architecture
-    assert Architecture.from_json(json.loads(json.dumps(network.architecture.as_json()))) == network.architecture
+    assert read_architecture(json.loads(json.dumps(network.architecture.as_json()))) == network.architecture
 
 
 @pytest.mark.parametrize("seed", SEEDS)

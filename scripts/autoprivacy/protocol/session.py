@@ -25,7 +25,7 @@ from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.protocol.lengths import Lengths
 from autoprivacy.protocol.messages import ProtocolError, printable
 from autoprivacy.protocol.shares import ModularShares
-from autoprivacy.quantization.graph_check import check_architecture
+from autoprivacy.quantization.graph_check import check_architecture, read_architecture
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.residues import Residues
 
@@ -184,9 +184,7 @@ class Agreement:
         """
         try:
             value: dict[str, Any] = json.loads(payload)
-            agreement = cls(
-                Architecture.from_json(value["architecture"]), Policy.from_json(value["policy"], "the server")
-            )
+            agreement = cls(read_architecture(value["architecture"]), Policy.from_json(value["policy"], "the server"))
             agreement.lengths.check()
             return agreement
         except UserError as error:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.integer_network import Architecture, LayerShape, Node, Operation, Shape
+from autoprivacy.quantization.architecture import Architecture, LayerShape, Node, Operation, Shape
 
 MAXIMUM_NAME = 100  # characters
 MAXIMUM_NODES = 1 << 12
@@ -23,6 +23,24 @@ MAXIMUM_INTEGER = 1 << 31  # of everything else that is a number
 MAXIMUM_SHIFT = 31
 
 ARITY = {"input": 0, "add": 2}  # of all other operations: 1
+
+
+def read_architecture(value: dict[str, Any]) -> Architecture:
+    """The inverse of `Architecture.as_json`, checked; UserError says what is wrong."""
+    try:
+        nodes = tuple(Node(**_with_tuples(node)) for node in value["nodes"])
+        layers = tuple(LayerShape(**_with_tuples(layer)) for layer in value["layers"])
+        image = tuple(value["image_mean"]), tuple(value["image_std"]), value["image_scale"]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"architecture: damaged: {type(error).__name__} {error}; make it again") from None
+    architecture = Architecture(nodes, layers, *image)
+    check_architecture(architecture)
+    return architecture
+
+
+def _with_tuples(value: dict[str, Any]) -> dict[str, Any]:
+    """Lists, which JSON makes of tuples, back to tuples."""
+    return {name: tuple(part) if isinstance(part, list) else part for name, part in value.items()}
 
 
 def check_architecture(architecture: Architecture) -> None:
