@@ -32,10 +32,10 @@ latency: $(INSTALLED)  ## predicted beside measured latency of every linear laye
 	$(BIN)/snakemake --cores $(CORES) --configfile config/latency.yaml -- latency_comparison
 
 test: $(INSTALLED) lint  ## lint, types and the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-full: $(INSTALLED) lint  ## the slow tests too
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
 
 bench: $(INSTALLED)  ## time the kernels beside their targets and, with requirements-bench.txt installed, beside SEAL
 	$(BIN)/python scripts/bench.py
@@ -44,6 +44,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check $(RULES)
+	$(BIN)/python .ci/lint_workflow.py
 	$(BIN)/mypy
 
 clean:  ## remove results of runs (results/reference is kept)

@@ -1,8 +1,22 @@
 # AutoPrivacy: trained network -> HE parameters per layer -> measured private inference -> tables, figures, report.
-# `snakemake -j8` runs the study of config/config.yaml; `--configfile config/quick.yaml` the one of a few minutes on committed data.
+# `snakemake -j8` runs the study of config/config.yaml, which takes hours; `--configfile config/quick.yaml` one of minutes
+# on committed data. Each config says under `takes` how long its study takes.
 
 
-configfile: "config/config.yaml"
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+# of the working directory, or of this checkout where that has none
+STUDY = "config/config.yaml"
+if not os.path.exists(STUDY):
+    STUDY = os.path.join(workflow.basedir, STUDY)
+
+
+configfile: STUDY
+
+
+report: "rules/captions/workflow.rst"
 
 
 include: "rules/common.smk"

@@ -99,6 +99,39 @@ def network_settings(wildcards):
     return config["networks"][wildcards.network]
 
 
+def trained_settings(wildcards):
+    """What training uses of a network's entry: how parameters are searched for it is no part of it."""
+    entry = network_settings(wildcards)
+    used = {key: value for key, value in entry.items() if key != "search"}
+    start = own_or_project(entry["training"]["initial_weights"])
+    return {**used, "training": {**entry["training"], "initial_weights": start}}
+
+
+def used_search(network, *unused):
+    """The part `search` of the config as it is for a network, less what a step does not use."""
+    settings = search_settings(config, network)
+    return {key: value for key, value in settings.items() if key not in unused}
+
+
+def scheme_search(wildcards):
+    """What a scheme's search uses: how strategies are compared is no part of it, and autoprivacy is always the
+    paper's."""
+    fixed = (
+        ("strategy", "finalists", "allowed_loss_percent")
+        if wildcards.scheme == "autoprivacy"
+        else ()
+    )
+    return used_search(wildcards.network, "comparison", *fixed)
+
+
+def strategy_comparison(wildcards):
+    """What the comparison of strategies uses."""
+    settings = used_search(wildcards.network, "episodes", "strategy", "finalists")
+    comparison = settings["comparison"]
+    used = {key: value for key, value in comparison.items() if key != "networks"}
+    return {**settings, "comparison": used}
+
+
 def teacher(wildcards):
     """The name of the network that this one is distilled from, or None."""
     distillation = network_settings(wildcards)["training"]["distillation"]
@@ -127,14 +160,24 @@ def folder_listing(folder):
 
 
 def checkpoint_file(wildcards):
-    """What network_checkpoint says of the network of the wildcard."""
+    """The checkpoint of the network of the wildcard."""
     return network_checkpoint(wildcards.network)
 
 
 def network_checkpoint(network):
     """The checkpoint that the config names, or the one that the train rule makes."""
     published = config["networks"][network]["checkpoint"]
-    return published or f"{RESULTS}/checkpoints/{network}.npz"
+    return own_or_project(published) or f"{RESULTS}/checkpoints/{network}.npz"
+
+
+def project(path):
+    """A file of the checkout, as seen from the working directory: relative, so that it does not matter where both lie."""
+    return os.path.relpath(Path(workflow.basedir, path))
+
+
+def own_or_project(path):
+    """A path of the config: of the working directory, or of the checkout where only that has it; None for None."""
+    return path if not path or os.path.exists(path) else project(path)
 
 
 def integer_network(network):
@@ -154,3 +197,14 @@ def policy_file(network, scheme, packing):
 
 def measurement_file(network, scheme, packing, setting):
     return f"{RESULTS}/measurements/{network}/{scheme}-{packing}-{setting}.json"
+
+
+def table_weights(network):
+    """Whether the network is trained; asking for the table trains none."""
+    return "trained" if os.path.exists(network_checkpoint(network)) else "random"
+
+
+def table_stem(wildcards):
+    """The name of the files of the network's integer form."""
+    random = table_weights(wildcards.network) == "random"
+    return f"{wildcards.network}-random" if random else wildcards.network

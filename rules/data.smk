@@ -10,14 +10,12 @@ rule prepare_dataset:
         f"{RESULTS}/datasets/{{dataset}}.npz",
     log:
         f"{RESULTS}/logs/prepare_dataset-{{dataset}}.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=2000,
     params:
         library=library("prepare_dataset.py"),
-        sample_folder="data",
-        download_to="data/downloads",
+        sample_folder=project("data"),
+        download_to=project("data/downloads"),
         source=lambda w: own_dataset(w) or None,
         images={split: config["data"][f"{split}_images"] for split in ("train", "test")},
         # images of a folder are no inputs one by one: there may be a great many

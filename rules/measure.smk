@@ -12,8 +12,6 @@ rule measure:
         [measurement_file("{network}", *pair, "{setting}") for pair in CONTENDERS],
     log:
         f"{RESULTS}/logs/measure-{{network}}-{{setting}}.log",
-    conda:
-        "../environment.yml"
     # all cores: the two parties have one each, and nothing else runs beside a measurement
     threads: lambda wildcards: workflow.cores
     resources:

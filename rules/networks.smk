@@ -15,24 +15,18 @@ if config["quantization"]["finetuning_epochs"]:
     }
 
 
-def trained_settings(wildcards):
-    """What training uses of a network's entry: how parameters are searched for it is no part of it."""
-    entry = network_settings(wildcards)
-    return {key: value for key, value in entry.items() if key != "search"}
-
-
 rule train:
     input:
         dataset=prepared_dataset,
         teacher=lambda w: network_checkpoint(teacher(w)) if teacher(w) else [],
-        initial=lambda w: network_settings(w)["training"]["initial_weights"] or [],
+        initial=lambda w: (
+            own_or_project(network_settings(w)["training"]["initial_weights"]) or []
+        ),
     output:
         weights=f"{RESULTS}/checkpoints/{{network}}.npz",
         provenance=f"{RESULTS}/checkpoints/{{network}}.json",
     log:
         f"{RESULTS}/logs/train-{{network}}.log",
-    conda:
-        "../environment.yml"
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=4000,
@@ -59,8 +53,6 @@ rule quantize:
         layers=f"{RESULTS}/quantization/{{network}}.csv",
     log:
         f"{RESULTS}/logs/quantize-{{network}}.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=3000,
     params:
@@ -87,8 +79,6 @@ rule evaluate:
         confusion=f"{RESULTS}/confusion/{{network}}.csv",
     log:
         f"{RESULTS}/logs/evaluate-{{network}}.log",
-    conda:
-        "../environment.yml"
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=3000,
@@ -112,8 +102,6 @@ rule network_accuracy:
         f"{RESULTS}/accuracy/{{network}}.csv",
     log:
         f"{RESULTS}/logs/network_accuracy-{{network}}.log",
-    conda:
-        "../environment.yml"
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=3000,
@@ -128,11 +116,14 @@ rule accuracy:
     input:
         networks=expand(f"{RESULTS}/accuracy/{{network}}.csv", network=NETWORKS),
     output:
-        f"{RESULTS}/accuracy.csv",
+        report(
+            f"{RESULTS}/accuracy.csv",
+            caption="captions/accuracy.rst",
+            category="Tables",
+            labels={"table": "accuracy"},
+        ),
     log:
         f"{RESULTS}/logs/accuracy.log",
-    conda:
-        "../environment.yml"
     params:
         library=library("accuracy.py"),
     script:
@@ -151,8 +142,6 @@ rule published_accuracy:
         f"{RESULTS}/published-accuracy.csv",
     log:
         f"{RESULTS}/logs/published_accuracy.log",
-    conda:
-        "../environment.yml"
     params:
         library=library("accuracy.py"),
     script:

@@ -7,17 +7,6 @@ TABLE = config["parameters_table"]
 TABLE_NETWORKS = TABLE["networks"] or NETWORKS
 
 
-def table_weights(network):
-    """Whether the network is trained; asking for the table trains none."""
-    return "trained" if os.path.exists(network_checkpoint(network)) else "random"
-
-
-def table_stem(wildcards):
-    """The name of the files of the network's integer form."""
-    random = table_weights(wildcards.network) == "random"
-    return f"{wildcards.network}-random" if random else wildcards.network
-
-
 rule quantize_random:
     input:
         dataset=prepared_dataset,
@@ -26,8 +15,6 @@ rule quantize_random:
         layers=f"{RESULTS}/quantization/{{network}}-random.csv",
     log:
         f"{RESULTS}/logs/quantize_random-{{network}}.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=3000,
     params:
@@ -51,8 +38,6 @@ rule parameter_choices:
         f"{RESULTS}/parameters/{{network}}.csv",
     log:
         f"{RESULTS}/logs/parameter_choices-{{network}}.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=2000,
     params:
@@ -70,7 +55,12 @@ rule parameters_table:
     output:
         choices=f"{RESULTS}/tables/parameter-choices.csv",
         choices_markdown=f"{RESULTS}/tables/parameter-choices.md",
-        ablation=f"{RESULTS}/tables/ablation.csv",
+        ablation=report(
+            f"{RESULTS}/tables/ablation.csv",
+            caption="captions/ablation.rst",
+            category="Tables",
+            labels={"table": "what each idea is worth"},
+        ),
         ablation_markdown=f"{RESULTS}/tables/ablation.md",
         figures=expand(
             f"{RESULTS}/figures/ablation-{{network}}.{{format}}",
@@ -79,8 +69,6 @@ rule parameters_table:
         ),
     log:
         f"{RESULTS}/logs/parameters_table.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=1000,
     params:

@@ -4,7 +4,7 @@
 
 # Every result file of the study by what it is; what run.studies leaves out is empty.
 EVIDENCE = {
-    "paper": ["config/paper.yaml"],
+    "paper": [project("config/paper.yaml")],
     "measurements": [
         measurement_file(network, *pair, setting)
         for network in NETWORKS
@@ -69,30 +69,50 @@ STUDIED = [
     *([rules.latency_comparison.output] if "latency" in STUDIES else []),
 ]
 
+TABLES = ["table1", "table2", "table3"]
+FIGURES = [
+    "breakdown",
+    *(["network-settings"] if len(config["measure"]["network_settings"]) > 1 else []),
+    *expand("parameters-{network}", network=NETWORKS),
+    *[
+        f"search-{network}-{scheme}-{packing}"
+        for network in NETWORKS
+        for scheme, packing in SEARCHES
+    ],
+    *[name for name in ("multiplication", "sensitivity") if name in STUDIES],
+]
+
 
 rule tables:
     input:
-        paper="config/paper.yaml",
+        paper=project("config/paper.yaml"),
         measurements=EVIDENCE["measurements"],
         policies=EVIDENCE["policies"],
         accuracy=EVIDENCE["accuracy"],
         published=EVIDENCE["published"],
     output:
+        report(
+            expand(f"{RESULTS}/tables/{{table}}.csv", table=TABLES),
+            caption="captions/tables.rst",
+            category="Tables",
+        ),
         expand(
             f"{RESULTS}/tables/{{table}}.{{format}}",
-            table=["table1", "table2", "table3"],
-            format=["csv", "md", "tex"],
+            table=TABLES,
+            format=["md", "tex"],
         ),
-        parameters=f"{RESULTS}/tables/parameters.csv",
+        parameters=report(
+            f"{RESULTS}/tables/parameters.csv",
+            caption="captions/parameters_csv.rst",
+            category="Tables",
+            labels={"table": "parameters per layer"},
+        ),
     log:
         f"{RESULTS}/logs/tables.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=500,
     params:
         library=library("tables.py"),
-        folder=f"{RESULTS}/tables",
     script:
         "../scripts/tables.py"
 
@@ -111,33 +131,18 @@ rule figures:
             )
         },
     output:
+        report(
+            expand(f"{RESULTS}/figures/{{figure}}.svg", figure=FIGURES),
+            caption="captions/figures.rst",
+            category="Figures",
+        ),
         expand(
             f"{RESULTS}/figures/{{figure}}.{{format}}",
-            figure=[
-                "breakdown",
-                *(
-                    ["network-settings"]
-                    if len(config["measure"]["network_settings"]) > 1
-                    else []
-                ),
-                *expand("parameters-{network}", network=NETWORKS),
-                *[
-                    f"search-{network}-{scheme}-{packing}"
-                    for network in NETWORKS
-                    for scheme, packing in SEARCHES
-                ],
-                *[
-                    name
-                    for name in ("multiplication", "sensitivity")
-                    if name in STUDIES
-                ],
-            ],
-            format=["svg", "png", "pdf"],
+            figure=FIGURES,
+            format=["png", "pdf"],
         ),
     log:
         f"{RESULTS}/logs/figures.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=1000,
     params:
@@ -150,13 +155,16 @@ rule claims:
     input:
         **EVIDENCE,
     output:
-        table=f"{RESULTS}/claims.csv",
+        table=report(
+            f"{RESULTS}/claims.csv",
+            caption="captions/claims.rst",
+            category="Tables",
+            labels={"table": "claims of the paper"},
+        ),
         markdown=f"{RESULTS}/claims.md",
         latex=f"{RESULTS}/claims.tex",
     log:
         f"{RESULTS}/logs/claims.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=500,
     params:
@@ -171,22 +179,24 @@ rule claims:
 rule report:
     input:
         **EVIDENCE,
-        template="scripts/autoprivacy/report/template.html.j2",
+        template=project("scripts/autoprivacy/report/template.html.j2"),
         claims=rules.claims.output.table,
         tables=rules.tables.output,
         figures=rules.figures.output,
         studied=STUDIED,
     output:
-        f"{RESULTS}/report.html",
+        report(
+            f"{RESULTS}/report.html",
+            caption="captions/report.rst",
+            category="Report",
+            labels={"page": "the study on one page"},
+        ),
     log:
         f"{RESULTS}/logs/report.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=500,
     params:
         library=library("report.py"),
         study=config["study"],
-        results=RESULTS,
     script:
         "../scripts/report.py"

@@ -5,31 +5,6 @@
 #      tables/search-comparison.csv, figures/search-comparison.*
 
 
-def used_search(network, *unused):
-    """The part `search` of the config as it is for a network, less what a step does not use."""
-    settings = search_settings(config, network)
-    return {key: value for key, value in settings.items() if key not in unused}
-
-
-def scheme_search(wildcards):
-    """What a scheme's search uses: how strategies are compared is no part of it, and autoprivacy is always the
-    paper's."""
-    fixed = (
-        ("strategy", "finalists", "allowed_loss_percent")
-        if wildcards.scheme == "autoprivacy"
-        else ()
-    )
-    return used_search(wildcards.network, "comparison", *fixed)
-
-
-def strategy_comparison(wildcards):
-    """What the comparison of strategies uses."""
-    settings = used_search(wildcards.network, "episodes", "strategy", "finalists")
-    comparison = settings["comparison"]
-    used = {key: value for key, value in comparison.items() if key != "networks"}
-    return {**settings, "comparison": used}
-
-
 rule profile_hardware:
     input:
         profile=config["hardware"]["profile"] or [],
@@ -37,8 +12,6 @@ rule profile_hardware:
         f"{RESULTS}/profile.json",
     log:
         f"{RESULTS}/logs/profile_hardware.log",
-    conda:
-        "../environment.yml"
     # all cores, so that nothing else runs while operations are timed
     threads: lambda wildcards: workflow.cores
     resources:
@@ -61,8 +34,6 @@ rule select_parameters:
         f"{RESULTS}/logs/select_parameters-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme=r"delphi|delphi-worst-case|darl|autoprivacy\+",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=2000,
     params:
@@ -86,8 +57,6 @@ rule search:
         f"{RESULTS}/logs/search-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme="autoprivacy|tolerant",
-    conda:
-        "../environment.yml"
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=4000,
@@ -114,8 +83,6 @@ rule network_search_comparison:
         f"{RESULTS}/comparison/{{network}}.csv",
     log:
         f"{RESULTS}/logs/search_comparison-{{network}}.log",
-    conda:
-        "../environment.yml"
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=4000,
@@ -135,12 +102,15 @@ rule search_comparison:
             network=COMPARED_NETWORKS,
         ),
     output:
-        table=f"{RESULTS}/tables/search-comparison.csv",
+        table=report(
+            f"{RESULTS}/tables/search-comparison.csv",
+            caption="captions/search_comparison.rst",
+            category="Tables",
+            labels={"table": "search strategies"},
+        ),
         figure=multiext(f"{RESULTS}/figures/search-comparison", ".svg", ".png", ".pdf"),
     log:
         f"{RESULTS}/logs/search_comparison.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=1000,
     params:
@@ -160,8 +130,6 @@ rule finetune:
         f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme="autoprivacy|tolerant",
-    conda:
-        "../environment.yml"
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=4000,
@@ -200,12 +168,15 @@ rule latency_comparison:
         ],
     output:
         layers=f"{RESULTS}/latency/layers.csv",
-        summary=f"{RESULTS}/latency/summary.csv",
+        summary=report(
+            f"{RESULTS}/latency/summary.csv",
+            caption="captions/latency.rst",
+            category="Tables",
+            labels={"table": "predicted and measured latency"},
+        ),
         figures=multiext(f"{RESULTS}/figures/latency", ".svg", ".png", ".pdf"),
     log:
         f"{RESULTS}/logs/latency_comparison.log",
-    conda:
-        "../environment.yml"
     # all cores, so that nothing else runs while layers are timed
     threads: lambda wildcards: workflow.cores
     resources:

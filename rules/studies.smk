@@ -9,8 +9,6 @@ rule multiplication:
         f"{RESULTS}/multiplication.csv",
     log:
         f"{RESULTS}/logs/multiplication.log",
-    conda:
-        "../environment.yml"
     # all cores, so that nothing else runs while multiplications are timed
     threads: lambda wildcards: workflow.cores
     resources:
@@ -31,8 +29,6 @@ rule sensitivity:
         f"{RESULTS}/sensitivity.csv",
     log:
         f"{RESULTS}/logs/sensitivity.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=2000,
     params:
@@ -46,15 +42,13 @@ rule sensitivity:
 
 rule published_sets:
     input:
-        paper="config/paper.yaml",
+        paper=project("config/paper.yaml"),
         networks=expand(f"{RESULTS}/networks/{{network}}.npz", network=NETWORKS),
         profile=f"{RESULTS}/profile.json",
     output:
         f"{RESULTS}/published-sets.csv",
     log:
         f"{RESULTS}/logs/published_sets.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=2000,
     params:
@@ -74,8 +68,6 @@ rule wraps:
         f"{RESULTS}/wraps/{{network}}.csv",
     log:
         f"{RESULTS}/logs/wraps-{{network}}.log",
-    conda:
-        "../environment.yml"
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=3000,
@@ -98,8 +90,6 @@ rule sampling_study:
         ),
     log:
         f"{RESULTS}/logs/sampling_study-{{network}}.log",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=1000,
     params:
@@ -129,8 +119,6 @@ rule tolerance_study:
         ),
     log:
         f"{RESULTS}/logs/tolerance_study-{{network}}-{{packing}}.log",
-    conda:
-        "../environment.yml"
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=3000,

@@ -1,6 +1,7 @@
 """Make the paper's Tables 1, 2 and 3 as CSV, Markdown and LaTeX, and every layer's parameters as CSV."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from autoprivacy.report import paper_tables
@@ -22,7 +23,7 @@ def main(snakemake: Any) -> None:
     files, paper = snakemake.input, read_paper(snakemake.input.paper)
     measurements = [ResultFile.read(path) for path in files.measurements]
     policies = [ResultFile.read(path) for path in files.policies]
-    folder = str(snakemake.params.folder)
+    folder = str(Path(snakemake.output.parameters).parent)
     first = paper_tables.table1_rows(read_table(files.published), policies, paper)
     write(folder, "table1", first, paper_tables.table1(first))
     measured = table2_rows(measurements, read_accuracy(files.accuracy))

@@ -7,6 +7,7 @@ imports, as Python understands them: comments do not count.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,14 @@ class InHome(_WithImports, UserWideCacheLocator):
     """The cache in the user's folder of caches, for an installation that cannot be written."""
 
 
+@cache
+def _warn_once() -> None:
+    logging.warning(
+        "compiled kernels cannot be kept, as neither the installation nor the home folder can be written: every start "
+        "takes a minute longer; set NUMBA_CACHE_DIR to a folder that can"
+    )
+
+
 LOCATORS = ",".join(f"{__name__}.{locator.__name__}" for locator in (InGivenFolder, BesideTheSource, InHome))
 
 
@@ -63,6 +72,9 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
         config.CACHE_LOCATOR_CLASSES = LOCATORS  # read when the function is decorated
         try:
             return numba.njit(**options)(function)
+        except RuntimeError:  # no folder for the cache can be written: each process compiles for itself
+            _warn_once()
+            return numba.njit(**{**options, "cache": False})(function)
         finally:
             config.CACHE_LOCATOR_CLASSES = before
 

@@ -95,11 +95,13 @@ def test_no_image_is_no_reward() -> None:
     network, train = small_network(), images_of(20)
     none = train.take(slice(0, 0))
     with pytest.raises(UserError, match="no image to evaluate on"):
-        FinetunedReward(network, ExplorationSplits(train, none), FinetuneSettings(), seed=1)
+        FinetunedReward(network, ExplorationSplits(train, none), FinetuneSettings(1, 32, 5e-3), seed=1)
     with pytest.raises(UserError, match="no image to evaluate on"):
         SimulatedReward(network, none, seed=1)
     with pytest.raises(UserError, match="the split holds no image"):
-        FinetunedReward(network, ExplorationSplits(none, train), FinetuneSettings(), seed=1)(policy_of_noise(0.07))
+        FinetunedReward(network, ExplorationSplits(none, train), FinetuneSettings(1, 32, 5e-3), seed=1)(
+            policy_of_noise(0.07)
+        )
 
 
 class Counting(Evaluator):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from support.float_networks import smooth_dataset
 from support.made_up_profile import LINK, PROFILE, made_up_profile
 
@@ -28,7 +27,7 @@ from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import darl, layerwise
 from autoprivacy.storage import write_rows
-from autoprivacy.workflow.config import SCHEMA
+from autoprivacy.workflow.config import load_schema
 
 SHAPES = (
     LayerShape("conv1", "convolution", (3, 16, 16), 16, (3, 3), padding=1, input_maximum=128),
@@ -183,7 +182,7 @@ def test_a_damaged_file_is_told(rows: list[dict[str, Any]], tmp_path: Path) -> N
 
 
 def test_the_schema_knows_the_steps_and_the_defaults() -> None:
-    table = yaml.safe_load(SCHEMA.read_text())["properties"]["parameters_table"]["properties"]
+    table = load_schema()["properties"]["parameters_table"]["properties"]
     assert table["steps"]["items"]["enum"] == table["steps"]["default"] == list(steps.STEPS)
     defaults = {name: entry["default"] for name, entry in table["tolerances"]["properties"].items()}
     assert Tolerances(**defaults) == Tolerances()

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from autoprivacy.errors import UserError
+from autoprivacy.quantization.quantize import QuantizationSettings
 from autoprivacy.training.settings import Distillation, TrainingSettings
-from autoprivacy.workflow.config import complete, keys, search_settings
+from autoprivacy.workflow.config import complete, keys, load_schema, search_settings
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "config" / "config.yaml"
@@ -52,6 +53,18 @@ def test_the_schemas_defaults_are_those_of_the_training_settings():
     training = network["networks"]["a"]["training"]
     assert TrainingSettings.from_config(training, 7) == TrainingSettings(epochs=1, seed=7)
     assert Distillation("b") == Distillation("b", *(DISTILLATION[key]["default"] for key in ("temperature", "weight")))
+
+
+def test_the_schemas_defaults_are_those_of_the_quantization_settings():
+    assert QuantizationSettings(**complete(main_config())["quantization"]) == QuantizationSettings()
+
+
+def test_shared_definitions_stand_where_they_are_referred_to():
+    found = dict(keys())
+    assert found["search.budget.kind"]["enum"] == found["networks.<name>.search.budget.kind"]["enum"]
+    assert found["search.budget.value"]["default"] == 0.5 and "$ref" not in str(load_schema())
+    with pytest.raises(UserError, match="run.packings.0: got 'slots'; allowed: coefficient, slot; file: "):
+        complete({**main_config(), "run": {**RUN_7CNET, "packings": ["slots"]}})
 
 
 def test_a_networks_own_search_settings_come_first():

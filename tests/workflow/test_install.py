@@ -1,4 +1,4 @@
-"""One list of pins: conda users get the same, CI runs the README's test command, torchvision imports."""
+"""One list of pins, CI runs the README's test command, torchvision imports; what tells others of the repository."""
 
 import re
 import subprocess
@@ -13,13 +13,6 @@ ROOT = Path(__file__).parents[2]
 def test_every_requirement_is_pinned_exactly():
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     assert len(lines) > 15 and all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line) for line in lines)
-
-
-def test_conda_users_get_the_same_pins():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    packages = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
-    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    assert "python=3.11" in packages and pip == ["-r requirements.txt"]
 
 
 def test_what_is_installed_is_what_is_pinned():
@@ -43,3 +36,22 @@ def test_torchvision_imports_beside_this_build_of_torch():
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_how_to_cite_it():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "title", "message", "authors", "license"} <= citation.keys()
+    paper = citation["preferred-citation"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Lou", "Bian", "Jiang"] and paper["year"] == 2020
+    assert "MIT License" in (ROOT / "LICENSE").read_text() and citation["license"] == "MIT"
+
+
+def test_the_table_of_configs_is_complete():
+    text = (ROOT / "config" / "README.md").read_text()
+    assert [file.name for file in (ROOT / "config").glob("*.yaml") if f"`{file.name}`" not in text] == []
+
+
+def test_every_file_that_contributing_names_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:scripts|tests|rules|config|docs)/[\w/.]+)`", text))
+    assert len(named) > 10 and [name for name in sorted(named) if not (ROOT / name).exists()] == []

@@ -16,7 +16,7 @@ from autoprivacy.data.dataset import load
 from autoprivacy.storage import read_json, read_rows
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "rules", "scripts", "config", "profiles", "data", "models", "environment.yml")
+PARTS = ("Snakefile", "rules", "scripts", "config", "profiles", "data", "models")
 CONFIG = "tiny.yaml"
 CONFIGS = ("--configfile", "my/study.yaml", CONFIG)  # the example's, and budgets of seconds laid over it
 NETWORK = "small-residual"

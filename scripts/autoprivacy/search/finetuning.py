@@ -36,14 +36,14 @@ LARGEST_WEIGHT = 127  # of the 8-bit quantisation, as LinearLayer allows
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """Settings of one finetuning run."""
+    """Settings of one finetuning run; config/schema.yaml has the defaults of the first three."""
 
-    epochs: int = 1  # the paper: one during exploration
-    batch_size: int = 128
+    epochs: int  # the paper: one during exploration
+    batch_size: int
     # Per step of Adam and in units of the layer's root-mean-square weight, so that one value fits every layer; it
     # falls linearly to 0. 0.003 lets a weight drift by 12% in an epoch of 80 steps. From 0.0003 to 0.01 finetuning was
     # stable; larger values recovered more of a large loss and began to cost accuracy where there was none to recover.
-    learning_rate: float = 3e-3
+    learning_rate: float
     crop_padding: int = 4  # pixels of zero padding around which crops are drawn, flips included; 0: no augmentation
     save_every_seconds: float = 60.0  # how much work a kill can cost
 

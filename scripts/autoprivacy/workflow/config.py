@@ -16,6 +16,23 @@ from autoprivacy.errors import UserError
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
 
 
+def load_schema() -> dict[str, Any]:
+    """config/schema.yaml with its shared definitions ($defs) in the places that refer to them."""
+    schema = yaml.safe_load(SCHEMA.read_text())
+    definitions = schema.pop("$defs")
+
+    def resolved(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolved(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        shared = definitions[part["$ref"].removeprefix("#/$defs/")] if "$ref" in part else {}
+        return {**shared, **{key: resolved(value) for key, value in part.items() if key != "$ref"}}
+
+    found: dict[str, Any] = resolved(schema)
+    return found
+
+
 def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[str, Any]:
     """A checked copy of `config` with every default filled in.
 
@@ -26,7 +43,7 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
     Raises:
         UserError: the first mistake, as one line: where, got, allowed, file.
     """
-    schema = yaml.safe_load(SCHEMA.read_text())
+    schema = load_schema()
     config = copy.deepcopy(config)
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: str(error.absolute_path))
     if errors:
@@ -170,7 +187,7 @@ def _origin(path: tuple[str | int, ...], files: Sequence[str | Path]) -> str:
 
 def keys(schema: dict[str, Any] | None = None, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every key of the schema with its entry, depth first: `networks.<name>.model` and so on."""
-    schema = yaml.safe_load(SCHEMA.read_text()) if schema is None else schema
+    schema = load_schema() if schema is None else schema
     for key, sub in schema.get("properties", {}).items():
         yield prefix + key, sub
         yield from keys(sub, f"{prefix}{key}.")

@@ -151,6 +151,6 @@ def test_the_search_tells_slot_policies_apart_and_finetunes_under_their_errors()
     network, policy = small_network(), slot_policy(3.8)
     assert deployed_key(policy) == deployed_key(slot_policy(3.8)) != deployed_key(slot_policy(3.9))
     errors = perturbation(policy, network.architecture, "finetune", 1)
-    tuned = finetune(network, images_of(64), errors, FinetuneSettings(crop_padding=0, batch_size=32), 1)
+    tuned = finetune(network, images_of(64), errors, FinetuneSettings(1, 32, 3e-3, crop_padding=0), 1)
     assert network_digest(tuned) != network_digest(network)
     assert errors.fingerprint != perturbation(slot_policy(3.9), network.architecture, "finetune", 1).fingerprint
