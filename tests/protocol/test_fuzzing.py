@@ -19,7 +19,7 @@ from support.made_up_profile import LINK, PROFILE
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
-from autoprivacy.protocol.channel import HEADER, PROTOCOL_VERSION, Channel, Message
+from autoprivacy.protocol.channel import GREETING, HEADER, PROTOCOL_VERSION, STRANGER, Channel, Message
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
@@ -134,7 +134,8 @@ def run_session(model, kind, mutation, from_client):
     server said."""
     ends = socket.socketpair()
     patience = [STALLED if "silence" in mutation else PATIENT, PATIENT]  # of the side that is sinned against, the other
-    channels = [Channel(Wrapped(end), seconds) for end, seconds in zip(ends, patience, strict=True)]
+    bounds = (STRANGER, GREETING) if from_client else (GREETING, STRANGER)
+    channels = [Channel(Wrapped(end), *rest) for end, *rest in zip(ends, patience, (None, None), bounds, strict=True)]
     survivor, sinner = channels
     server_channel, client_channel = (survivor, sinner) if from_client else (sinner, survivor)
     tamper(sinner, ends[1], kind, mutation)
@@ -178,7 +179,7 @@ def run_all(model, kind, from_client, caplog):
 
 def honest_session_succeeds(model):
     left, right = socket.socketpair()
-    thread = threading.Thread(target=serve, args=(model, Channel(Wrapped(right), PATIENT)))
+    thread = threading.Thread(target=serve, args=(model, Channel(Wrapped(right), PATIENT, bounds=STRANGER)))
     thread.start()
     client = Client(Channel(Wrapped(left), PATIENT))
     outputs = client.infer(client.prepare(), IMAGE)
@@ -188,12 +189,14 @@ def honest_session_succeeds(model):
 
 
 TO_SERVER = [
+    (MODEL, Message.HELLO),
     (MODEL, Message.PUBLIC_KEY),
     (SLOT_MODEL, Message.GALOIS_KEYS),
     (MODEL, Message.BASE_OT),
     (MODEL, Message.OT_TREES),
     (MODEL, Message.PREPARE),
     (MODEL, Message.ENCRYPTED_MASKS),
+    (MODEL, Message.OT_TREES),
     (MODEL, Message.OT_EXTENSION),
     (MODEL, Message.INFER),
     (SQUARING_MODEL, Message.TRIPLE_FACTORS),
@@ -204,6 +207,7 @@ TO_SERVER = [
 TO_CLIENT = [
     (MODEL, Message.WELCOME),
     (MODEL, Message.BASE_OT_REPLY),
+    (MODEL, Message.OT_TREES),
     (MODEL, Message.ENCRYPTED_SHARES),
     (MODEL, Message.GARBLED_TABLES),
     (SQUARING_MODEL, Message.TRIPLE_PRODUCTS),
@@ -252,7 +256,7 @@ def test_the_client_survives_a_server_that_breaks_the_protocol(model, kind, capl
 )
 def test_an_announcement_of_any_form_is_refused_in_one_line(welcome):
     left, right = socket.socketpair()
-    peer, channel = Channel(Wrapped(right), PATIENT), Channel(Wrapped(left), PATIENT)
+    peer, channel = Channel(Wrapped(right), PATIENT, bounds=STRANGER), Channel(Wrapped(left), PATIENT)
     peer.send(Message.WELCOME, welcome)
     with pytest.raises(UserError) as caught:
         Client(channel)
@@ -264,7 +268,7 @@ def test_an_announcement_of_any_form_is_refused_in_one_line(welcome):
 def test_a_client_that_expects_another_model_says_what_differs():
     other = replace(NETWORK.architecture, image_scale=0.03)
     left, right = socket.socketpair()
-    thread = threading.Thread(target=serve, args=(MODEL, Channel(Wrapped(right), PATIENT)))
+    thread = threading.Thread(target=serve, args=(MODEL, Channel(Wrapped(right), PATIENT, bounds=STRANGER)))
     thread.start()
     channel = Channel(Wrapped(left), PATIENT)
     with pytest.raises(UserError, match="architecture is not the expected one: image_scale: 0.03 expected, 0.02 told"):
@@ -292,7 +296,7 @@ def test_many_sessions_of_flipped_bits_leave_the_server_serving(caplog):
                 self.sent += len(data)
                 self.end.sendall(data)
 
-        thread = threading.Thread(target=serve, args=(MODEL, Channel(Wrapped(right), STALLED)))
+        thread = threading.Thread(target=serve, args=(MODEL, Channel(Wrapped(right), STALLED, bounds=STRANGER)))
         thread.start()
         channel = Channel(Flipping(left), STALLED)
         try:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.protocol_sessions import FLOODED, NETWORK, P_POWER, POLICY, ROOT
-from support.services import service
+from support.services import MODEL, service
 
 from autoprivacy.data.dataset import Dataset, Split, save
 from autoprivacy.protocol.client import INTERRUPTED
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address():
     """A server's, which stays and has to survive all clients."""
-    with service() as address:
+    with service(pool=8 * 16 * MODEL.agreement.lengths.server_bundle_bytes) as address:
         yield address
 
 
@@ -130,7 +130,10 @@ def test_images_before_the_mistake_are_answered(folder, address, monkeypatch, ca
             {"policy": "short.json"},
             r"policy darl of residual: layers \['first', 'second'\]; the network has \['first', ",
         ),
-        ({"clients": "0"}, "service: 0 clients, a pool of 16, a time-out of 60 s; expected at least 1 client"),
+        (
+            {"clients": "0"},
+            "service: 0 clients, a pool of 268435456 bytes, .* of 60 s; expected at least 1 client",
+        ),
         ({"listen": "nowhere"}, 'address "nowhere": expected host:port'),
         ({"listen": "taken"}, "cannot listen there .*in use.*; choose another port"),
         ({"announce": "none/file"}, "none/file: cannot be written"),

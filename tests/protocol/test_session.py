@@ -45,7 +45,7 @@ def test_an_activation_without_a_circuit_is_refused_by_both_parties(change, mess
     told = Agreement(network.architecture, policy).to_bytes()
     other = network_with(replace(RELU, **change))
     with pytest.raises(UserError, match=message):
-        Model(other, policy)
+        Model(other, replace(policy, commitment=None))
     announcement = json.loads(told)
     announcement["architecture"]["nodes"][-1].update(change)
     with pytest.raises(UserError, match=message):

@@ -22,11 +22,13 @@ from autoprivacy.errors import UserError
 from autoprivacy.protocol.channel import HEADER, PROTOCOL_VERSION, Message, ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.endpoints import connect
+from autoprivacy.protocol.session import Agreement
 from autoprivacy.quantization.reference import reference_forward
 
 TIMEOUT = 3.0  # of the server, in seconds: what a stalled client lasts
 PATIENCE = 60.0  # of the clients
 CLIENTS, POOL = 6, 3  # the server's bounds
+BUNDLE_BYTES = Agreement(NETWORK.architecture, POLICY).lengths.server_bundle_bytes
 WARM_UP, CYCLES = 3, 12
 GROWTH_BYTES = 16 << 20  # allowed after the warm-up: less than a twentieth of a MiB a session
 MESSAGES = 12  # a session with one bundle sends about as many
@@ -39,7 +41,7 @@ class ServerProcess:
         NETWORK.save(folder / "network.npz")
         POLICY.save(folder / "policy.json")
         files = ["--network", str(folder / "network.npz"), "--policy", str(folder / "policy.json")]
-        bounds = ["--timeout", str(TIMEOUT), "--clients", str(CLIENTS), "--pool", str(POOL)]
+        bounds = ["--timeout", str(TIMEOUT), "--clients", str(CLIENTS), "--pool", str(POOL * CLIENTS * BUNDLE_BYTES)]
         self.log = folder / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 
 from autoprivacy.he.parameters.policy import Policy
-from autoprivacy.protocol.channel import Channel, ProtocolError
+from autoprivacy.protocol.channel import STRANGER, Channel, ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
 from autoprivacy.quantization.integer_network import IntegerNetwork
@@ -24,7 +24,7 @@ def session(policy: Policy, network: IntegerNetwork = NETWORK) -> Iterator[Clien
     with socket.create_server(("127.0.0.1", 0)) as listener:
         left = socket.create_connection(listener.getsockname())
         right, _ = listener.accept()
-    thread = threading.Thread(target=lambda: serve(model, Channel(right, 20)))
+    thread = threading.Thread(target=lambda: serve(model, Channel(right, 20, bounds=STRANGER)))
     thread.start()
     channel = Channel(left, 20)
     try:

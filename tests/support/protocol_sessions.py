@@ -10,7 +10,7 @@ import numpy as np
 from autoprivacy.he.packing import PACKINGS
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.protocol.bundles import NUMBER_BYTES
-from autoprivacy.protocol.channel import HEADER, Channel, Message, ProtocolError
+from autoprivacy.protocol.channel import HEADER, STRANGER, Channel, Message, ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
 from autoprivacy.protocol.session import Agreement, pack_shares
@@ -85,7 +85,7 @@ class Recorder:
 def session(policy=POLICY, network=NETWORK, expected=None, pool=16):
     """A client connected to a server thread; yields the client and the recorders of both ends."""
     left, right = (Recorder(end) for end in socket.socketpair())
-    thread = threading.Thread(target=lambda: serve(Model(network, policy), Channel(right, 20), pool))
+    thread = threading.Thread(target=lambda: serve(Model(network, policy), Channel(right, 20, bounds=STRANGER), pool))
     thread.start()
     channel = Channel(left, 20)
     try:

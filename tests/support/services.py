@@ -5,7 +5,7 @@ import socket
 import threading
 from functools import partial
 
-from autoprivacy.protocol.endpoints import ServiceSettings, listen, serve_clients
+from autoprivacy.protocol.endpoints import Quota, ServiceSettings, listen, serve_clients
 from autoprivacy.protocol.server import Model, serve
 from support.protocol_sessions import NETWORK, POLICY
 
@@ -17,7 +17,9 @@ def service(session=None, **settings):
     """A server on a free port; yields its address."""
     settings = ServiceSettings(**{"timeout": 20.0, **settings})
     with listen("127.0.0.1:0") as listener:
-        serving = partial(serve, MODEL, pool=settings.pool) if session is None else session
+        pool = settings.bundles(MODEL.agreement.lengths.server_bundle_bytes)
+        quota = Quota(settings.images_per_client)
+        serving = partial(serve, MODEL, pool=pool, quota=quota) if session is None else session
         thread = threading.Thread(target=serve_clients, args=(listener, settings, serving), daemon=True)
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"

@@ -35,6 +35,7 @@ PIECE = 1 << 18  # bytes handed to the connection at a time, so that a long mess
 PROGRESS_BYTES = 1 << 14  # of a message that must come within the time-out, or all of it: less is no progress
 FIRST_BYTES = 1 << 16  # memory that a message is given before more of it has come
 FRAME_COST = 512  # bytes of memory that a frame takes beside its payload
+TLS_RECORDS = (21, 22)  # first byte of a TLS alert and handshake (RFC 8446, section 5.1)
 FAREWELL_SECONDS = 1.0  # how long a side that closes waits for the other to take its last words
 
 
@@ -64,8 +65,8 @@ class Bounds:
             raise ProtocolError(f"{message_name(kind)} of {length} bytes was announced, allowed {allowed}")
 
 
-# What a client takes from a server that it knows nothing of yet.
-GREETING = Bounds({Message.WELCOME: 1 << 22})
+# What a client takes from a server that it knows nothing of yet, and a server from a client.
+GREETING, STRANGER = Bounds({Message.WELCOME: 1 << 22}), Bounds({Message.HELLO: 0})
 
 
 class Connection(Protocol):
@@ -99,11 +100,18 @@ class Channel:
         link: what the connection is to behave like: each end paces what it sends and holds back what it receives for
             half the round trip, so both must be given the same. None leaves it as fast as it is.
         bounds: what is taken at first; `admit` changes it.
+        peer: who the peer is, as far as anybody knows: its certificate's fingerprint, or its address.
     """
 
     def __init__(
-        self, connection: Connection, timeout: float, link: Link | None = None, bounds: Bounds = GREETING
+        self,
+        connection: Connection,
+        timeout: float,
+        link: Link | None = None,
+        bounds: Bounds = GREETING,
+        peer: str = "",
     ) -> None:
+        self.peer = peer
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(None)
         self._connection = connection
@@ -291,6 +299,8 @@ class Channel:
         try:
             while True:
                 version, kind, length = HEADER.unpack(self._read_exactly(HEADER.size))
+                if version in TLS_RECORDS:
+                    raise ProtocolError("the peer speaks TLS, this side does not: give both the options for it")
                 if version != PROTOCOL_VERSION:
                     raise ProtocolError(f"the peer speaks protocol version {version}, this side {PROTOCOL_VERSION}")
                 self._bounds.check(kind, length)

@@ -27,6 +27,7 @@ from autoprivacy.protocol.client_session import Client
 from autoprivacy.protocol.endpoints import ServiceSettings, add_link_options, connect, link_of
 from autoprivacy.protocol.messages import ProtocolError
 from autoprivacy.protocol.session import Agreement
+from autoprivacy.protocol.tls import ServerTrust
 from autoprivacy.quantization.integer_network import Architecture
 
 STOPPED = "the client stopped"  # what the server is told of all that is no fault of the protocol
@@ -119,8 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=ServiceSettings.timeout, help="seconds of silence that end the session"
     )
+    parser.add_argument("--tls-ca", metavar="FILE", help="authorities that the server's certificate must be from")
+    parser.add_argument("--tls-fingerprint", metavar="SHA256", help="what the server's certificate must have")
+    parser.add_argument("--tls-cert", metavar="FILE", help="the client's certificate, where the server asks for one")
+    parser.add_argument("--tls-key", metavar="FILE", help="its private key")
     add_link_options(parser)
     return parser
+
+
+def _trust(options: argparse.Namespace) -> ServerTrust | None:
+    given = options.tls_ca, options.tls_fingerprint, options.tls_cert, options.tls_key
+    return ServerTrust.load(*given) if any(part is not None for part in given) else None
 
 
 def _expected(options: argparse.Namespace) -> tuple[Policy | None, Architecture | None]:
@@ -146,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"--pool {options.pool}: expected 0 or more bundles")
         images = load(options.dataset).test.images
         expected = _expected(options)
-        channel = connect(options.connect, options.timeout, link_of(options))
+        channel = connect(options.connect, options.timeout, link_of(options), _trust(options))
         _answer_all(Client(channel, *expected), images, options.pool)
     except UserError as error:
         print(f"client: {error}", file=sys.stderr)

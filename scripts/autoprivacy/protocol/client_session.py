@@ -46,6 +46,8 @@ class Client:
         self._random = SecureRandom()
         self._unused: Pool[ClientBundle] = Pool(sys.maxsize)  # the server has the limit
         with self.ledger.phase("set-up"):
+            with self.ledger.part(EVERY_LAYER, "session"):
+                channel.send(Message.HELLO)
             with self.ledger.part(EVERY_LAYER, "waiting"):
                 welcome = channel.receive_payload(Message.WELCOME)
             with self.ledger.part(EVERY_LAYER, "session"):

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoprivacy.errors import UserError
 from autoprivacy.link import Link
-from autoprivacy.protocol.channel import FAREWELL_SECONDS, Bounds, Channel
-from autoprivacy.protocol.messages import failure_frame
+from autoprivacy.protocol.channel import FAREWELL_SECONDS, STRANGER, Channel, Connection
+from autoprivacy.protocol.messages import ProtocolError, failure_frame
+from autoprivacy.protocol.tls import ServerIdentity, ServerTrust
 
-# What a server takes before its session knows better: nothing but why the client goes away.
-STRANGER = Bounds({})
 # How long no connection is accepted after the system refused one (too many open files).
 RETRY_SECONDS = 0.1
+# How long a stranger has for the TLS handshake, and then for saying that it is a client.
+HANDSHAKE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,60 @@ class ServiceSettings:
 
     Attributes:
         clients: served at a time; further ones are refused.
-        pool: bundles that one client may hold.
+        pool: bytes of memory for the bundles of all clients together; each may have its equal part of them.
         timeout: seconds of silence that end a session.
         link: what the connections are to behave like.
+        images_per_client: that one client is answered while the server runs; None: any number.
+        tls: the server's certificate; None leaves connections in the clear.
     """
 
     clients: int = 8
-    pool: int = 16
+    pool: int = 1 << 28
     timeout: float = 60.0
     link: Link | None = None
+    images_per_client: int | None = None
+    tls: ServerIdentity | None = None
 
     def __post_init__(self) -> None:
         if self.clients < 1 or self.pool < 1 or not self.timeout > 0:
             raise UserError(
-                f"service: {self.clients} clients, a pool of {self.pool}, a time-out of {self.timeout:g} s; expected "
-                f"at least 1 client, a pool of at least 1, a time-out above 0"
+                f"service: {self.clients} clients, a pool of {self.pool} bytes, a time-out of {self.timeout:g} s; "
+                f"expected at least 1 client, a pool of at least 1 byte, a time-out above 0"
             )
+        if self.images_per_client is not None and self.images_per_client < 1:
+            raise UserError(f"--images-per-client {self.images_per_client}: expected at least 1")
+
+    def bundles(self, size: int) -> int:
+        """How many bundles of so many bytes one client may hold; UserError where it is none."""
+        count = self.pool // self.clients // size
+        if not count:
+            raise UserError(
+                f"--pool {self.pool} bytes for {self.clients} clients: a bundle takes {size} bytes; expected at least "
+                f"{size * self.clients}, or fewer clients"
+            )
+        return count
+
+
+class Quota:
+    """How many images each client may have answered; clients are told apart by `Channel.peer`.
+
+    Args:
+        images: that a client may have; None: any number.
+    """
+
+    def __init__(self, images: int | None = None) -> None:
+        self._images = images
+        self._answered: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, peer: str) -> None:
+        """Count one image; ProtocolError, counting nothing, where the client has had all of its."""
+        if self._images is None:
+            return
+        with self._lock:
+            if self._answered[peer] >= self._images:
+                raise ProtocolError(f"all {self._images} images that this server answers a client have been asked for")
+            self._answered[peer] += 1
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -54,14 +95,31 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def connect(address: str, timeout: float, link: Link | None = None) -> Channel:
-    """Connect to a server; UserError when it cannot be reached, or for a time-out that is not above 0."""
+def connect(address: str, timeout: float, link: Link | None = None, trust: ServerTrust | None = None) -> Channel:
+    """Connect to a server.
+
+    Args:
+        address: host:port.
+        timeout: seconds of silence after which the server counts as gone.
+        link: what the connection is to behave like.
+        trust: what is asked of the server's certificate; None connects in the clear.
+
+    Raises:
+        UserError: no server can be reached there, it is another, or the time-out is not above 0.
+    """
     if not timeout > 0:
         raise UserError(f"time-out {timeout:g} s; expected seconds above 0")
+    host, port = parse_address(address)
     try:
-        return Channel(socket.create_connection(parse_address(address), timeout=timeout), timeout, link)
+        connection: Connection = socket.create_connection((host, port), timeout=timeout)
     except OSError as error:
         raise UserError(f"{address}: no server answers ({error}); start it first") from None
+    if trust is not None:
+        try:
+            connection = trust.connect(connection, host, timeout)  # type: ignore[arg-type]
+        except ProtocolError as error:
+            raise ProtocolError(f"{address}: {error}") from None
+    return Channel(connection, timeout, link)
 
 
 def listen(address: str) -> socket.socket:
@@ -72,10 +130,22 @@ def listen(address: str) -> socket.socket:
         raise UserError(f"{address}: cannot listen there ({error}); choose another port") from None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a numeric address is this machine's own."""
+    return ipaddress.ip_address(host).is_loopback
+
+
 def accept(listener: socket.socket, settings: ServiceSettings) -> Channel:
-    """Wait for one client."""
-    connection, _ = listener.accept()
-    return Channel(connection, settings.timeout, settings.link, STRANGER)
+    """Wait for one client; ProtocolError where its TLS handshake fails."""
+    return _channel(*listener.accept(), settings)
+
+
+def _channel(connection: socket.socket, address: tuple[str, int], settings: ServiceSettings) -> Channel:
+    """A client's channel; it is known by its certificate, or else by the address it comes from."""
+    if settings.tls is None:
+        return Channel(connection, settings.timeout, settings.link, STRANGER, peer=address[0])
+    tls = settings.tls.accept(connection, HANDSHAKE_SECONDS)
+    return Channel(tls, settings.timeout, settings.link, STRANGER, peer=tls.peer_fingerprint or address[0])
 
 
 def serve_clients(listener: socket.socket, settings: ServiceSettings, session: Callable[[Channel], object]) -> None:
@@ -88,17 +158,17 @@ def serve_clients(listener: socket.socket, settings: ServiceSettings, session: C
     """
     slots = threading.BoundedSemaphore(settings.clients)
 
-    def serve_one(connection: socket.socket) -> None:
+    def serve_one(connection: socket.socket, address: tuple[str, int]) -> None:
         try:
-            session(Channel(connection, settings.timeout, settings.link, STRANGER))
-        except OSError as error:  # the client went away before the session began
+            session(_channel(connection, address, settings))
+        except (OSError, ProtocolError) as error:  # the client went away before the session began, or was none
             logging.warning("session ended: %s", error)
         finally:
             slots.release()
 
     while True:
         try:
-            connection, _ = listener.accept()
+            connection, address = listener.accept()
         except OSError as error:
             if listener.fileno() < 0:
                 return
@@ -106,9 +176,11 @@ def serve_clients(listener: socket.socket, settings: ServiceSettings, session: C
             time.sleep(RETRY_SECONDS)
             continue
         if slots.acquire(blocking=False):
-            threading.Thread(target=serve_one, args=(connection,), daemon=True).start()
-        else:
+            threading.Thread(target=serve_one, args=(connection, address), daemon=True).start()
+        elif settings.tls is None:
             refuse(connection, f"the server has its {settings.clients} clients already; try again later")
+        else:
+            connection.close()  # a handshake with everybody who is refused would cost more than it tells
 
 
 def refuse(connection: socket.socket, reason: str) -> None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from autoprivacy.errors import UserError
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 HEADER = struct.Struct("<BBQ")
 MAXIMUM_PAYLOAD = 1 << 30  # bytes that a side sends in one message; no message of a supported network comes near
 SHOWN_CHARACTERS = 300  # of the peer's reason; more would be no message to a person
@@ -43,6 +43,7 @@ class Message(IntEnum):
     GALOIS_KEYS = 16  # client: after a PUBLIC_KEY whose layers rotate ciphertexts
     TRIPLE_FACTORS = 17  # client: Enc(a) of all squared activations
     TRIPLE_PRODUCTS = 18  # server: Enc(a rho - m)
+    HELLO = 20  # client: the first message, empty; a server keeps no place for strangers who do not send it
     OT_TREES = 19  # client: its answer to the server's hello, and its trees; then the server: its trees
 
 

@@ -15,6 +15,7 @@ from autoprivacy.errors import UserError
 
 # One thread a party: both run on one machine here, and a timing should not hang on what else a library starts.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+MAXIMUM_BUNDLE_BYTES = 1 << 30  # of a server's bundle of any network that is measured
 _FAREWELL_SECONDS = 10.0  # how long a process whose output has ended may take to end itself
 
 
@@ -57,7 +58,9 @@ class Pair:
         with contextlib.ExitStack() as failing:
             failing.callback(self.stop)
             files = ["--network", str(network), "--policy", str(policy), "--report", str(report)]
-            self._server = self._start("server", [*files, "--pool", str(pool + 1), *options])
+            # It serves this measurement alone, so nothing is kept back: neither outputs nor memory for the pool.
+            bounds = ["--clients", "1", "--pool", str((pool + 1) * MAXIMUM_BUNDLE_BYTES), "--allow-approximate-logits"]
+            self._server = self._start("server", [*files, *bounds, *options])
             address = self._line("server", self._server)
             session = ["--connect", address, "--dataset", str(dataset), "--policy", str(policy), "--pool", str(pool)]
             self._client = self._start("client", [*session, *options])

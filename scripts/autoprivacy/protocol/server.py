@@ -16,9 +16,19 @@ from pathlib import Path
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import Policy
-from autoprivacy.protocol.endpoints import ServiceSettings, accept, add_link_options, link_of, listen, serve_clients
+from autoprivacy.protocol.endpoints import (
+    Quota,
+    ServiceSettings,
+    accept,
+    add_link_options,
+    is_loopback,
+    link_of,
+    listen,
+    serve_clients,
+)
 from autoprivacy.protocol.server_session import Model, serve
 from autoprivacy.protocol.session import Agreement
+from autoprivacy.protocol.tls import ServerIdentity
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.storage import write_json
 
@@ -33,14 +43,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", help="write where the first session's time went to this file, then stop")
     parser.add_argument("--timeout", type=float, default=default.timeout, help="seconds of silence that end a session")
     parser.add_argument("--clients", type=int, default=default.clients, help="served at a time; others are refused")
-    parser.add_argument("--pool", type=int, default=default.pool, help="bundles that a client may hold ready")
+    parser.add_argument(
+        "--pool", type=int, default=default.pool, metavar="BYTES", help="memory for prepared bundles, of all clients"
+    )
+    parser.add_argument("--images-per-client", type=int, metavar="N", help="answered to one client at most")
+    parser.add_argument(
+        "--allow-approximate-logits", action="store_true", help="serve an approximate policy with more than the label"
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="the server's certificate, PEM; without it: no TLS")
+    parser.add_argument("--tls-key", metavar="FILE", help="its private key, PEM")
+    parser.add_argument("--tls-client-ca", metavar="FILE", help="authorities that clients' certificates must be from")
     add_link_options(parser)
     return parser
 
 
 def _serve_one(model: Model, listener: socket.socket, settings: ServiceSettings, report: str) -> int:
     """The exit status: 1, and no report, where the session failed."""
-    session = serve(model, accept(listener, settings), settings.pool)
+    pool = settings.bundles(model.agreement.lengths.server_bundle_bytes)
+    session = serve(model, accept(listener, settings), pool, Quota(settings.images_per_client))
     if session is None:
         return 1
     write_json(report, session.ledger.report())
@@ -54,19 +74,54 @@ def _announce(agreement: Agreement, path: str) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
+def _identity(options: argparse.Namespace) -> ServerIdentity | None:
+    if options.tls_cert is None and options.tls_key is None:
+        if options.tls_client_ca is not None:
+            raise UserError("--tls-client-ca without --tls-cert and --tls-key; give all three")
+        return None
+    if options.tls_cert is None or options.tls_key is None:
+        raise UserError("--tls-cert and --tls-key belong together; give both")
+    return ServerIdentity.load(options.tls_cert, options.tls_key, options.tls_client_ca)
+
+
+def _check_served(policy: Policy, allow_approximate: bool) -> None:
+    """Warn of what a client could learn; UserError where it is too much to serve by oversight."""
+    if policy.approximate and policy.output != "label" and not allow_approximate:
+        raise UserError(
+            f"policy {policy.scheme} of {policy.network} is approximate and gives {policy.output}: clients that repeat "
+            'queries learn weights (docs/security.md); set its "output" to "label", choose an exact scheme, or allow '
+            "it for clients that you trust with the weights: --allow-approximate-logits"
+        )
+    for warning in policy.warnings:
+        logging.warning("%s", warning)
+
+
+def _settings(options: argparse.Namespace) -> ServiceSettings:
+    return ServiceSettings(
+        options.clients, options.pool, options.timeout, link_of(options), options.images_per_client, _identity(options)
+    )
+
+
 def _run(options: argparse.Namespace) -> int:
-    settings = ServiceSettings(options.clients, options.pool, options.timeout, link_of(options))
+    settings = _settings(options)
     network, policy = IntegerNetwork.load(options.network), Policy.load(options.policy)
     if options.announce:
         _announce(Agreement(network.architecture, policy), options.announce)
         return 0
+    _check_served(policy, options.allow_approximate_logits)
     model = Model(network, policy)
+    pool = settings.bundles(model.agreement.lengths.server_bundle_bytes)
     with listen(options.listen) as listener:
         host, port = listener.getsockname()[:2]
+        if settings.tls is not None:
+            logging.info("certificate fingerprint %s", settings.tls.fingerprint)
+        elif not is_loopback(host):
+            logging.warning("listening on %s in the clear: give --tls-cert and --tls-key", host)
         print(f"{host}:{port}", flush=True)
         if options.report:
             return _serve_one(model, listener, settings, options.report)
-        serve_clients(listener, settings, partial(serve, model, pool=settings.pool))
+        serving = partial(serve, model, pool=pool, quota=Quota(settings.images_per_client))
+        serve_clients(listener, settings, serving)
     return 0
 
 

@@ -21,6 +21,7 @@ from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
 from autoprivacy.protocol.answers import AnswerServer
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, Seed, ServerBundle
 from autoprivacy.protocol.channel import Channel
+from autoprivacy.protocol.endpoints import HANDSHAKE_SECONDS, Quota
 from autoprivacy.protocol.garbled import GarbledServer
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.messages import Message, ProtocolError, parsing
@@ -30,12 +31,20 @@ from autoprivacy.quantization.integer_network import IntegerNetwork, Node
 from autoprivacy.randomness.generator import SecureRandom
 
 DEFAULT_POOL = 16  # bundles of a session that nothing else limits
+UNLIMITED = Quota()
+# What a client may take for the set-up, which includes compiling its kernels the first time, and for its keys.
+SET_UP_SECONDS, SLOWEST_BYTES_PER_SECOND = 120.0, 1 << 16
 
 
 class Model:
-    """What a server prepares once and every session uses: the weights in transformed form."""
+    """What a server prepares once and every session uses: the weights in transformed form.
+
+    Raises:
+        UserError: the policy was made for another network, or its flood does not cover the weights.
+    """
 
     def __init__(self, network: IntegerNetwork, policy: Policy) -> None:
+        policy.check_network(network)
         self.network = network
         self.agreement = Agreement(network.architecture, policy)
         self.linear = {
@@ -61,9 +70,10 @@ class Session:
         model: shared with all other sessions, which change nothing in it.
         channel: the connection.
         pool: bundles that the client may hold at a time.
+        quota: counts the images of every client.
     """
 
-    def __init__(self, model: Model, channel: Channel, pool: int = DEFAULT_POOL) -> None:
+    def __init__(self, model: Model, channel: Channel, pool: int = DEFAULT_POOL, quota: Quota = UNLIMITED) -> None:
         self.model = model
         self.agreement = model.agreement
         self.lengths = model.agreement.lengths
@@ -71,12 +81,16 @@ class Session:
         self.ledger = Ledger(channel)
         self._random = SecureRandom()
         self._pool: Pool[ServerBundle] = Pool(pool)
+        self._quota = quota
         with self.ledger.phase("set-up"):
             self._set_up()
 
     def _set_up(self) -> None:
         with self.ledger.part(EVERY_LAYER, "session"):
+            self.channel.limit(HANDSHAKE_SECONDS)
+            self.channel.receive_payload(Message.HELLO, 0)
             self.channel.admit(self.lengths.set_up_bounds)
+            self.channel.limit(SET_UP_SECONDS + self.lengths.set_up_bytes / SLOWEST_BYTES_PER_SECOND)
             self.channel.send(Message.WELCOME, self.agreement.to_bytes())
         self._ciphers: dict[ParameterSet, ServerCipher] = {}
         self._rotations: dict[ParameterSet, Rotate] = {}
@@ -99,6 +113,7 @@ class Session:
             trees = setup.trees(message[:ANSWER_BYTES])
             _, extension = setup.finish(message[ANSWER_BYTES:])
             channel.admit(self.lengths.server_bounds)
+            channel.limit(None)
             channel.send(Message.OT_TREES, trees)
         parts = extension, delta, self._random
         self._garbled = GarbledServer(channel, ledger, self.agreement, *parts)
@@ -132,6 +147,7 @@ class Session:
             if kind == Message.PREPARE:
                 self._prepare(number)
             else:
+                self._quota.take(self.channel.peer)
                 self._infer(self._pool.take(number), memoryview(payload)[NUMBER_BYTES:])
 
     def _prepare(self, number: int) -> None:
@@ -228,13 +244,13 @@ class Session:
             raise ProtocolError(f"{kind.name}: {length} bytes, expected {lengths[kind]}")
 
 
-def serve(model: Model, channel: Channel, pool: int = DEFAULT_POOL) -> Session | None:
+def serve(model: Model, channel: Channel, pool: int = DEFAULT_POOL, quota: Quota = UNLIMITED) -> Session | None:
     """One client from hello to goodbye; the session, or None where it failed.
 
     A failure is told to the client and logged, and ends no other session.
     """
     try:
-        session = Session(model, channel, pool)
+        session = Session(model, channel, pool, quota)
         session.run()
         channel.close()
         return session
