@@ -41,6 +41,7 @@ from autoprivacy.search.search import Finals, SearchResult, SearchSettings, run_
 from autoprivacy.search.space import NoiseLevels, Rounding, roundings
 from autoprivacy.search.strategies import STRATEGIES, make_strategy
 from autoprivacy.search.strategies.dynamic_programming import DynamicProgramming, solve
+from autoprivacy.search.strategies.least_latency import LeastLatency
 from autoprivacy.search.strategies.strategy import StrategySettings, Trial
 from autoprivacy.storage import write_rows
 
@@ -239,6 +240,19 @@ def test_the_fastest_policy_without_a_loss_is_found_and_taken() -> None:
     assert result.latency_seconds <= fastest * 1.01
     assert min(map(problem.latency, map(list, fit))) <= result.latency_seconds < problem.latency(problem.strictest)
     assert len(result.history) < 30
+
+
+def test_the_time_left_counts_the_policies_that_a_bisection_still_takes() -> None:
+    problem = noise_problem(factors=(1e-3, 1e-5, 1e-2), way=1.0)
+    strategy = LeastLatency(problem, StrategySettings(80, 1, allowed_loss=0.01))
+    expected = []
+    while (proposal := strategy.ask()) is not None:
+        strategy.tell(Trial(proposal.levels, problem.reward(proposal.levels)))
+        expected.append(strategy.expected)
+    left = list(range(len(expected)))[::-1]
+    assert len(expected) < 20 and expected[-1] == 0
+    # a knapsack may leave a rest, so that a halving closes more than half of what is open
+    assert all(e is not None and own <= e <= own + 2 for e, own in zip(expected, left, strict=True))
 
 
 def test_where_all_lose_too_much_the_most_accurate_policy_is_taken() -> None:

@@ -216,5 +216,12 @@ def _log(search: _Search, evaluations: int) -> None:
         -100 * row["reward"],
         row["latency_seconds"],
         best,
-        search.seconds / done * (evaluations - done) / 60,
+        search.seconds / done * _expected(search, evaluations) / 60,
     )
+
+
+def _expected(search: _Search, evaluations: int) -> int:
+    """How many evaluations are still to come: fewer than allowed where the strategy ends early."""
+    left = evaluations - len(search.trials)
+    expected = getattr(search.strategy, "expected", None)
+    return left if expected is None else min(left, expected)

@@ -41,6 +41,14 @@ class Variant:
     target: Target = EXACT_TARGET
 
 
+@dataclass(frozen=True)
+class WideLayer(LinearLayer):
+    """A layer whose weights may have more than 8 bits: parameters are selected for it, nothing evaluates it."""
+
+    def __post_init__(self) -> None:
+        """Weights of any size are allowed."""
+
+
 def middle_convolution(layers: Iterable[LinearLayer]) -> LinearLayer:
     """Of the plain convolutions with 3x3 kernels and stride 1 the one in the middle; UserError where there is none."""
     found = [
@@ -66,7 +74,7 @@ def variants(layer: LinearLayer, accumulators: Interval, seed: int) -> Iterator[
         shape = replace(layer.shape, input_maximum=max(1, round(layer.shape.input_maximum * scale)))
         weight = np.rint(layer.weight * scale).astype(np.int64)
         scaled = (math.floor(low * scale**2), math.ceil(high * scale**2))
-        yield Variant(WIDTH, width, LinearLayer(shape, weight, layer.bias), scaled)
+        yield Variant(WIDTH, width, WideLayer(shape, weight, layer.bias), scaled)
     for rate in RATES:
         yield Variant(RATE, rate, layer, accumulators, Target(decryption_error_rate=2.0**rate))
 

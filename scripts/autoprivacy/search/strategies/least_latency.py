@@ -7,12 +7,20 @@ a few evaluations find where it begins to.
 
 from __future__ import annotations
 
+import math
+
 from autoprivacy.search.strategies.dynamic_programming import solve
 from autoprivacy.search.strategies.strategy import Proposal, Script, ScriptedStrategy
 
 # Of the latency, what is left between a policy that loses too much and one that does not. A finer end trusts the luck
 # of the images measured: with a thousandth, policies lost 1 to 2 points more on other images (docs/search.md).
 RESOLUTION = 1e-2
+
+
+def halvings(low: float, high: float) -> int:
+    """How often what is open between two latencies has to be halved until RESOLUTION is left of it; 0 where it is."""
+    share = (high - low) / (RESOLUTION * low)
+    return math.ceil(math.log2(share)) if share > 1 else 0
 
 
 class LeastLatency(ScriptedStrategy):
@@ -25,12 +33,14 @@ class LeastLatency(ScriptedStrategy):
         clean = yield Proposal(problem.strictest, probe=True)
         low, high = problem.latency(problem.loosest), problem.budget_seconds
         limit = high
+        self.expected = 1 + halvings(low, high)
         for _ in range(self.settings.evaluations - 1):
             trial = yield Proposal(solve(problem, noise, limit))
             if clean.reward - trial.reward <= allowed:
                 high = problem.latency(trial.levels)  # the knapsack may have left a rest
             else:
                 low = limit
-            if high - low <= RESOLUTION * low:
+            self.expected = halvings(low, high)
+            if not self.expected:
                 return
             limit = (low + high) / 2

@@ -73,10 +73,16 @@ Script = Generator[Proposal, Trial, None]
 
 
 class ScriptedStrategy(ABC):
-    """A strategy that is a plan: a generator that yields proposals and gets their trials."""
+    """A strategy that is a plan: a generator that yields proposals and gets their trials.
+
+    Attributes:
+        expected: how many proposals are still expected, the present one among them, where the plan can tell; None
+            where it may take all evaluations.
+    """
 
     def __init__(self, problem: SearchProblem, settings: StrategySettings) -> None:
         self.problem, self.settings = problem, settings
+        self.expected: int | None = None
         self._script = self.script()
         self._next: Proposal | None = next(self._script, None)
 
