@@ -1,0 +1,1 @@
+"""Activations by lookup: tables read at additively shared places through preprocessed, shared one-hot vectors."""
