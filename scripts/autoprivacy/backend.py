@@ -1,4 +1,7 @@
-"""Which code does the heavy arithmetic: compiled by numba, or plain numpy; both give the same bits."""
+"""Which code garbles circuits and hashes transfers: compiled by numba, or plain numpy; both give the same bits.
+
+Compiled code takes the processor's AES instructions. Everything else that is compiled has no other form.
+"""
 
 from __future__ import annotations
 

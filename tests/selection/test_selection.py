@@ -31,7 +31,7 @@ from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, Repl
 from autoprivacy.he.parameters.policy import EXACT_TARGET, Policy
 from autoprivacy.he.parameters.security import max_log2_q, security_bits
 from autoprivacy.he.profiling.profile import OPERATIONS, ROTATION, OperationProfile, admissible_parameters, profile
-from autoprivacy.he.ring.primes import NARROW_PRIME_BITS, PRIME_SIZES, is_prime, ntt_primes, prime_size, primes_for
+from autoprivacy.he.ring.primes import PRIME_SIZES, WORD32_PRIME_BITS, is_prime, ntt_primes, prime_size, primes_for
 from autoprivacy.link import Link
 from autoprivacy.quantization.integer_network import (
     LayerShape,
@@ -140,10 +140,10 @@ def test_prime_size_can_be_limited(maximum_bits: int) -> None:
 def test_no_prime_of_the_modulus_is_the_plaintext_modulus() -> None:
     """Without a flood primes come down to the size of p, and an NTT prime is a usual p."""
     p, norms = 114689, range(20, 4000, 60)
-    assert p in primes_for(34, 8192, NARROW_PRIME_BITS)
+    assert p in primes_for(34, 8192, WORD32_PRIME_BITS)
     for degree, norm in itertools.product((2048, 4096, 8192), norms):
         parameters = secure_set(
-            LayerNoise(float(norm)), AverageCase(RATES[0]), Setting(degree, p, UNFLOODED, NARROW_PRIME_BITS)
+            LayerNoise(float(norm)), AverageCase(RATES[0]), Setting(degree, p, UNFLOODED, WORD32_PRIME_BITS)
         )
         assert parameters is not None and p not in parameters.primes
 
@@ -157,7 +157,7 @@ def test_the_size_of_primes_that_is_faster_is_chosen(small_cost: float, size: in
     assert prime_size(parameters.primes) == size and len(parameters.primes) == count
     policy = darl(NETWORK, "net", P, under(STATISTICAL, measured))
     assert {prime_size(layer.parameters.primes) for layer in policy.layers} == {size}
-    limited = selected(LAYERS[1], RATES[2], P, under(STATISTICAL, measured, maximum_prime_bits=NARROW_PRIME_BITS))
+    limited = selected(LAYERS[1], RATES[2], P, under(STATISTICAL, measured, maximum_prime_bits=WORD32_PRIME_BITS))
     assert limited[2]["latency_seconds"] >= predicted["latency_seconds"]
     assert delphi(NETWORK, "net", (-60_000, 60_000), under(STATISTICAL, measured)).layers[0].parameters.primes == (
         ntt_primes(1 << 60, 8192, 3)

@@ -9,16 +9,16 @@ from autoprivacy.bench.timing import Result, cpu_seconds
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.bfv.reply import ReplyForm
 from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
-from autoprivacy.he.ring.primes import NARROW_PRIME_BITS, PRIME_SIZES, ntt_primes
+from autoprivacy.he.ring.primes import PRIME_SIZES, WORD32_PRIME_BITS, ntt_primes
 from autoprivacy.he.ring.ring import Ring
 from autoprivacy.he.ring.weight_products import WeightProducts
 
 TRANSFORM_DEGREES = (1024, 2048, 4096, 8192)
-TRANSFORM_TARGETS = {(4096, NARROW_PRIME_BITS): 10.0}  # us
+TRANSFORM_TARGETS = {(4096, WORD32_PRIME_BITS): 10.0}  # us
 TRANSFORMS = 16  # at a time
 # The layer of the design's table of kernels: 64 outputs, 22 inputs, n = 4096, one prime.
 OUTPUTS, INPUTS, PRODUCT_DEGREE = 64, 22, 4096
-PRODUCT_TARGETS = {NARROW_PRIME_BITS: 0.2}  # ns
+PRODUCT_TARGETS = {WORD32_PRIME_BITS: 0.2}  # ns
 PLAINTEXT_MODULUS = 1 << 17
 # Sets whose ciphertexts are timed: n, primes, their bits.
 SETS = ((4096, 3, 26), (4096, 2, 38), (8192, 3, 60))

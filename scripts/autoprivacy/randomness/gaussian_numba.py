@@ -1,7 +1,11 @@
-"""What shapes uniform words into noise, compiled by numba. Same functions and bits as `sampling_numpy`.
+"""What shapes uniform words into noise, compiled by numba.
 
 The loops are plain, so that LLVM vectorises them: no array is read and written in one loop, and division by zero needs
 no test (error_model). There is no fast-math, so every operation rounds as numpy's does.
+
+Gaussians come from series, with additions and multiplications alone: the mathematical libraries' functions differ in
+their last bits between machines, these do not. Terms stand from the highest power down, for Horner's scheme in the
+square of the argument, and reach the precision of a double.
 """
 
 from __future__ import annotations
@@ -12,15 +16,16 @@ from typing import Any
 import numpy as np
 
 from autoprivacy.kernel_cache import njit
-from autoprivacy.randomness.gaussian_series import (
-    COSINE_TERMS,
-    EXPONENT_BIAS,
-    LOGARITHM_TERMS,
-    MANTISSA_BITS,
-    QUADRANT_BITS,
-    SINE_TERMS,
-    SQUARE_ROOT_OF_TWO,
-)
+
+MANTISSA_BITS = 53  # of a double, the hidden one included
+EXPONENT_BIAS = 1023
+QUADRANT_BITS = MANTISSA_BITS - 2  # of an angle, below the two that tell the quadrant
+SQUARE_ROOT_OF_TWO = math.sqrt(2.0)
+# log m = 2 artanh s = 2 (s + s^3 / 3 + s^5 / 5 + ...) for s = (m - 1) / (m + 1), |s| <= 0.172.
+LOGARITHM_TERMS = tuple(2.0 / power for power in range(21, 0, -2))
+# sin x / x and cos x for |x| <= pi / 4, in the square of x.
+SINE_TERMS = tuple((-1.0) ** (power // 2) / math.factorial(power) for power in range(17, 0, -2))
+COSINE_TERMS = tuple((-1.0) ** (power // 2) / math.factorial(power) for power in range(18, -1, -2))
 
 UNUSED_BITS = np.uint64(64 - MANTISSA_BITS)
 MANTISSA_MASK = np.int64((1 << (MANTISSA_BITS - 1)) - 1)

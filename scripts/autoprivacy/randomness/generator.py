@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-from types import ModuleType
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import DTypeLike
 
-from autoprivacy.backend import default_backend
+from autoprivacy.randomness import gaussian_numba
 
 KEY_BYTES = 32
 # SEAL's centred binomial: 21 bits less 21 bits, variance 10.5 (SEAL 4.1 util/rlwe.cpp, sample_poly_cbd).
@@ -82,7 +81,7 @@ class SecureRandom:
         """SEAL's noise distribution, variance 10.5, int64."""
         values = np.empty(shape, np.int64)
         words = self.words(values.size)
-        _shaping().centred_binomial(words, CENTRED_BINOMIAL_PAIRS, values.reshape(-1))
+        gaussian_numba.centred_binomial(words, CENTRED_BINOMIAL_PAIRS, values.reshape(-1))
         return values
 
     def gaussian(self, shape: int | tuple[int, ...], standard_deviation: float) -> np.ndarray:
@@ -98,17 +97,5 @@ class SecureRandom:
         low_bits = max(0, int(np.log2(max(standard_deviation, 1.0))) - 20)
         low = self.words(values.size if low_bits else 0) >> np.uint64(64 - max(low_bits, 1))
         scale = standard_deviation / 2.0**low_bits
-        _shaping().gaussian(words, low.view(np.int64), scale, low_bits, values.reshape(-1))
+        gaussian_numba.gaussian(words, low.view(np.int64), scale, low_bits, values.reshape(-1))
         return values
-
-
-def _shaping() -> ModuleType:
-    """The module that shapes words into noise; both give the same bits."""
-    # Imported here, by name: numba costs a second that the other backend need not pay.
-    if default_backend() == "numba":
-        from autoprivacy.randomness import gaussian_numba
-
-        return gaussian_numba
-    from autoprivacy.randomness import gaussian_numpy
-
-    return gaussian_numpy

@@ -26,7 +26,7 @@ from autoprivacy.he.parameters.noise import LayerNoise, decryption_error_rate, r
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, Target
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.randomness.gaussian_numpy import centred_binomial
+from autoprivacy.randomness.gaussian_numba import centred_binomial
 from autoprivacy.randomness.generator import CENTRED_BINOMIAL_PAIRS
 
 # The scales between which log P is fitted: below, too few samples are beyond the bound, above, the model's neglected

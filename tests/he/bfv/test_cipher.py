@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoprivacy.backend import BACKEND_VARIABLE
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv import seal_format
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher, message_bytes, public_key_bytes
@@ -150,10 +149,9 @@ def test_messages_have_the_announced_length(parties: tuple[ClientCipher, ServerC
 @pytest.mark.parametrize(
     "parameters", [TWO_PRIMES, replace(THREE_PRIMES, plaintext_modulus=1 << 22), ONE_PRIME, SMALL_PRIMES]
 )
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_encoding_is_exact(parameters: ParameterSet, backend: str) -> None:
+def test_encoding_is_exact(parameters: ParameterSet) -> None:
     p, q, n = parameters.plaintext_modulus, parameters.q, parameters.polynomial_degree
-    ring = Ring(n, parameters.primes, backend)
+    ring = Ring(n, parameters.primes)
     encoding = PlaintextEncoding(ring, p)
     plain = random_plain(parameters, 1)[0]
     integers = [(2 * q * m + p) // (2 * p) for m in plain.tolist()]
@@ -228,20 +226,6 @@ def test_calls_may_run_in_threads() -> None:
         results = list(pool.map(walk, range(20)))
     assert all(right for _, right in results)
     assert len({seed for seed, _ in results}) == len(results)
-
-
-@pytest.mark.parametrize("parameters", [ONE_PRIME, SMALL_PRIMES])
-def test_backends_make_the_same_messages(parameters: ParameterSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = ClientCipher(parameters)
-    plain = random_plain(parameters, 2)
-    message = client.encrypt(plain)
-    results = []
-    for backend in ("numba", "numpy"):
-        monkeypatch.setenv(BACKEND_VARIABLE, backend)
-        server = ServerCipher(parameters, client.public_key(), SecureRandom(bytes(KEY_BYTES)))
-        loaded = server.load(message, 2)
-        results.append((loaded.tobytes(), server.reply(loaded, plain, 2.0**20, form_of(client, 2))))
-    assert results[0] == results[1]
 
 
 def test_malformed_messages_are_refused(two_primes: tuple[ClientCipher, ServerCipher]) -> None:

@@ -46,7 +46,6 @@ from autoprivacy.he.ring.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
 from autoprivacy.randomness.generator import SecureRandom
 
-BACKENDS = ("numba", "numpy")
 MODULI = {
     "small": ntt_primes(1 << 27, 256, 3),
     "large": ntt_primes(1 << 60, 256, 3),
@@ -59,10 +58,9 @@ def residues_of(values: list[int], ring: Ring) -> np.ndarray:
 
 
 @pytest.mark.parametrize("primes", MODULI.values(), ids=MODULI)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_switching_is_rounding_to_within_the_bound(primes: tuple[int, ...], backend: str) -> None:
+def test_switching_is_rounding_to_within_the_bound(primes: tuple[int, ...]) -> None:
     """At random and next to where the rounding turns, for the fewest and the most bits."""
-    ring, q, generator = Ring(256, primes, backend), math.prod(primes), np.random.default_rng(0)
+    ring, q, generator = Ring(256, primes), math.prod(primes), np.random.default_rng(0)
     packer = ReplyPacker(ring)
     for bits in (1, 20, 32, MAXIMUM_REPLY_BITS):
         values = [int(generator.integers(0, 1 << 62)) * int(generator.integers(0, 1 << 62)) ** 2 % q for _ in range(64)]
@@ -76,15 +74,6 @@ def test_switching_is_rounding_to_within_the_bound(primes: tuple[int, ...], back
             distance = ((value << bits) - result * q + (q << bits - 1)) % (q << bits) - (q << bits - 1)
             assert 0 <= result < 1 << bits and abs(distance) << 64 <= bound
     assert len(primes) / 2.0**64 <= FRACTION_ERROR
-
-
-def test_backends_switch_to_the_same_bits() -> None:
-    for primes in MODULI.values():
-        rings = [Ring(256, primes, backend) for backend in BACKENDS]
-        rows = [np.random.default_rng(1).integers(0, prime, (5, 256)) for prime in primes]
-        values = np.stack(rows, axis=1).astype(rings[0].dtype)
-        switched = [ReplyPacker(ring).switch(values, 37) for ring in rings]
-        np.testing.assert_array_equal(*switched)
 
 
 def message_of(first: np.ndarray, second: np.ndarray, form: ReplyForm) -> bytes:
@@ -101,8 +90,7 @@ def message_of(first: np.ndarray, second: np.ndarray, form: ReplyForm) -> bytes:
 
 @pytest.mark.parametrize("bits", [ReplyBits(9, 12), ReplyBits(22, 30), ReplyBits(43, 43)], ids=str)
 @pytest.mark.parametrize("p", [2, 65537, (1 << 31) - 1])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_reading_is_exact(bits: ReplyBits, p: int, backend: str) -> None:
+def test_reading_is_exact(bits: ReplyBits, p: int) -> None:
     """Against Python integers, with the largest products a ternary secret can make, everything sent and a part."""
     degree, generator = 128, np.random.default_rng(2)
     for positions in (None, np.array([0, 5, 127, 128, 600, 639])):
@@ -113,7 +101,7 @@ def test_reading_is_exact(bits: ReplyBits, p: int, backend: str) -> None:
         second[0], secret[:2] = (1 << bits.c1) - 1, -1
         message = message_of(first, second, form)
         assert len(message) == form.size
-        reader, expected = ReplyReader(secret, backend), []
+        reader, expected = ReplyReader(secret), []
         for place, value in zip(range(640) if positions is None else positions.tolist(), first.tolist(), strict=True):
             ciphertext, j = divmod(place, degree)
             row = second[ciphertext].tolist()
@@ -126,7 +114,7 @@ def test_reading_is_exact(bits: ReplyBits, p: int, backend: str) -> None:
 def test_the_exact_product_holds_the_most_bits_at_every_degree() -> None:
     for degree, secret in itertools.product(DEGREES, (-1, 1)):
         form = ReplyForm(degree, 1, ReplyBits(1, MAXIMUM_REPLY_BITS), np.array([degree - 1]))
-        reader = ReplyReader(np.full(degree, secret), "numba")
+        reader = ReplyReader(np.full(degree, secret))
         # the last coefficient is the sum of all n products of 2^bits - 1: -n secret modulo 2^bits
         phase = -degree * secret % (1 << MAXIMUM_REPLY_BITS)
         expected = (2 * 1021 * phase + (1 << MAXIMUM_REPLY_BITS)) // (2 << MAXIMUM_REPLY_BITS) % 1021
@@ -135,7 +123,7 @@ def test_the_exact_product_holds_the_most_bits_at_every_degree() -> None:
 
 def test_malformed_replies_are_refused() -> None:
     form = ReplyForm(128, 2, ReplyBits(9, 12), np.array([3, 200, 201]))
-    reader, message = ReplyReader(np.ones(128, np.int64), "numba"), bytes(form.size)
+    reader, message = ReplyReader(np.ones(128, np.int64)), bytes(form.size)
     assert form.size == 2 * 128 * 12 // 8 + 4 == reply_bytes(128, 2, 3, form.bits)
     assert reader.read(message, form, 17).tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match=f"reply of 2 ciphertexts: expected {form.size} bytes, got {form.size - 1}"):

@@ -1,6 +1,6 @@
-"""Ring arithmetic against schoolbook products in exact integers; both backends bit for bit; primes; bit packing.
+"""Ring arithmetic against schoolbook products and, bit for bit, `PlainRing`, in exact integers; primes; bit packing.
 
-Primes below 2^27 and n of 64 or more are the fast kernels' (`narrow_numba`), everything else goes to the general ones.
+Primes below 2^27 and n of 64 or more are the kernels' of `words32_numba`, all else those' of `words64_numba`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import math
 
 import numpy as np
 import pytest
+from support.plain_ring import PlainRing
 
-from autoprivacy.backend import BACKEND_VARIABLE, default_backend
 from autoprivacy.errors import UserError
 from autoprivacy.he.ring.bit_packing import pack_bits, pack_polynomials, packed_bytes, unpack_bits, unpack_polynomials
-from autoprivacy.he.ring.primes import NARROW_PRIME_BITS, is_prime, prime_size
+from autoprivacy.he.ring.primes import WORD32_PRIME_BITS, is_prime, prime_size
 from autoprivacy.he.ring.ring import Ring, minimal_root, ntt_primes, primes_for
 from autoprivacy.he.ring.weight_products import WeightProducts
 
-BACKENDS = ("numba", "numpy")
 # Small, middle and largest primes, a single one and several.
 RINGS = [
     (2, (5,)),
@@ -59,10 +58,9 @@ def schoolbook(x: np.ndarray, y: np.ndarray, prime: int) -> list[int]:
     return [value % prime for value in result]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("degree", "primes"), RINGS)
-def test_transform_product_is_the_negacyclic_product(degree: int, primes: tuple[int, ...], backend: str) -> None:
-    ring = Ring(degree, primes, backend)
+def test_transform_product_is_the_negacyclic_product(degree: int, primes: tuple[int, ...]) -> None:
+    ring = Ring(degree, primes)
     assert ring.dtype == (np.uint32 if degree >= 64 and primes[-1] < 1 << 27 else np.uint64)
     x, y = random_polynomials(ring, (3,)), random_polynomials(ring, (3,), seed=1)
     x[0], y[0] = (np.array(primes, ring.dtype)[:, None] - ring.dtype.type(1),) * 2
@@ -74,12 +72,9 @@ def test_transform_product_is_the_negacyclic_product(degree: int, primes: tuple[
     assert np.array_equal(x, before)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("degree", "prime"), [(8, 97), (64, 257), (128, 257), (64, ntt_primes(1 << 40, 64, 1)[0])])
-def test_transform_evaluates_at_odd_powers_of_the_minimal_root_in_bit_reversed_order(
-    degree: int, prime: int, backend: str
-) -> None:
-    ring = Ring(degree, (prime,), backend)
+def test_transform_evaluates_at_odd_powers_of_the_minimal_root_in_bit_reversed_order(degree: int, prime: int) -> None:
+    ring = Ring(degree, (prime,))
     root = minimal_root(degree, prime)
     if prime < 1000:
         assert root == min(value for value in range(prime) if pow(value, degree, prime) == prime - 1)
@@ -104,8 +99,8 @@ def test_transform_evaluates_at_odd_powers_of_the_minimal_root_in_bit_reversed_o
         (4096, ntt_primes(1 << 60, 4096, 3)),
     ],
 )
-def test_backends_agree_bit_for_bit(degree: int, primes: tuple[int, ...]) -> None:
-    compiled, plain = (Ring(degree, primes, backend) for backend in BACKENDS)
+def test_kernels_agree_bit_for_bit_with_exact_integers(degree: int, primes: tuple[int, ...]) -> None:
+    compiled, plain = Ring(degree, primes), PlainRing(degree, primes)
     x = random_polynomials(compiled, (4, 2))
     x[0, 0] = np.array(primes, compiled.dtype)[:, None] - compiled.dtype.type(1)
     x[0, 1] = 0
@@ -133,11 +128,10 @@ def test_backends_agree_bit_for_bit(degree: int, primes: tuple[int, ...]) -> Non
     assert np.array_equal(*sums)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("degree", "bits"), [(8, 60), (64, 27), (64, 20)])
-def test_elementwise_operations_equal_integer_arithmetic(degree: int, bits: int, backend: str) -> None:
+def test_elementwise_operations_equal_integer_arithmetic(degree: int, bits: int) -> None:
     primes = ntt_primes(1 << bits, degree, 2)
-    ring = Ring(degree, primes, backend)
+    ring = Ring(degree, primes)
     x, y = random_polynomials(ring, (2,)), random_polynomials(ring, (2,), seed=1)
     y[1] = 0
     modulus = np.array(primes, object)[:, None]
@@ -155,21 +149,19 @@ def test_elementwise_operations_equal_integer_arithmetic(degree: int, bits: int,
         assert np.array_equal(result.astype(object), expected % modulus)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("degree", "primes"), [(8, (17, 97)), (64, (257, 641)), (64, ntt_primes(1 << 27, 64, 2))])
-def test_reduce_gives_residues_of_signed_integers(degree: int, primes: tuple[int, ...], backend: str) -> None:
-    ring = Ring(degree, primes, backend)
+def test_reduce_gives_residues_of_signed_integers(degree: int, primes: tuple[int, ...]) -> None:
+    ring = Ring(degree, primes)
     values = np.random.default_rng(0).integers(-(1 << 63), (1 << 63) - 1, degree)
     edges = [-(1 << 63), (1 << 63) - 1, -1 << 32, 1 << 32, -1, 0, 1, primes[0]]
     values[:8] = edges
     assert ring.reduce(values).tolist() == [[int(value) % prime for value in values.tolist()] for prime in primes]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("degree", "bits"), [(16, 60), (64, 27)])
-def test_fraction_is_the_sum_of_residues_over_primes_modulo_one(degree: int, bits: int, backend: str) -> None:
+def test_fraction_is_the_sum_of_residues_over_primes_modulo_one(degree: int, bits: int) -> None:
     primes = ntt_primes(1 << bits, degree, 3)
-    ring = Ring(degree, primes, backend)
+    ring = Ring(degree, primes)
     x = random_polynomials(ring, ())
     x[:, 3] = 0
     q = math.prod(primes)
@@ -179,10 +171,9 @@ def test_fraction_is_the_sum_of_residues_over_primes_modulo_one(degree: int, bit
         assert shortfall <= 2 * len(primes)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("degree", "primes"), [(16, (97, 193)), (64, (257, *ntt_primes(1 << 27, 64, 1)))])
-def test_sums_of_products_take_any_middle_axes(degree: int, primes: tuple[int, ...], backend: str) -> None:
-    ring = Ring(degree, primes, backend)
+def test_sums_of_products_take_any_middle_axes(degree: int, primes: tuple[int, ...]) -> None:
+    ring = Ring(degree, primes)
     x, weights = random_polynomials(ring, (3, 3)), random_polynomials(ring, (4,), seed=1)
     inputs, outputs = np.array([2, 0, 0, 1]), np.array([1, 3, 1, 1], np.int32)
     result = products(ring, x, weights, inputs, outputs, 4)
@@ -196,13 +187,12 @@ def test_sums_of_products_take_any_middle_axes(degree: int, primes: tuple[int, .
     assert products(ring, x, weights[:0], inputs[:0], outputs[:0], 0).shape == (0, 3, 2, degree)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("degree", "bits"), [(64, 27), (64, 26), (8, 27), (8, 60)])
-def test_more_products_than_the_sums_hold_are_folded(degree: int, bits: int, backend: str) -> None:
+def test_more_products_than_the_sums_hold_are_folded(degree: int, bits: int) -> None:
     primes = ntt_primes(1 << bits, degree, 2)
-    ring = Ring(degree, primes, backend)
+    ring = Ring(degree, primes)
     # 255 products of 60-bit residues fill 128 bits, 1,023 of 27-bit ones 64; a second fold at twice as many
-    count = 2500 if backend == "numba" else 300
+    count = 2500
     largest = np.tile(np.array(primes, ring.dtype)[:, None] - ring.dtype.type(1), (count, 1, degree))
     zeros = np.zeros(count, np.int64)
     expected = np.array([count % prime for prime in primes])[:, None]
@@ -210,7 +200,7 @@ def test_more_products_than_the_sums_hold_are_folded(degree: int, bits: int, bac
 
 
 def test_wrong_shapes_and_indices_are_refused() -> None:
-    ring = Ring(8, (17,), "numpy")
+    ring = Ring(8, (17,))
     x = np.zeros((2, 1, 8), np.uint64)
     with pytest.raises(ValueError, match="polynomials: expected uint64"):
         ring.forward(x[..., :4])
@@ -232,9 +222,9 @@ def test_wrong_shapes_and_indices_are_refused() -> None:
         products(ring, x, x[:1], np.array([0]), np.array([-1]), 1)
     with pytest.raises(ValueError, match="expected as many"):
         WeightProducts(ring, np.array([0]), np.array([0, 0]), 1)
-    narrow = Ring(64, ntt_primes(1 << 27, 64, 1), "numpy")
+    small = Ring(64, ntt_primes(1 << 27, 64, 1))
     with pytest.raises(ValueError, match="polynomials: expected uint32"):
-        narrow.forward(np.zeros((1, 64), np.uint64))
+        small.forward(np.zeros((1, 64), np.uint64))
 
 
 @pytest.mark.parametrize(
@@ -244,16 +234,6 @@ def test_wrong_shapes_and_indices_are_refused() -> None:
 def test_ring_refuses_what_has_no_transform(degree: int, primes: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="expected"):
         Ring(degree, primes)
-
-
-def test_backend_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(BACKEND_VARIABLE, "numpy")
-    assert default_backend() == "numpy"
-    monkeypatch.delenv(BACKEND_VARIABLE)
-    assert default_backend() == "numba"
-    monkeypatch.setenv(BACKEND_VARIABLE, "fortran")
-    with pytest.raises(UserError, match="expected one of numba, numpy"):
-        default_backend()
 
 
 def test_is_prime_equals_trial_division_and_withstands_pseudoprimes() -> None:
@@ -314,41 +294,39 @@ def test_primes_for_refuses_impossible_sizes() -> None:
         primes_for(100, 4096, 62)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bits", [1, 2, 7, 8, 13, 26, 31, 32, 33, 38, 59, 60, 63])
-def test_bits_are_one_little_endian_integer(bits: int, backend: str) -> None:
+def test_bits_are_one_little_endian_integer(bits: int) -> None:
     rng = np.random.default_rng(bits)
     for count in (0, 1, 2, 63, 64, 65, 300):
         values = rng.integers(0, 1 << bits, count, dtype=np.uint64)
         values[:1] = (1 << bits) - 1
-        packed = pack_bits(values, bits, backend)
+        packed = pack_bits(values, bits)
         number = sum(value << (index * bits) for index, value in enumerate(values.tolist()))
         assert packed == number.to_bytes(packed_bytes(count, bits), "little")
-        assert np.array_equal(unpack_bits(packed, bits, count, backend), values)
+        assert np.array_equal(unpack_bits(packed, bits, count), values)
 
 
 def test_small_primes_take_32_bit_words_where_their_transform_fits() -> None:
     degrees = (32, 64, 1 << 15, 1 << 16)
-    dtypes = [Ring(degree, ntt_primes(1 << 27, degree, 1), "numpy").dtype for degree in degrees]
+    dtypes = [Ring(degree, ntt_primes(1 << 27, degree, 1)).dtype for degree in degrees]
     assert dtypes == [np.uint64, np.uint32, np.uint32, np.uint64]
-    assert Ring(64, (*ntt_primes(1 << 27, 64, 1), *ntt_primes(1 << 28, 64, 1)), "numpy").dtype == np.uint64
+    assert Ring(64, (*ntt_primes(1 << 27, 64, 1), *ntt_primes(1 << 28, 64, 1))).dtype == np.uint64
 
 
 def test_size_of_primes() -> None:
-    narrow, wide = ntt_primes(1 << NARROW_PRIME_BITS, 1024, 2), ntt_primes(1 << 60, 1024, 1)
-    assert prime_size(narrow) == prime_size((12289,)) == NARROW_PRIME_BITS == 27
+    narrow, wide = ntt_primes(1 << WORD32_PRIME_BITS, 1024, 2), ntt_primes(1 << 60, 1024, 1)
+    assert prime_size(narrow) == prime_size((12289,)) == WORD32_PRIME_BITS == 27
     assert prime_size((*narrow, *wide)) == prime_size(ntt_primes(1 << 28, 1024, 1)) == 60
     with pytest.raises(ValueError, match="a prime of 61 bits"):
         prime_size(((1 << 61) - 1,))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("degree", "bits", "dtype"), [(64, (27, 20), np.uint32), (256, (60, 32, 1), np.uint64)])
-def test_polynomials_are_packed_in_lanes(degree: int, bits: tuple[int, ...], dtype: type, backend: str) -> None:
+def test_polynomials_are_packed_in_lanes(degree: int, bits: tuple[int, ...], dtype: type) -> None:
     rng = np.random.default_rng(0)
     values = np.stack([rng.integers(0, 1 << width, (3, degree)).astype(dtype) for width in bits], axis=1)
     values[0] = np.array([(1 << width) - 1 for width in bits], dtype)[:, None]
-    packed = pack_polynomials(values, bits, backend)
+    packed = pack_polynomials(values, bits)
     rows = []
     for polynomial in values.tolist():
         for row, width in zip(polynomial, bits, strict=True):
@@ -360,10 +338,10 @@ def test_polynomials_are_packed_in_lanes(degree: int, bits: tuple[int, ...], dty
             rows.append(b"".join(word.to_bytes(8, "little") for word in words))
     assert packed == b"".join(rows)
     out = np.empty_like(values)
-    unpack_polynomials(packed, bits, out, backend)
+    unpack_polynomials(packed, bits, out)
     assert np.array_equal(out, values)
     with pytest.raises(ValueError, match=f"expected {len(packed)} bytes, got {len(packed) - 1}"):
-        unpack_polynomials(packed[1:], bits, out, backend)
+        unpack_polynomials(packed[1:], bits, out)
 
 
 def test_bit_packing_refuses_what_does_not_fit() -> None:

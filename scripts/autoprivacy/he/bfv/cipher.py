@@ -136,7 +136,7 @@ class ClientCipher(Party):
         self.seal = SealContext(self.parameters)
         self._secret = self.seal.secret_key().astype(self.ring.dtype)
         self._negated_secret = self.ring.negate(self._secret)
-        self._reader = ReplyReader(self._ternary_secret(), self.ring.backend)
+        self._reader = ReplyReader(self._ternary_secret())
         self._public_key = self._make_public_key()
 
     def _make_public_key(self) -> bytes:

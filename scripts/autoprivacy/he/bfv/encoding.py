@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.ring.kernels import load_kernels
+from autoprivacy.he.ring import words64_numba as kernels
 from autoprivacy.he.ring.ring import Ring
 
 MAXIMUM_PLAINTEXT_BITS = 31  # p^2 and what is added to it stay below 2^63
@@ -35,7 +35,6 @@ class PlaintextEncoding:
             )
         self.plaintext_modulus = plaintext_modulus
         self._ring = ring
-        self._kernels = load_kernels(ring.backend)
         self._q = q
         self._modulus = np.uint64(plaintext_modulus)
         self._unit = np.uint64((1 << 64) // plaintext_modulus)
@@ -53,5 +52,5 @@ class PlaintextEncoding:
         out = np.empty(plain.shape, np.int64)
         factor = np.uint64(self._q % self.plaintext_modulus)
         flat = np.ascontiguousarray(plain).reshape(-1)
-        self._kernels.centred_remainders(flat, factor, self._modulus, self._unit, out.reshape(-1))
+        kernels.centred_remainders(flat, factor, self._modulus, self._unit, out.reshape(-1))
         return out

@@ -18,9 +18,9 @@ import numpy as np
 from autoprivacy.he.bfv.reply_bits import reply_bytes
 from autoprivacy.he.packing.plan import EvaluationPlan
 from autoprivacy.he.parameters.parameter_set import ReplyBits
+from autoprivacy.he.ring import words64_numba as kernels
 from autoprivacy.he.ring.bit_packing import pack_bits, pack_polynomials, packed_bytes, unpack_bits, unpack_polynomials
-from autoprivacy.he.ring.kernels import load_kernels
-from autoprivacy.he.ring.primes import MAXIMUM_PRIME_BITS, NARROW_PRIME_BITS, ntt_primes
+from autoprivacy.he.ring.primes import MAXIMUM_PRIME_BITS, WORD32_PRIME_BITS, ntt_primes
 from autoprivacy.he.ring.ring import Ring
 
 # Ciphertexts worked on at a time: enough to spread the cost of a call, few enough for the cache.
@@ -28,7 +28,7 @@ CHUNK = 4
 FRACTION_BITS = 64  # of `Ring.fraction`
 # Moduli under which the client multiplies exactly, as size and number of primes: two small ones are the fastest, one
 # large one has room for MAXIMUM_REPLY_BITS at every n.
-EXACT_PRIMES = ((NARROW_PRIME_BITS, 2), (MAXIMUM_PRIME_BITS, 1))
+EXACT_PRIMES = ((WORD32_PRIME_BITS, 2), (MAXIMUM_PRIME_BITS, 1))
 
 
 def chunks(count: int) -> list[slice]:
@@ -108,8 +108,8 @@ class ReplyPacker:
             place, own = form.sent(chunk)
             first[place] = self.switch(pairs[:, 0], form.bits.c0).reshape(-1)[own]
             second = self.switch(pairs[:, 1], form.bits.c1)
-            parts.append(pack_polynomials(second[:, None], (form.bits.c1,), self._ring.backend))
-        return b"".join([*parts, pack_bits(first, form.bits.c0, self._ring.backend)])
+            parts.append(pack_polynomials(second[:, None], (form.bits.c1,)))
+        return b"".join([*parts, pack_bits(first, form.bits.c0)])
 
 
 class _ExactProduct:
@@ -118,12 +118,11 @@ class _ExactProduct:
     Integers of absolute value at most n 2^bits are computed modulo an odd number above twice that.
     """
 
-    def __init__(self, secret: np.ndarray, bits: int, backend: str) -> None:
+    def __init__(self, secret: np.ndarray, bits: int) -> None:
         degree, self._offset = len(secret), len(secret) << bits
         moduli = (ntt_primes(1 << size, degree, count) for size, count in EXACT_PRIMES)
         primes = next(primes for primes in moduli if math.prod(primes) > 2 * self._offset)
-        self._ring = Ring(degree, primes, backend)
-        self._kernels = load_kernels(backend)
+        self._ring = Ring(degree, primes)
         modulus = math.prod(primes)
         self._modulus = np.uint64(modulus)
         cofactors = [modulus // prime for prime in primes]
@@ -141,7 +140,7 @@ class _ExactProduct:
         fractions = self._ring.fraction(self._ring.scale(products, self._inverses))
         fractions += self._shift
         flat = fractions.reshape(-1)
-        self._kernels.round_fractions(flat, self._modulus, flat)
+        kernels.round_fractions(flat, self._modulus, flat)
         return fractions
 
 
@@ -150,12 +149,10 @@ class ReplyReader:
 
     Args:
         secret: the ternary secret key, int64 [n].
-        backend: of the kernels, "numba" or "numpy".
     """
 
-    def __init__(self, secret: np.ndarray, backend: str) -> None:
-        self._secret, self._backend = secret, backend
-        self._kernels = load_kernels(backend)
+    def __init__(self, secret: np.ndarray) -> None:
+        self._secret = secret
         self._products: dict[int, _ExactProduct] = {}
 
     def read(self, message: bytes, form: ReplyForm, plaintext_modulus: int) -> np.ndarray:
@@ -166,7 +163,7 @@ class ReplyReader:
         """
         plain = np.empty(form.coefficients, np.uint64)
         for place, fractions in self._phases(message, form):
-            self._kernels.round_fractions(fractions, np.uint64(plaintext_modulus), plain[place])
+            kernels.round_fractions(fractions, np.uint64(plaintext_modulus), plain[place])
         return plain
 
     def noise(self, message: bytes, form: ReplyForm, plaintext_modulus: int, plain: np.ndarray) -> np.ndarray:
@@ -182,14 +179,14 @@ class ReplyReader:
         if len(message) != form.size:
             raise ValueError(f"reply of {form.ciphertexts} ciphertexts: expected {form.size} bytes, got {len(message)}")
         bits, view, size = form.bits, memoryview(message), packed_bytes(form.degree, form.bits.c1)
-        first = unpack_bits(view[form.ciphertexts * size :], bits.c0, form.coefficients, self._backend)
+        first = unpack_bits(view[form.ciphertexts * size :], bits.c0, form.coefficients)
         first <<= np.uint64(FRACTION_BITS - bits.c0)
         if bits.c1 not in self._products:
-            self._products[bits.c1] = _ExactProduct(self._secret, bits.c1, self._backend)
+            self._products[bits.c1] = _ExactProduct(self._secret, bits.c1)
         times_secret = self._products[bits.c1]
         for chunk in chunks(form.ciphertexts):
             second = np.empty((chunk.stop - chunk.start, 1, form.degree), np.uint64)
-            unpack_polynomials(view[chunk.start * size : chunk.stop * size], (bits.c1,), second, self._backend)
+            unpack_polynomials(view[chunk.start * size : chunk.stop * size], (bits.c1,), second)
             place, own = form.sent(chunk)
             phases = times_secret(second[:, 0]).reshape(-1)[own] << np.uint64(FRACTION_BITS - bits.c1)
             yield place, phases + first[place]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprivacy.he.ring.kernels import load_kernels
+from autoprivacy.he.ring import words64_numba as kernels
 
 MAXIMUM_BITS = 63
 WORD_BYTES = 8
@@ -19,7 +19,7 @@ def packed_bytes(count: int, bits: int) -> int:
     return -(-count * bits // 8)
 
 
-def pack_bits(values: np.ndarray, bits: int, backend: str | None = None) -> bytes:
+def pack_bits(values: np.ndarray, bits: int) -> bytes:
     """The values, uint64 [count] and each below 2^bits, as `packed_bytes(count, bits)` bytes.
 
     Raises:
@@ -29,11 +29,11 @@ def pack_bits(values: np.ndarray, bits: int, backend: str | None = None) -> byte
     if values.size and int(values.max()) >> bits:
         raise ValueError(f"value {values.max()} does not fit into {bits} bits")
     words = np.empty(-(-values.size * bits // 64), np.uint64)
-    load_kernels(backend).pack(np.ascontiguousarray(values).reshape(-1), bits, words)
+    kernels.pack(np.ascontiguousarray(values).reshape(-1), bits, words)
     return words.astype("<u8", copy=False).view(np.uint8)[: packed_bytes(values.size, bits)].tobytes()
 
 
-def unpack_bits(data: bytes | memoryview, bits: int, count: int, backend: str | None = None) -> np.ndarray:
+def unpack_bits(data: bytes | memoryview, bits: int, count: int) -> np.ndarray:
     """Undoes `pack_bits`: uint64 [count].
 
     Raises:
@@ -48,30 +48,28 @@ def unpack_bits(data: bytes | memoryview, bits: int, count: int, backend: str | 
     words = np.zeros(-(-size // WORD_BYTES) + 1, "<u8")  # one more: a value may be read across the end
     words.view(np.uint8)[:size] = np.frombuffer(data, np.uint8)
     values = np.empty(count, np.uint64)
-    load_kernels(backend).unpack(words.astype(np.uint64, copy=False), bits, values)
+    kernels.unpack(words.astype(np.uint64, copy=False), bits, values)
     return values
 
 
-def pack_polynomials(values: np.ndarray, bits: tuple[int, ...], backend: str | None = None) -> bytes:
+def pack_polynomials(values: np.ndarray, bits: tuple[int, ...]) -> bytes:
     """Polynomials [T, k, n] one after the other, each row i in bits[i] bits a value, n a multiple of 64.
 
     Value j of a row is number j // (n / 64) of lane j % (n / 64). A lane's 64 values of b bits, the first lowest, fill
     b words of 64 bits; on the wire the first words of all lanes stand before the second words of any.
     """
     words = np.empty((len(values), values.shape[2] * sum(bits) // 64), np.uint64)
-    load_kernels(backend).pack_lanes(np.ascontiguousarray(values), np.array(bits), words)
+    kernels.pack_lanes(np.ascontiguousarray(values), np.array(bits), words)
     return words.astype("<u8", copy=False).tobytes()
 
 
-def unpack_polynomials(
-    data: bytes | memoryview, bits: tuple[int, ...], out: np.ndarray, backend: str | None = None
-) -> None:
+def unpack_polynomials(data: bytes | memoryview, bits: tuple[int, ...], out: np.ndarray) -> None:
     """Undoes `pack_polynomials` into out [T, k, n]; ValueError where the length is wrong."""
     size = out.shape[2] * sum(bits) // 8
     if len(data) != len(out) * size:
         raise ValueError(f"{len(out)} polynomials: expected {len(out) * size} bytes, got {len(data)}")
     words = np.frombuffer(data, "<u8").astype(np.uint64, copy=False).reshape(len(out), -1)
-    load_kernels(backend).unpack_lanes(words, np.array(bits), out)
+    kernels.unpack_lanes(words, np.array(bits), out)
 
 
 def _check_bits(bits: int) -> None:

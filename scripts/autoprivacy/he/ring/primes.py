@@ -10,9 +10,9 @@ from functools import cache
 from autoprivacy.errors import UserError
 
 # The sizes of primes that there are kernels for, each for primes below 2^bits. Up to 27 bits the products of eight
-# lanes of 32 bits do (see he.narrow_numba); 60 is SEAL's limit (SEAL_USER_MOD_BIT_COUNT_MAX).
+# lanes of 32 bits do (see he.ring.words32_numba); 60 is SEAL's limit (SEAL_USER_MOD_BIT_COUNT_MAX).
 PRIME_SIZES = (27, 60)
-NARROW_PRIME_BITS, MAXIMUM_PRIME_BITS = PRIME_SIZES
+WORD32_PRIME_BITS, MAXIMUM_PRIME_BITS = PRIME_SIZES
 # The first 12 primes as bases decide every integer below 3.18e23 (Sorenson, Webster, arXiv:1509.00864).
 MILLER_RABIN_BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 # How many primes on either side of a run of k are tried for a product nearer to the wanted one.

@@ -8,15 +8,15 @@ powers of the smallest primitive 2n-th root of unity, in bit-reversed order, so 
 from __future__ import annotations
 
 from functools import cache
+from types import ModuleType
 
 import numpy as np
 
-from autoprivacy.backend import default_backend
 from autoprivacy.errors import UserError
-from autoprivacy.he.ring.kernels import load_kernels
+from autoprivacy.he.ring import words32_numba, words64_numba
 from autoprivacy.he.ring.primes import (
     MAXIMUM_PRIME_BITS,
-    NARROW_PRIME_BITS,
+    WORD32_PRIME_BITS,
     is_prime,
     ntt_primes,
     prime_size,
@@ -27,7 +27,7 @@ __all__ = ["Ring", "ntt_primes", "primes_for"]
 
 # The kernels of small primes work on groups of 64 coefficients, and their transform lets values grow by two primes a
 # stage: 32 bits have room for 15 stages.
-NARROW_DEGREES = range(1 << 6, (1 << 15) + 1)
+WORD32_DEGREES = range(1 << 6, (1 << 15) + 1)
 FRACTION = 1 << 64  # the unit that `Ring.fraction` counts in is its inverse
 # Products are counted in 64-bit integers and never more than this at a time.
 MOST_PRODUCTS = 1 << 31
@@ -71,26 +71,23 @@ class Ring:
 
     Attributes:
         dtype: of residues, uint32 or uint64.
-        backend: "numba" or "numpy".
 
     Args:
         degree: n, a power of two of at least 2.
         primes: the distinct primes of q, each == 1 mod 2n and below 2^60.
-        backend: "numba" or "numpy", the same results; None (the default) leaves it to AUTOPRIVACY_BACKEND.
 
     Raises:
         UserError: the degree or a prime is not as above.
     """
 
-    def __init__(self, degree: int, primes: tuple[int, ...], backend: str | None = None) -> None:
+    def __init__(self, degree: int, primes: tuple[int, ...]) -> None:
         _check(degree, primes)
         self.degree = degree
         self.primes = tuple(primes)
-        narrow = prime_size(self.primes) == NARROW_PRIME_BITS and degree in NARROW_DEGREES
-        self.dtype: np.dtype = np.dtype(np.uint32 if narrow else np.uint64)
+        small = prime_size(self.primes) == WORD32_PRIME_BITS and degree in WORD32_DEGREES
+        self.dtype: np.dtype = np.dtype(np.uint32 if small else np.uint64)
         self._word = 1 << 8 * self.dtype.itemsize
-        self.backend = backend or default_backend()
-        self._kernels = load_kernels(self.backend, narrow)
+        self._kernels: ModuleType = words32_numba if small else words64_numba
         self._moduli = self._words(list(primes))
         self._column = self._moduli[:, None]
         tables = [root_tables(degree, prime, 8 * self.dtype.itemsize) for prime in primes]

@@ -1,6 +1,6 @@
 """Ring kernels for primes below 2^27, compiled by numba: 32-bit residues, eight to a vector, n a multiple of 64.
 
-Same functions and bits as `narrow_numpy`; those of `ring_numba`, for larger primes, take 64-bit residues. A factor w
+Same functions as in `words64_numba`, which takes 64-bit residues modulo larger primes. A factor w
 modulo a prime comes with its Shoup quotient floor(2^32 w / prime): then x w - floor(x quotient / 2^32) prime is below
 twice the prime for any 32-bit x (Harvey, arXiv:1205.2926), and 32 bits hold sums of up to 32 primes.
 """
@@ -76,7 +76,7 @@ def _subtract_if_reached(x: Any, bound: Any) -> Any:
 
 @njit(cache=True, nogil=True, inline="always")
 def _reduce_pairs(even: Any, odd: Any, prime: Any, unit: Any, word: Any, word_quotient: Any) -> Any:
-    """64-bit integers, those of the even and those of the odd lanes, modulo the prime; as in `ring_numba`."""
+    """64-bit integers, those of the even and those of the odd lanes, modulo the prime; as in `words64_numba`."""
     low = lower_halves(even, odd)
     lazy = subtract(low, multiply_low(multiply_high(low, unit), prime))
     lazy = add(lazy, _shoup_lazy(upper_halves(even, odd), word, word_quotient, prime))
@@ -316,7 +316,7 @@ def scale(x: Any, primes: Any, factors: Any, quotients: Any, out: Any) -> None:
 
 @njit(cache=True, nogil=True)
 def fraction(x: Any, high: Any, low: Any, out: Any) -> None:
-    """out [T, n] = sum over i of x_i / prime_i modulo 1; as in `ring_numba`, x 32 bits wide."""
+    """out [T, n] = sum over i of x_i / prime_i modulo 1; as in `words64_numba`, x 32 bits wide."""
     out[:] = np.uint64(0)
     for t in range(x.shape[0]):
         for i in range(x.shape[1]):

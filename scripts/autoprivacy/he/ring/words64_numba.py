@@ -1,4 +1,4 @@
-"""Ring kernels for primes up to 60 bits, compiled by numba, and bit packing. Same functions and bits as `ring_numpy`.
+"""Ring kernels for primes up to 60 bits in 64-bit words, and bit packing, compiled by numba.
 
 All of them run without the interpreter's lock, so Python threads overlap. Residues meet nothing but uint64: numba turns
 a mix of signed and unsigned 64-bit integers into floating point, hence the typed constants.
