@@ -279,10 +279,12 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         IntegerNetwork.load(tmp_path / "nowhere.npz")
 
 
-def test_weights_beyond_8_bits_are_refused():
+def test_weights_have_8_bits_or_more_and_beyond_14_they_are_refused():
     shape = LayerShape("fc", "fully_connected", (2, 1, 1), 1, (1, 1))
-    with pytest.raises(UserError, match="layer fc: a weight of 128 in size; allowed -127 to 127"):
-        LinearLayer(shape, np.array([[[[1]], [[-128]]]]), np.zeros(1, int))
+    for largest, maximum in ((1, 127), (-127, 127), (-128, 255), (2047, 2047), (8191, 8191)):
+        assert LinearLayer(shape, np.array([[[[1]], [[largest]]]]), np.zeros(1, int)).weight_maximum == maximum
+    with pytest.raises(UserError, match="layer fc: a weight of 8192 in size; allowed 8191, 14 bits"):
+        LinearLayer(shape, np.array([[[[1]], [[-8192]]]]), np.zeros(1, int))
 
 
 def test_norm_and_worst_case_of_a_layer():

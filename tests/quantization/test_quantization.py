@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.evaluation import Evaluator, read_nodes, wrap_rate_bound
+from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.quantize import (
     QuantizationSettings,
     calibration_split,
@@ -69,6 +70,31 @@ def test_weights_activations_and_images_use_their_eight_bits(quantized):
         if node.operation == "activation":
             assert (node.minimum, node.maximum) in ((0, 255), (-128, 127))
             assert node.shift > 0
+
+
+@pytest.mark.parametrize("name", ["sequential", "residual", "bottlenecks"])
+def test_more_bits_are_more_precise_and_take_as_many_more_of_p(name, tmp_path):
+    build, size = NETWORKS[name]
+    module, dataset = randomised(build()).eval(), smooth_dataset(size)
+    errors, bits = [], []
+    for width in (8, 11):
+        settings = QuantizationSettings(calibration_images=50, weight_bits=width, activation_bits=width)
+        network, rows = quantize(module, dataset, settings)
+        errors.append(np.sqrt(np.mean(logit_errors(module, network, dataset, dataset.test)[0] ** 2)))
+        bits.append(max(row["plaintext_bits"] for row in rows))
+        assert max(np.abs(layer.weight).max() for layer in network.layers.values()) >> width - 2 == 1
+        assert {node.maximum for node in network.architecture.nodes if node.operation == "activation"} <= {
+            (1 << width) - 1,
+            (1 << width - 1) - 1,
+        }
+        images = network.architecture.quantize_images(dataset.test.images[:2])
+        expected = [reference_forward(network, image, None) for image in images]
+        np.testing.assert_array_equal(Evaluator(network, None).forward(images).numpy(), expected)
+        network.save(tmp_path / "network.npz")
+        loaded = IntegerNetwork.load(tmp_path / "network.npz")
+        assert all(np.array_equal(loaded.layers[name].weight, layer.weight) for name, layer in network.layers.items())
+    # images keep their 8 bits, and the error of these with them
+    assert errors[1] < errors[0] / 3 and 5 <= bits[1] - bits[0] <= 7
 
 
 def test_rows_hold_the_state_features_and_the_measured_range(quantized):
@@ -344,6 +370,8 @@ def test_calibration_images_are_spread_and_at_most_all():
         ({"margin": 0.9}, "margin 0.9"),
         ({"weights": "per_layer"}, "weights per_layer; expected per_tensor or per_channel"),
         ({"finetuning_epochs": -1}, "finetuning_epochs -1"),
+        ({"weight_bits": 7}, "weight_bits 7; expected 8 to 14"),
+        ({"activation_bits": 15}, "activation_bits 15; expected 8 to 14"),
     ],
 )
 def test_settings_are_checked(values, message):

@@ -21,7 +21,12 @@ from autoprivacy.quantization.scales import Calibration, Scales, allowed_range
 
 
 def build_network(
-    graph: FloatGraph, calibration: Calibration, scales: Scales, dataset: Dataset, image_scale: float
+    graph: FloatGraph,
+    calibration: Calibration,
+    scales: Scales,
+    dataset: Dataset,
+    image_scale: float,
+    weight_maximum: int = WEIGHT_MAXIMUM,
 ) -> IntegerNetwork:
     """The integer network of a float graph.
 
@@ -31,8 +36,9 @@ def build_network(
         scales: as ScaleChooser gives them.
         dataset: tells how images are normalised.
         image_scale: of the image.
+        weight_maximum: the largest weight allowed; the smallest is its negative.
     """
-    builder = _Builder(graph, calibration, scales)
+    builder = _Builder(graph, calibration, scales, weight_maximum)
     for node in graph.nodes:
         builder.build(node)
     shapes = tuple(layer.shape for layer in builder.layers.values())
@@ -43,8 +49,9 @@ def build_network(
 class _Builder:
     """Collects the integer network's nodes and layers."""
 
-    def __init__(self, graph: FloatGraph, calibration: Calibration, scales: Scales) -> None:
+    def __init__(self, graph: FloatGraph, calibration: Calibration, scales: Scales, weight_maximum: int) -> None:
         self.graph = graph
+        self.weight_maximum = weight_maximum
         self.calibration = calibration
         self.scales, self.halvings = dict(scales.log2), scales.halvings
         self.nodes: list[Node] = []
@@ -78,6 +85,7 @@ class _Builder:
             self.calibration.mean[source],
             self.scales[source],
             scale + coarser,
+            self.weight_maximum,
         )
         self.nodes.append(Node(node.name, "linear", node.inputs, node.shape))
         self.ranges[node.name] = None
@@ -137,7 +145,12 @@ class _Builder:
 
 
 def _integer_layer(
-    layer: FloatLayer, input_maximum: int, input_mean: np.ndarray, input_scale: float, accumulator_scales: np.ndarray
+    layer: FloatLayer,
+    input_maximum: int,
+    input_mean: np.ndarray,
+    input_scale: float,
+    accumulator_scales: np.ndarray,
+    weight_maximum: int,
 ) -> LinearLayer:
     """Round a layer's weights and bias.
 
@@ -148,7 +161,7 @@ def _integer_layer(
     (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.2).
     """
     exact, scale = layer.weight.numpy(), 2.0 ** (accumulator_scales - input_scale)[:, None, None, None]
-    weight = np.clip(np.rint(exact / scale), -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM).astype(np.int64)
+    weight = np.clip(np.rint(exact / scale), -weight_maximum, weight_maximum).astype(np.int64)
     groups = np.arange(len(weight)) * layer.shape.groups // len(weight)
     shift = ((weight * scale - exact).sum((2, 3)) * input_mean.reshape(layer.shape.groups, -1)[groups]).sum(1)
     bias = np.rint((layer.bias.numpy() - shift) / 2.0**accumulator_scales).astype(np.int64)

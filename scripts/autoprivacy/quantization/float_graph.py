@@ -34,7 +34,7 @@ class FloatNode:
         stride: of average_pool and subsample.
         bound: at which a relu is cut off, 6 for ReLU6; None for a plain ReLU.
         signed: of requantize, which changes nothing but the integers' scale: whether values may be negative.
-        magnitude_bits: of a signed requantize, b: its integers are -2^b to 2^b - 1.
+        magnitude_bits: of an activation, b: its integers are 0 to 2^b - 1, of a signed requantize -2^b to 2^b - 1.
         before, after: of pad_channels.
     """
 
@@ -119,12 +119,13 @@ class FloatGraph:
         return x
 
 
-def requantized(graph: FloatGraph) -> FloatGraph:
-    """The graph with a requantize node behind every value that a linear layer reads and that is not 8 bits wide.
+def requantized(graph: FloatGraph, bits: int = 8) -> FloatGraph:
+    """The graph with activations of so many bits, and a requantize node behind every wider value that a layer reads.
 
-    Two kinds of values are: an accumulator that no ReLU follows (a linear bottleneck, with the residual already added),
-    and a mean over the whole image, whose sum would otherwise make the next accumulator the network's widest. Whatever
-    else reads such a value reads it requantised too, but a ReLU and a square, which requantise for themselves.
+    Two kinds of values are wider: an accumulator that no ReLU follows (a linear bottleneck, with the residual already
+    added), and a mean over the whole image, whose sum would otherwise make the next accumulator the network's widest.
+    Whatever else reads such a value reads it requantised too, but a ReLU and a square, which requantise for themselves.
+    The bits of what is squared are the square's own.
     """
     wanted = {source for node in graph.nodes if node.operation == "linear" for source in node.inputs}
     reads: dict[str, str] = {}  # what stands in for a node
@@ -133,14 +134,18 @@ def requantized(graph: FloatGraph) -> FloatGraph:
     for node in graph.nodes:
         own = node.operation in ("relu", "requantize")
         inputs = node.inputs if own else tuple(reads.get(name, name) for name in node.inputs)
-        nodes.append(replace(node, inputs=inputs))
+        node = replace(node, inputs=inputs)
+        nodes.append(replace(node, magnitude_bits=bits) if node.operation == "relu" else node)
         fact = _facts(node, [facts[name] for name in inputs])
         facts[node.name] = fact
         if node.name in wanted and (fact.accumulator or fact.global_mean):
             name = f"{node.name}.requantized"
             reads[node.name] = name
             facts[name] = _Facts(False, False, fact.signed)
-            nodes.append(FloatNode(name, "requantize", (node.name,), node.shape, signed=fact.signed))
+            magnitude = bits - 1 if fact.signed else bits
+            nodes.append(
+                FloatNode(name, "requantize", (node.name,), node.shape, signed=fact.signed, magnitude_bits=magnitude)
+            )
     return FloatGraph(tuple(nodes), graph.layers)
 
 

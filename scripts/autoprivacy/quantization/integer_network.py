@@ -52,8 +52,14 @@ __all__ = [
     "to_signed",
 ]
 
-WEIGHT_MAXIMUM = 127  # symmetric
+WEIGHT_MAXIMUM = 127  # symmetric, of the 8 bits that weights have unless more are asked for
+WIDEST_BITS = 14  # of weights and activations
 FORMAT_VERSION = 1
+
+
+def weight_maximum(bits: int) -> int:
+    """The largest weight of so many bits, sign included; the smallest is its negative."""
+    return (1 << bits - 1) - 1
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class LinearLayer:
 
     Attributes:
         shape: its public part.
-        weight: int64 in [-127, 127], [output channels, input channels / groups, kernel height, kernel width].
+        weight: int64, of WIDEST_BITS at most, [output channels, input channels / groups, kernel height, kernel width].
         bias: int64 in accumulator units, [output channels].
     """
 
@@ -79,11 +85,16 @@ class LinearLayer:
                 f"and {(shape.output_channels,)}"
             )
         largest = int(np.abs(self.weight).max(initial=0))
-        if largest > WEIGHT_MAXIMUM:
+        if largest > weight_maximum(WIDEST_BITS):
             raise UserError(
-                f"layer {shape.name}: a weight of {largest} in size; allowed -{WEIGHT_MAXIMUM} to {WEIGHT_MAXIMUM}, 8 "
-                "bits; quantize the network again"
+                f"layer {shape.name}: a weight of {largest} in size; allowed {weight_maximum(WIDEST_BITS)}, "
+                f"{WIDEST_BITS} bits; quantize the network again"
             )
+
+    @property
+    def weight_maximum(self) -> int:
+        """The largest weight of as many bits as the layer's have, 8 at least."""
+        return weight_maximum(max(8, int(np.abs(self.weight).max(initial=0)).bit_length() + 1))
 
     @property
     def weight_norm(self) -> float:
@@ -113,7 +124,9 @@ class IntegerNetwork:
         """Write as one npz with a JSON header; `more` (provenance) joins the header."""
         arrays = {}
         for name, layer in self.layers.items():
-            arrays[f"{name}.weight"] = layer.weight.astype(np.int8)
+            arrays[f"{name}.weight"] = layer.weight.astype(
+                np.int8 if layer.weight_maximum == WEIGHT_MAXIMUM else np.int16
+            )
             arrays[f"{name}.bias"] = layer.bias.astype(np.int64)
         header = {
             "format": FORMAT_VERSION,

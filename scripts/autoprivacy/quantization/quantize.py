@@ -1,4 +1,4 @@
-"""Post-training quantisation to 8 bits: float network and calibration images in, integer network out.
+"""Post-training quantisation, to 8 bits unless more are asked for: float network and images in, integer network out.
 
 Weights are symmetric per layer, activations unsigned, rescaling one right shift per activation (so a weight scale takes
 up whatever a power of two cannot); a mean's division and a batch normalisation cost nothing at run time.
@@ -23,11 +23,13 @@ from autoprivacy.quantization.float_graph import FloatGraph, requantized
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.integer_network import (
     SIGNED_RANGE,
+    WIDEST_BITS,
     Architecture,
     IntegerNetwork,
     Interval,
     LayerShape,
     rounding_constant,
+    weight_maximum,
 )
 from autoprivacy.quantization.scales import RESCALED, Calibration, ScaleChooser
 from autoprivacy.training.batches import batches, normalise
@@ -46,6 +48,8 @@ class QuantizationSettings:
     # to 1.30 times the extremes of 1,000 training images at the most.
     margin: float = 1.3
     weights: Literal["per_tensor", "per_channel"] = "per_tensor"  # what has a scale of its own
+    weight_bits: int = 8  # sign included
+    activation_bits: int = 8
     finetuning_epochs: int = 0  # of quantisation-aware finetuning, after which the rows are measured again
 
     def __post_init__(self) -> None:
@@ -55,6 +59,9 @@ class QuantizationSettings:
             raise UserError(f"quantization: margin {self.margin}; expected 1 or more: less cuts values already seen")
         if self.weights not in ("per_tensor", "per_channel"):
             raise UserError(f"quantization: weights {self.weights}; expected per_tensor or per_channel")
+        for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
+            if not 8 <= bits <= WIDEST_BITS:
+                raise UserError(f"quantization: {name} {bits}; expected 8 to {WIDEST_BITS}")
         if self.finetuning_epochs < 0:
             raise UserError(f"quantization: finetuning_epochs {self.finetuning_epochs}; expected 0 or more")
 
@@ -76,14 +83,15 @@ def quantize(
         UserError: the network has an operation that has no integer form.
     """
     _, height, width, channels = dataset.train.images.shape
-    graph = requantized(import_module(module, (channels, height, width)))
+    graph = requantized(import_module(module, (channels, height, width)), settings.activation_bits)
     split = calibration_split(dataset, settings.calibration_images)
     scale = image_scale(dataset)
     calibration = calibrate(graph, dataset, split)
+    largest = weight_maximum(settings.weight_bits)
 
     def quantized(halvings: dict[str, int]) -> tuple[IntegerNetwork, list[dict[str, Any]]]:
-        scales = ScaleChooser(graph, calibration, scale, halvings).choose()
-        network = build_network(graph, calibration, scales, dataset, scale)
+        scales = ScaleChooser(graph, calibration, scale, halvings, largest).choose()
+        network = build_network(graph, calibration, scales, dataset, scale, largest)
         return network, measured_rows(network, dataset, settings)
 
     network, rows = quantized({})

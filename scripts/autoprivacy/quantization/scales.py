@@ -15,7 +15,7 @@ import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.float_graph import FloatGraph, FloatNode
-from autoprivacy.quantization.integer_network import UNSIGNED_RANGE, WEIGHT_MAXIMUM, Interval
+from autoprivacy.quantization.integer_network import WEIGHT_MAXIMUM, Interval
 
 RESCALED = ("relu", "requantize")  # the float operations that become activations
 STEPS_PER_OCTAVE = 8  # scales are tried at 2^(k/8), never further than a factor 2^(1/16) from the best
@@ -117,12 +117,12 @@ class Scales:
 
 def allowed_range(node: FloatNode) -> Interval:
     """The integers that an activation may give."""
-    return (-(1 << node.magnitude_bits), (1 << node.magnitude_bits) - 1) if node.signed else UNSIGNED_RANGE
+    return (-(1 << node.magnitude_bits) if node.signed else 0, (1 << node.magnitude_bits) - 1)
 
 
 def largest_scale(node: FloatNode) -> float:
-    """log2 of the scale above which the 8-bit clip of a ReLU6 would come later than its own."""
-    return math.inf if node.bound is None else math.log2(node.bound / UNSIGNED_RANGE[1])
+    """log2 of the scale above which the integers' own clip of a ReLU6 would come later than its own."""
+    return math.inf if node.bound is None else math.log2(node.bound / allowed_range(node)[1])
 
 
 @dataclass(frozen=True)
@@ -199,10 +199,16 @@ class ScaleChooser:
         calibration: of the graph.
         image_scale: of the image.
         halvings: per linear layer how often a channel may halve the scale of its weights for itself; 0 where missing.
+        weight_maximum: the largest weight allowed; the smallest is its negative.
     """
 
     def __init__(
-        self, graph: FloatGraph, calibration: Calibration, image_scale: float, halvings: dict[str, int]
+        self,
+        graph: FloatGraph,
+        calibration: Calibration,
+        image_scale: float,
+        halvings: dict[str, int],
+        weight_maximum: int = WEIGHT_MAXIMUM,
     ) -> None:
         self.graph = graph
         self.calibration = calibration
@@ -215,7 +221,7 @@ class ScaleChooser:
             weight = layer.weight.numpy()
             largest = float(np.abs(weight).max(initial=0))
             self.weight_curves[name] = ErrorCurve(
-                weight, -WEIGHT_MAXIMUM, WEIGHT_MAXIMUM, largest, halvings.get(name, 0)
+                weight, -weight_maximum, weight_maximum, largest, halvings.get(name, 0)
             )
         for node in graph.nodes:
             if node.operation in RESCALED:

@@ -31,8 +31,6 @@ from autoprivacy.training.batches import device
 from autoprivacy.training.settings import TrainingSettings
 from autoprivacy.workflow.resumption import load_state, save_state
 
-LARGEST_WEIGHT = 127  # of the 8-bit quantisation, as LinearLayer allows
-
 
 @dataclass(frozen=True)
 class FinetuneSettings:
@@ -99,7 +97,7 @@ class _TrainableLayer(nn.Module):
 
     def __init__(self, layer: LinearLayer) -> None:
         super().__init__()
-        self.shape = layer.shape
+        self.shape, self.largest_weight = layer.shape, layer.weight_maximum
         # A layer of zeros (pruned away) still needs a positive unit.
         self.weight_unit = max(float(np.sqrt(np.mean(layer.weight.astype(np.float64) ** 2))), 1.0)
         # The standard deviation of the accumulator for inputs that are uniform over their range.
@@ -114,7 +112,7 @@ class _TrainableLayer(nn.Module):
         """The integer weights and biases as float tensors, gradients passing to the changes."""
         weight = self.start_weight + self.weight_change * self.weight_unit
         bias = self.start_bias + self.bias_change * self.bias_unit
-        rounded = weight.round().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT)
+        rounded = weight.round().clamp(-self.largest_weight, self.largest_weight)
         return straight_through(weight, rounded), straight_through(bias, bias.round())
 
     def forward(self, values: Tensor) -> Tensor:
@@ -124,8 +122,8 @@ class _TrainableLayer(nn.Module):
     @torch.no_grad()
     def clamp(self) -> None:
         """Keep the float weights where the rounded ones can follow them."""
-        lowest = (-LARGEST_WEIGHT - self.start_weight) / self.weight_unit
-        highest = (LARGEST_WEIGHT - self.start_weight) / self.weight_unit
+        lowest = (-self.largest_weight - self.start_weight) / self.weight_unit
+        highest = (self.largest_weight - self.start_weight) / self.weight_unit
         self.weight_change.clamp_(lowest, highest)
 
     @torch.no_grad()
@@ -174,7 +172,7 @@ class TrainableNetwork(nn.Module):
         return values[self.network.architecture.nodes[-1].name].flatten(1) * self.network.output_scale
 
     def clamp(self) -> None:
-        """Keep all weights within the 8-bit range; call it after every optimizer step."""
+        """Keep all weights within their range; call it after every optimizer step."""
         for layer in self.layers:
             layer.clamp()  # type: ignore[operator]
 
