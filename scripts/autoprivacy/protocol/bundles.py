@@ -20,6 +20,7 @@ from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
 if TYPE_CHECKING:
     from autoprivacy.protocol.answers import ClientAnswer, ServerAnswer
     from autoprivacy.protocol.garbled import ClientGarbling, ServerGarbling
+    from autoprivacy.protocol.looked_up import Lookups
 
 NUMBER_BYTES = 8  # of a bundle's number on the wire
 
@@ -70,7 +71,7 @@ class ClientBundle:
     number: int
     index: int
     shares: OnceWritten = field(default_factory=lambda: OnceWritten())
-    activations: dict[str, ClientGarbling] = field(default_factory=dict)
+    activations: dict[str, ClientGarbling | Lookups] = field(default_factory=dict)
     answer: ClientAnswer | None = None
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     products: dict[str, np.ndarray] = field(default_factory=dict)
@@ -91,7 +92,7 @@ class ServerBundle:
     number: int
     index: int
     masks: dict[str, Seed] = field(default_factory=dict)
-    activations: dict[str, ServerGarbling] = field(default_factory=dict)
+    activations: dict[str, ServerGarbling | Lookups] = field(default_factory=dict)
     answer: ServerAnswer | None = None
     products: dict[str, Seed] = field(default_factory=dict)
 

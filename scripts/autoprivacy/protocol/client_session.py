@@ -14,17 +14,20 @@ from autoprivacy.he.bfv.rotation import GaloisKeyMaker
 from autoprivacy.he.bfv.triples import TripleClient
 from autoprivacy.he.parameters.parameter_set import ParameterSet
 from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.lookup.hash_keys import HashKeys
+from autoprivacy.lookup.wave import Party
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
 from autoprivacy.protocol.answers import AnswerClient
 from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
 from autoprivacy.protocol.channel import Channel
-from autoprivacy.protocol.garbled import GarbledClient
+from autoprivacy.protocol.garbled import ClientGarbling, GarbledClient
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
+from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups
 from autoprivacy.protocol.messages import Message, parsing
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
-from autoprivacy.protocol.shares import local_shares, masked_square
+from autoprivacy.protocol.shares import ModularShares, local_shares, masked_square
 from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
 from autoprivacy.randomness.generator import SecureRandom
 
@@ -86,7 +89,8 @@ class Client:
         """Correlated transfers in both directions."""
         ledger, channel = self.ledger, self.channel
         with ledger.part(EVERY_LAYER, "ot"):
-            setup = TransferSetup(random_delta(self._random), DEFAULT_TREE_BITS)
+            delta = random_delta(self._random)
+            setup = TransferSetup(delta, DEFAULT_TREE_BITS)
             channel.send(Message.BASE_OT, setup.hello())
         with ledger.part(EVERY_LAYER, "waiting"):
             reply = channel.receive_payload(Message.BASE_OT_REPLY, HELLO_BYTES + ANSWER_BYTES)
@@ -96,10 +100,12 @@ class Client:
         with ledger.part(EVERY_LAYER, "waiting"):
             trees = channel.receive_payload(Message.OT_TREES, TREES_BYTES)
         with ledger.part(EVERY_LAYER, "ot"):
-            extension, _ = setup.finish(trees)
-        self._garbled = GarbledClient(channel, ledger, self.agreement, extension)
+            ends = setup.finish(trees)
+            party = Party(True, delta, *ends, HashKeys(setup.session_key(LOOKUP_KEY)))
+        self._garbled = GarbledClient(channel, ledger, self.agreement, ends[0])
+        self._lookups = LookupParty(channel, ledger, self.agreement, party)
         function = self.agreement.answer
-        self._answer = AnswerClient(channel, ledger, self.agreement, function, extension) if function else None
+        self._answer = AnswerClient(channel, ledger, self.agreement, function, ends[0]) if function else None
 
     def prepare(self) -> ClientBundle:
         """The offline phase for one image: shares of every layer, labels and garbled tables."""
@@ -109,14 +115,15 @@ class Client:
             with self.ledger.part(EVERY_LAYER, "session"):
                 self.channel.send(Message.PREPARE, number.to_bytes(NUMBER_BYTES, "little"))
             unsent = self._draw_masks(bundle)
+            kinds, garbled = self.agreement.kinds, dict[Node, ClientGarbling]()
             for node in self.agreement.architecture.nodes:
                 if node.operation == "linear":
                     if node in unsent:  # its input depends on an earlier reply
                         self._send_encrypted(node, bundle)
                     self._receive_encrypted(node, bundle)
                 elif node.operation == "activation":
-                    kept = self._garbled.request(node, bundle.shares[node.inputs[0]])
-                    bundle.activations[node.name] = kept
+                    if kinds[node.name] == "garbled":
+                        garbled[node] = self._garbled.request(node, bundle.shares[node.inputs[0]])
                 elif node.name not in bundle.shares:
                     self._share(node, bundle)
             if self._answer:
@@ -124,12 +131,14 @@ class Client:
             squares = self.agreement.architecture.squares
             if squares:
                 self._send_factors(squares, bundle)
-            for node in self.agreement.activation_nodes():
-                self._garbled.receive(node, bundle.activations[node.name])
+            for node, kept in garbled.items():
+                self._garbled.receive(node, kept)
+                bundle.activations[node.name] = kept
             if self._answer and bundle.answer:
                 self._answer.receive(bundle.answer)
             if squares:
                 self._receive_products(squares, bundle)
+            bundle.activations |= self._lookups.prepare(bundle.shares)
         self._unused.put(bundle)
         return bundle
 
@@ -139,8 +148,7 @@ class Client:
         for node in agreement.architecture.nodes:
             if node.operation in ("input", "activation"):
                 with self.ledger.part(agreement.layer_of(node), "shares"):
-                    draw = self._random.below
-                    shares[node.name] = {p: draw(p, node.shape).astype(np.int64) for p in agreement.moduli(node)}
+                    shares[node.name] = self._fresh_share(node)
             elif any(name not in shares for name in node.inputs):
                 if node.operation == "linear":
                     unsent.append(node)
@@ -149,6 +157,16 @@ class Client:
             else:
                 self._share(node, bundle)
         return unsent
+
+    def _fresh_share(self, node: Node) -> ModularShares:
+        """Uniform residues. What is looked up comes out modulo the largest modulus, and so modulo those that
+        divide it.
+        """
+        moduli, draw = self.agreement.moduli(node), self._random.below
+        if self.agreement.kinds.get(node.name) == "lookup":
+            drawn = draw(max(moduli), node.shape).astype(np.int64)
+            return {p: drawn % p for p in moduli}
+        return {p: draw(p, node.shape).astype(np.int64) for p in moduli}
 
     def _share(self, node: Node, bundle: ClientBundle) -> None:
         """This side's share of what each party computes on its own."""
@@ -227,7 +245,11 @@ class Client:
     def _evaluate(self, node: Node, bundle: ClientBundle) -> None:
         """One activation: what this side learns of it is y + rho, and y - r is what the server gets for it."""
         moduli, layer = self.agreement.moduli(node), self.agreement.layer_of(node)
-        own = self._garbled.evaluate(node, bundle.activations.pop(node.name))
+        kept = bundle.activations.pop(node.name)
+        if isinstance(kept, Lookups):
+            self._lookups.answer(node, kept, bundle.shares.pop(node.name))
+            return
+        own = self._garbled.evaluate(node, kept)
         with self.ledger.part(layer, "shares"):
             masks = bundle.shares.pop(node.name)
             if node.squared:

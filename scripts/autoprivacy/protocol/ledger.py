@@ -16,7 +16,7 @@ Phase = Literal["set-up", "offline", "online", "closing"]
 # he: encryption to decryption. linear: the server's layers in the clear. shares: drawing, packing and adding shares.
 # session: what both must agree on, plans, requests, and the way from one part to the next. waiting: for the peer, which
 # includes receiving.
-Kind = Literal["he", "garbling", "ot", "linear", "shares", "session", "waiting"]
+Kind = Literal["he", "garbling", "lookup", "ot", "linear", "shares", "session", "waiting"]
 EVERY_LAYER = "all"  # the layer of work that belongs to no single one
 Amounts: TypeAlias = tuple[float, float, int, int]
 _FIELDS = ("seconds", "cpu_seconds", "bytes_sent", "bytes_received")
@@ -50,7 +50,7 @@ class Ledger:
         sent, received = self._settled
         before = self._mark = (*self._now()[:2], sent.total(), received.total())
         yield
-        self._charge(EVERY_LAYER, "session")
+        self.charge(EVERY_LAYER, "session")
         self._settled = Counter(self._channel.sent), Counter(self._channel.received)
         total = [b - a for a, b in zip(before, self._mark, strict=True)]
         parts = [
@@ -67,12 +67,12 @@ class Ledger:
     @contextmanager
     def part(self, layer: str, kind: Kind) -> Iterator[None]:
         """Work of one kind for one layer; several parts of one kind add up."""
-        self._charge(EVERY_LAYER, "session")
+        self.charge(EVERY_LAYER, "session")
         yield
-        self._charge(layer, kind)
+        self.charge(layer, kind)
 
-    def _charge(self, layer: str, kind: Kind) -> None:
-        """Count everything since the last charge as this."""
+    def charge(self, layer: str, kind: Kind) -> None:
+        """Count everything since the last charge, or since the part began, as this."""
         before, self._mark = self._mark, self._now()
         values = self._parts.setdefault((layer, kind), [0.0] * len(_FIELDS))
         for index, (a, b) in enumerate(zip(before, self._mark, strict=True)):

@@ -22,6 +22,7 @@ from autoprivacy.he.bfv.rotation import galois_key_bytes
 from autoprivacy.he.bfv.triples import TripleLayout
 from autoprivacy.he.parameters.parameter_set import ParameterSet
 from autoprivacy.he.ring.bit_packing import packed_bytes
+from autoprivacy.lookup.batch import exchange_bytes
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES
@@ -94,6 +95,17 @@ class Lengths:
         """Of MASKED_ACTIVATION."""
         return shares_bytes(self._agreement.moduli(node), self._agreement.answer_shape(node))
 
+    def lookup_making(self, client: bool) -> list[int]:
+        """Of one party's LOOKUP_MAKING messages, one after the other."""
+        batches = [self._agreement.batch(node) for node in self._agreement.looked_up_nodes()]
+        return exchange_bytes(batches, DEFAULT_TREE_BITS, client)
+
+    @property
+    def lookup_memory(self) -> int:
+        """Memory of one party's lookups of a bundle, the same for both."""
+        nodes = self._agreement.looked_up_nodes()
+        return sum(batch.count * batch.shape.kept_bytes for batch in map(self._agreement.batch, nodes))
+
     @cached_property
     def triple_factors(self) -> int:
         """Of TRIPLE_FACTORS."""
@@ -162,18 +174,20 @@ class Lengths:
         yield Message.PREPARE, NUMBER_BYTES
         for node in self._agreement.linear_nodes():
             yield Message.ENCRYPTED_MASKS, self.encrypted_masks(node.name)
-        for node in self._agreement.activation_nodes():
+        for node in self._agreement.garbled_nodes():
             yield Message.OT_EXTENSION, self.ot_extension(node)
         if self._agreement.answer:
             yield Message.OT_EXTENSION, self.answer_transfers
         if self._agreement.policy.triples:
             yield Message.TRIPLE_FACTORS, self.triple_factors
+        for length in self.lookup_making(client=True):
+            yield Message.LOOKUP_MAKING, length
 
     def offline_to_client(self) -> Iterator[tuple[Message, int]]:
         """What the server sends for a bundle."""
         for node in self._agreement.linear_nodes():
             yield Message.ENCRYPTED_SHARES, self.encrypted_shares(node.name)
-        for node in self._agreement.activation_nodes():
+        for node in self._agreement.garbled_nodes():
             for length in self._agreement.table_lengths(node):
                 yield Message.GARBLED_TABLES, length
         if self._agreement.answer:
@@ -181,19 +195,25 @@ class Lengths:
                 yield Message.GARBLED_TABLES, length
         if self._agreement.policy.triples:
             yield Message.TRIPLE_PRODUCTS, self.triple_products
+        for length in self.lookup_making(client=False):
+            yield Message.LOOKUP_MAKING, length
 
     def online_to_server(self) -> Iterator[tuple[Message, int]]:
         """What the client sends for an image."""
         yield Message.INFER, self.infer
-        for node in self._agreement.activation_nodes():
+        for node in self._agreement.garbled_nodes():
             yield Message.MASKED_ACTIVATION, self.masked_activation(node)
+        for node in self._agreement.looked_up_nodes():
+            yield Message.LOOKUP_ANSWER, self._agreement.batch(node).answer_bytes
 
     def online_to_client(self) -> Iterator[tuple[Message, int]]:
         """What the server sends for an image."""
-        for node in self._agreement.activation_nodes():
+        for node in self._agreement.garbled_nodes():
             yield Message.GARBLER_LABELS, self.garbler_labels(node)
         if self._agreement.answer:
             yield Message.GARBLER_LABELS, self.answer_labels
+        for node in self._agreement.looked_up_nodes():
+            yield Message.LOOKUP_QUESTION, self._agreement.batch(node).question_bytes
         yield Message.OUTPUT_SHARE, self.output_share
 
     @cached_property
@@ -226,17 +246,18 @@ class Lengths:
         agreement = self._agreement
         values = sum(_values(node) * len(agreement.moduli(node)) for node in agreement.architecture.nodes)
         tables = sum(length for kind, length in self.offline_to_client() if kind == Message.GARBLED_TABLES)
-        nodes = agreement.activation_nodes()
+        nodes = agreement.garbled_nodes()
         labels = sum(LABEL_BYTES * agreement.activation(n).circuit.evaluator_bits * _values(n) for n in nodes)
-        return tables + labels + 8 * values + ENTRY_COST * len(agreement.architecture.nodes)
+        kept = tables + labels + self.lookup_memory
+        return kept + 8 * values + ENTRY_COST * len(agreement.architecture.nodes)
 
     @cached_property
     def server_bundle_bytes(self) -> int:
         """Memory of a server's bundle: seeds, and the masks of activations, 4 bytes for every modulus."""
         agreement = self._agreement
-        nodes = agreement.activation_nodes()
+        nodes = agreement.garbled_nodes()
         masks = sum(4 * _values(node) * len(agreement.moduli(node)) for node in nodes)
-        return masks + ENTRY_COST * len(agreement.architecture.nodes)
+        return masks + self.lookup_memory + ENTRY_COST * len(agreement.architecture.nodes)
 
 
 def shares_bytes(moduli: Iterable[int], shape: tuple[int, ...]) -> int:

@@ -45,6 +45,9 @@ class Message(IntEnum):
     TRIPLE_PRODUCTS = 18  # server: Enc(a rho - m)
     HELLO = 20  # client: the first message, empty; a server keeps no place for strangers who do not send it
     OT_TREES = 19  # client: its answer to the server's hello, and its trees; then the server: its trees
+    LOOKUP_MAKING = 20  # both at once, exchange by exchange: what makes the lookups of a bundle
+    LOOKUP_QUESTION = 21  # server: places and what is opened, for one activation
+    LOOKUP_ANSWER = 22  # client: what is opened, transfers of the output's bits, its share
 
 
 class ProtocolError(UserError):

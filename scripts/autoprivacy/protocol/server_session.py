@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from autoprivacy.he.bfv.triples import TripleServer
 from autoprivacy.he.packing.plan import Rotate
 from autoprivacy.he.parameters.parameter_set import ParameterSet
 from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.lookup.hash_keys import HashKeys
+from autoprivacy.lookup.wave import Party
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
@@ -22,8 +24,9 @@ from autoprivacy.protocol.answers import AnswerServer
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, Seed, ServerBundle
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.endpoints import HANDSHAKE_SECONDS, Quota
-from autoprivacy.protocol.garbled import GarbledServer
+from autoprivacy.protocol.garbled import GarbledServer, ServerGarbling
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
+from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups
 from autoprivacy.protocol.messages import Message, ProtocolError, parsing
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.protocol.shares import ModularShares, apply_layer, local_shares, square_share
@@ -111,12 +114,14 @@ class Session:
             message = channel.receive_payload(Message.OT_TREES, ANSWER_BYTES + TREES_BYTES)
         with ledger.part(EVERY_LAYER, "ot"), parsing(Message.OT_TREES):
             trees = setup.trees(message[:ANSWER_BYTES])
-            _, extension = setup.finish(message[ANSWER_BYTES:])
+            ends = setup.finish(message[ANSWER_BYTES:])
+            party = Party(False, delta, *ends, HashKeys(setup.session_key(LOOKUP_KEY)))
             channel.admit(self.lengths.server_bounds)
             channel.limit(None)
             channel.send(Message.OT_TREES, trees)
-        parts = extension, delta, self._random
+        parts = ends[1], delta, self._random
         self._garbled = GarbledServer(channel, ledger, self.agreement, *parts)
+        self._lookups = LookupParty(channel, ledger, self.agreement, party)
         answer = self.agreement.answer
         self._answer = AnswerServer(channel, ledger, self.agreement, answer, *parts) if answer else None
 
@@ -156,12 +161,13 @@ class Session:
         with self.ledger.phase("offline", bundle.index):
             for node in self.agreement.linear_nodes():
                 self._evaluate(node, bundle)
-            for node in self.agreement.activation_nodes():
-                bundle.activations[node.name] = self._garbled.prepare(node)
+            garbled = {node: self._garbled.prepare(node) for node in self.agreement.garbled_nodes()}
+            bundle.activations = {node.name: kept for node, kept in garbled.items()}
             if self._answer:
                 bundle.answer = self._answer.prepare()
-            if squares := self.agreement.architecture.squares:
-                self._multiply(squares, bundle)
+            if self.agreement.architecture.squares:
+                self._multiply({node: kept for node, kept in garbled.items() if node.squared}, bundle)
+            bundle.activations |= self._lookups.prepare()
         self._pool.put(bundle)
 
     def _evaluate(self, node: Node, bundle: ServerBundle) -> None:
@@ -177,14 +183,14 @@ class Session:
             reply = linear.evaluate(cipher, bytes(message), mask, rotate)
             self.channel.send(Message.ENCRYPTED_SHARES, reply)
 
-    def _multiply(self, squares: Sequence[Node], bundle: ServerBundle) -> None:
+    def _multiply(self, squares: Mapping[Node, ServerGarbling], bundle: ServerBundle) -> None:
         """Enc(a rho - m) for the client's Enc(a), rho the masks of all squared activations' inputs."""
         with self.ledger.part(EVERY_LAYER, "waiting"):
             message = self.channel.receive_payload(Message.TRIPLE_FACTORS, self.lengths.triple_factors)
         with self.ledger.part(EVERY_LAYER, "he"), parsing(Message.TRIPLE_FACTORS):
             triples, p = self.model.triples, self.agreement.output_modulus
-            kept = [bundle.activations[node.name].masks(node)[0] for node in squares]
-            factors = np.concatenate([rho.reshape(-1).astype(np.uint64) for rho in kept])
+            rhos = [kept.masks(node)[0] for node, kept in squares.items()]
+            factors = np.concatenate([rho.reshape(-1).astype(np.uint64) for rho in rhos])
             bundle.products = {node.name: Seed() for node in squares}
             drawn = [bundle.products[node.name].residues(p, node.shape) for node in squares]
             own = np.concatenate([mask.reshape(-1).astype(np.uint64) for mask in drawn])
@@ -224,6 +230,8 @@ class Session:
     def _activate(self, node: Node, shares: ModularShares, bundle: ServerBundle) -> ModularShares:
         """Send the labels of this side's share; the client's answer gives this side's shares of the output."""
         agreement, layer, kept = self.agreement, self.agreement.layer_of(node), bundle.activations.pop(node.name)
+        if isinstance(kept, Lookups):
+            return self._lookups.ask(node, kept, shares)
         self._garbled.answer(node, kept, shares)
         with self.ledger.part(layer, "waiting"):
             length = self.lengths.masked_activation(node)

@@ -20,8 +20,10 @@ from autoprivacy.he.packing import SLOT, packing_named
 from autoprivacy.he.packing.batching import slot_encoding
 from autoprivacy.he.packing.plan import Plan
 from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
-from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.he.parameters.policy import ActivationKind, Policy
 from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
+from autoprivacy.lookup.batch import Batch
+from autoprivacy.lookup.table import LookupTable
 from autoprivacy.protocol.lengths import Lengths
 from autoprivacy.protocol.messages import ProtocolError, printable
 from autoprivacy.protocol.shares import ModularShares
@@ -45,7 +47,10 @@ class Agreement:
             packing.check_factors(layer.name, layer.parameters)
         for node in self.activation_nodes():
             try:
-                self.activation(node)
+                if self.kinds[node.name] == "lookup":
+                    self.batch(node)
+                else:
+                    self.activation(node)
             except UserError as error:
                 raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: {node.name}: {error}") from None
         try:
@@ -142,6 +147,24 @@ class Agreement:
         ignored = self.residues.ignored_bits[node.name]
         return Activation(self.read_modulus(node), node.shift, node.minimum, node.maximum, ignored)
 
+    @cached_property
+    def kinds(self) -> dict[str, ActivationKind]:
+        """How each activation is computed."""
+        return self.policy.activation_kinds(self.architecture)
+
+    def batch(self, node: Node) -> Batch:
+        """The lookups of an activation; its shares come out modulo the largest of `moduli`, which others divide.
+
+        Raises:
+            UserError: it cannot be looked up.
+        """
+        moduli = self.moduli(node)
+        if node.squared:
+            raise UserError("a squared activation by lookup; expected garbled: its triples need a prime modulus")
+        if any(p & (p - 1) for p in moduli):
+            raise UserError(f"lookup: output modulo {', '.join(map(str, moduli))}; expected powers of two")
+        return Batch(LookupTable(self.activation(node)), modulus_bits(max(moduli)), int(np.prod(node.shape)))
+
     def read_modulus(self, node: Node) -> int:
         """The modulus of the shares that an activation reads."""
         return self.residues.read[node.inputs[0]]
@@ -158,6 +181,14 @@ class Agreement:
     def table_lengths(self, node: Node) -> list[int]:
         """Bytes of every chunk of an activation's garbled tables."""
         return table_bytes(self.activation(node).circuit, self.moduli(node), int(np.prod(node.shape)))
+
+    def garbled_nodes(self) -> list[Node]:
+        """The activations that are garbled, in order."""
+        return [node for node in self.activation_nodes() if self.kinds[node.name] == "garbled"]
+
+    def looked_up_nodes(self) -> list[Node]:
+        """The activations that are looked up, in order."""
+        return [node for node in self.activation_nodes() if self.kinds[node.name] == "lookup"]
 
     def linear_nodes(self) -> list[Node]:
         """The graph's linear layers in order."""

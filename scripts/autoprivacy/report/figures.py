@@ -48,6 +48,7 @@ STYLE: Any = {  # mypy: matplotlib types the keys one by one
 KINDS = {
     "he": ("HE", "#0072B2"),
     "garbling": ("garbling and evaluating", "#E69F00"),
+    "lookup": ("lookups", "#F0E442"),
     "ot": ("oblivious transfer", "#009E73"),
     "linear": ("linear layers in clear", "#CC79A7"),
     "waiting": ("waiting and receiving", "#666666"),

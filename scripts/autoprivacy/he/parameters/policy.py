@@ -209,6 +209,15 @@ class Policy:
         except UserError as error:
             raise UserError(f"policy {self.scheme} of {self.network}: {error}") from None
 
+    def activation_kinds(self, architecture: Architecture) -> dict[str, ActivationKind]:
+        """How each activation is computed: by lookup where all layers that feed it say so, and some layer does."""
+        kinds: dict[str, ActivationKind] = {}
+        for node in architecture.nodes:
+            if node.operation == "activation":
+                said = {self.layer(name).activation for name in architecture.feeders[node.inputs[0]]}
+                kinds[node.name] = "lookup" if said == {"lookup"} else "garbled"
+        return kinds
+
     def check_layers(self, names: list[str]) -> None:
         """UserError unless the policy has exactly these layers, in this order."""
         got = [layer.name for layer in self.layers]

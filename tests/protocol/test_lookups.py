@@ -1,0 +1,91 @@
+"""Activations by lookup in the protocol: equal to the integer network, messages of the agreed lengths, one use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.protocol_sessions import FLOODED, IMAGES, NETWORK, POLICY, payload_lengths, session
+
+from autoprivacy.errors import UserError
+from autoprivacy.he.parameters.policy import EXACT_TARGET, Policy
+from autoprivacy.protocol.messages import Message
+from autoprivacy.protocol.session import Agreement
+from autoprivacy.quantization.reference import reference_forward
+from autoprivacy.selection.schemes import darl, layerwise
+
+P = 1 << 18  # 11 and 12 bits are looked up
+GARBLED = darl(NETWORK, "residual", P, FLOODED)
+
+
+def with_lookups(policy: Policy, *layers: str) -> Policy:
+    """The policy with the activations of some layers, of all where none is named, by lookup."""
+    entries = (
+        replace(layer, activation="lookup") if not layers or layer.name in layers else layer for layer in policy.layers
+    )
+    return replace(policy, layers=tuple(entries))
+
+
+LOOKED_UP = with_lookups(GARBLED)
+
+
+@pytest.mark.parametrize("layers", [(), ("second",), ("first", "fc")])
+def test_outputs_equal_the_integer_network_bit_for_bit(layers: tuple[str, ...]) -> None:
+    with session(with_lookups(GARBLED, *layers)) as (client, _):
+        for image in IMAGES:
+            assert np.array_equal(client.infer(client.prepare(), image), reference_forward(NETWORK, image, P))
+
+
+def test_bundles_may_be_used_in_any_order() -> None:
+    with session(LOOKED_UP) as (client, _):
+        bundles = [client.prepare() for _ in IMAGES]
+        for bundle, image in reversed(list(zip(bundles, IMAGES, strict=True))):
+            assert np.array_equal(client.infer(bundle, image), reference_forward(NETWORK, image, P))
+
+
+def test_messages_have_the_agreed_lengths() -> None:
+    lengths = Agreement(NETWORK.architecture, LOOKED_UP).lengths
+    with session(LOOKED_UP) as (client, (up, down)):
+        client.infer(client.prepare(), IMAGES[0])
+        sent = bytes(up.sent), bytes(down.sent)
+    to_server = [*lengths.offline_to_server(), *lengths.online_to_server()]
+    to_client = [*lengths.offline_to_client(), *lengths.online_to_client()]
+    for stream, messages in zip(sent, (to_server, to_client), strict=True):
+        for kind in (Message.LOOKUP_MAKING, Message.LOOKUP_QUESTION, Message.LOOKUP_ANSWER):
+            assert payload_lengths(stream, kind) == [length for name, length in messages if name == kind]
+        assert not payload_lengths(stream, Message.GARBLED_TABLES)
+
+
+def test_lookups_take_fewer_bytes_than_circuits() -> None:
+    sent = []
+    for policy in (GARBLED, LOOKED_UP):
+        with session(policy) as (client, _):
+            client.infer(client.prepare(), IMAGES[0])
+            phases = {phase["phase"]: phase for phase in client.ledger.phases}
+        he = sum(layer.predicted["bytes_up"] + layer.predicted["bytes_down"] for layer in policy.layers)
+        moved = {name: phase["bytes_sent"] + phase["bytes_received"] for name, phase in phases.items()}
+        sent.append((moved["offline"] - he, moved["online"]))
+    assert sent[1][0] < 0.7 * sent[0][0] and sent[1][1] < 0.2 * sent[0][1]
+
+
+@pytest.mark.parametrize("bits", [17, 18])
+def test_layers_may_have_moduli_of_their_own(bits: int) -> None:
+    moduli = {"first": 1 << bits, "second": 1 << bits, "fc": 1 << 21}
+    policy = layerwise(NETWORK, "r", moduli, dict.fromkeys(NETWORK.layers, EXACT_TARGET), FLOODED)
+    residues = policy.residues(NETWORK.architecture)
+    with session(with_lookups(policy)) as (client, _):
+        outputs = client.infer(client.prepare(), IMAGES[0])
+    assert np.array_equal(outputs, reference_forward(NETWORK, IMAGES[0], residues))
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (POLICY, "relu1: lookup: output modulo 1032193; expected powers of two"),
+        (darl(NETWORK, "residual", 1 << 20, FLOODED), "relu1: lookup: 13 high and 8 low bits to look up; at most 12"),
+    ],
+)
+def test_what_cannot_be_looked_up_is_refused(policy: Policy, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Agreement(NETWORK.architecture, with_lookups(policy))
