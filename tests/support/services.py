@@ -15,7 +15,7 @@ MODEL = Model(NETWORK, POLICY)
 @contextlib.contextmanager
 def service(session=None, **settings):
     """A server on a free port; yields its address."""
-    settings = ServiceSettings(**{"timeout": 20.0, **settings})
+    settings = ServiceSettings(**{"timeout": 60.0, **settings})
     with listen("127.0.0.1:0") as listener:
         pool = settings.bundles(MODEL.agreement.lengths.server_bundle_bytes)
         quota = Quota(settings.images_per_client)
