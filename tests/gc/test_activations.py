@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.garbled_sessions import NETWORK, session
 from support.made_up_profile import LINK, PROFILE
+from support.reference import reference_forward
 
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation
@@ -24,7 +25,6 @@ from autoprivacy.protocol.measurement import Contender, MeasureSettings, record
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.residues import Residues, truncated_activation
 from autoprivacy.search.decryption_errors import HALVES, simulated_shares
 from autoprivacy.selection.conditions import Selection

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.float_networks import convolution, randomised, smooth_dataset
+from support.reference import reference_forward
 from support.squares import one_square
 from torch import nn
 
@@ -15,7 +16,6 @@ from autoprivacy.quantization.evaluation import Evaluator, value_ranges
 from autoprivacy.quantization.graph_check import read_architecture
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.search.finetuning import TrainableNetwork
 from autoprivacy.training.batches import normalise

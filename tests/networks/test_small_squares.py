@@ -8,6 +8,7 @@ import torch
 import yaml
 from support.made_up_profile import LINK, PROFILE
 from support.protocol_sessions import session
+from support.reference import reference_forward
 from torch import nn
 
 from autoprivacy.data.dataset import load
@@ -18,7 +19,6 @@ from autoprivacy.networks.small_squares import SHIFT, small_relus, small_squares
 from autoprivacy.networks.square import Square
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize, required_ranges
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import darl

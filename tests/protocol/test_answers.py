@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.protocol_sessions import FLOODED, IMAGES, NETWORK, P_POWER, POLICY, SLOT_POLICY, session
+from support.reference import reference_forward
 from support.transcripts import frames
 
 from autoprivacy.errors import UserError
 from autoprivacy.protocol.channel import Message
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.quantization.outputs import shown
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.schemes import darl
 
 POLICIES = {"prime": POLICY, "power of two": darl(NETWORK, "residual", P_POWER, FLOODED), "slots": SLOT_POLICY}

@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.made_up_profile import LINK, PROFILE
+from support.reference import reference_forward
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
@@ -23,7 +24,6 @@ from autoprivacy.protocol.channel import GREETING, HEADER, PROTOCOL_VERSION, STR
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.server import Model, serve
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.schemes import darl, delphi
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.protocol_sessions import FLOODED, IMAGES, NETWORK, POLICY, payload_lengths, session
+from support.reference import reference_forward
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import EXACT_TARGET, Policy
 from autoprivacy.protocol.messages import Message
 from autoprivacy.protocol.session import Agreement
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.schemes import darl, layerwise
 
 P = 1 << 18  # 11 and 12 bits are looked up

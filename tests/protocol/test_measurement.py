@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.protocol_sessions import FLOODED, FLOODED_SLOTS, NETWORK, P_PRIME, POLICY
+from support.reference import reference_forward
 from support.services import service
 
 from autoprivacy.data.dataset import Dataset, Split, save
@@ -29,7 +30,6 @@ from autoprivacy.protocol.measurement import (
     measure,
     summary,
 )
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.search.differences import nearest, simulated_differences, simulated_rms
 from autoprivacy.selection.schemes import layerwise
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from support.float_networks import Residual, randomised, smooth_dataset
 from support.protocol_sessions import FLOODED, session
+from support.reference import reference_forward
 
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize, required_range
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.plaintext_modulus import plaintext_modulus
 from autoprivacy.selection.schemes import darl
 

@@ -22,6 +22,7 @@ from support.protocol_sessions import (
     payload_lengths,
     session,
 )
+from support.reference import reference_forward
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.cipher import public_key_bytes
@@ -32,7 +33,6 @@ from autoprivacy.he.parameters.security import InsecureParameters
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool
 from autoprivacy.protocol.channel import HEADER, Channel, Message, ProtocolError
 from autoprivacy.protocol.session import Agreement
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.plaintext_modulus import plaintext_modulus
 from autoprivacy.selection.schemes import darl, delphi, delphi_worst_case, layerwise

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from support.random_networks import RandomNetwork, random_images
+from support.reference import reference_forward
 
 from autoprivacy.protocol.shares import apply_layer, local_operation, masked_square, square_share
 from autoprivacy.quantization.evaluation import FLOAT32_LIMIT, Evaluator, read_nodes
 from autoprivacy.quantization.float_forms import INTEGER, forms
 from autoprivacy.quantization.graph_check import read_architecture
 from autoprivacy.quantization.integer_network import Architecture, rounding_constant, to_signed
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.search.finetuning import TrainableNetwork
 
 SEEDS = range(30)

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from support.protocol_sessions import IMAGES, NETWORK, P_PRIME
+from support.reference import reference_forward
 from support.services import service
 
 from autoprivacy.errors import UserError
@@ -16,7 +17,6 @@ from autoprivacy.protocol.channel import HEADER, PROTOCOL_VERSION, Message, Prot
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.endpoints import ServiceSettings, connect
 from autoprivacy.protocol.server_session import Session
-from autoprivacy.quantization.reference import reference_forward
 
 
 def infer(address, image, link=None):

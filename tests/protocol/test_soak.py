@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.protocol_sessions import IMAGES, NETWORK, P_PRIME, POLICY, ROOT, ask_for
+from support.reference import reference_forward
 
 from autoprivacy.data.dataset import Dataset, Split, save
 from autoprivacy.errors import UserError
@@ -23,7 +24,6 @@ from autoprivacy.protocol.channel import HEADER, PROTOCOL_VERSION, Message, Prot
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.endpoints import connect
 from autoprivacy.protocol.session import Agreement
-from autoprivacy.quantization.reference import reference_forward
 
 TIMEOUT = 3.0  # of the server, in seconds: what a stalled client lasts
 PATIENCE = 60.0  # of the clients

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from support.made_up_profile import LINK, PROFILE
 from support.protocol_sessions import payload_lengths, session, with_random_weights
+from support.reference import reference_forward
 from support.transcripts import residues, transcript
 
 from autoprivacy.errors import UserError
@@ -21,7 +22,6 @@ from autoprivacy.protocol.server import Model
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.protocol.shares import masked_square, square_share
 from autoprivacy.quantization.integer_network import LayerShape, Node
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.garbled_costs import garbling, with_garbling
 from autoprivacy.selection.schemes import darl, delphi, layerwise

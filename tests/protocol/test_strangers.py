@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.protocol_sessions import FLOODED, IMAGES, NETWORK, P_PRIME, POLICY, ROOT
+from support.reference import reference_forward
 from support.services import service
 
 from autoprivacy.errors import UserError
@@ -24,7 +25,6 @@ from autoprivacy.protocol.endpoints import Quota, ServiceSettings, connect
 from autoprivacy.protocol.server import main as server_main
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.schemes import layerwise
 
 CONNECTIONS = 100

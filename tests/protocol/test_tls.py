@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support.certificates import Authority
 from support.protocol_sessions import IMAGES, NETWORK, P_PRIME, POLICY
+from support.reference import reference_forward
 from support.services import service
 
 from autoprivacy.errors import UserError
@@ -22,7 +23,6 @@ from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.endpoints import connect
 from autoprivacy.protocol.server import main as server_main
 from autoprivacy.protocol.tls import ServerIdentity, ServerTrust
-from autoprivacy.quantization.reference import reference_forward
 
 PATIENCE = 60.0
 ANYTHING = Bounds(dict.fromkeys(Message, 1 << 26), unread=1 << 28)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from support.float_networks import NETWORKS, randomised, smooth_dataset
+from support.reference import reference_forward
 
 from autoprivacy.quantization.accuracy import COLUMNS, confusion_rows, evaluation_rows, interval_percent
 from autoprivacy.quantization.evaluation import wrap_rate_bound
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.training.batches import normalise
 
 COUNT = 24

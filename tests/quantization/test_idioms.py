@@ -4,13 +4,13 @@ import pytest
 import torch
 from support.float_networks import convolution, randomised, smooth_dataset
 from support.published_resnet import resnet32
+from support.reference import reference_forward
 from torch import nn
 from torch.nn import functional as F
 
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize
-from autoprivacy.quantization.reference import reference_forward
 
 SIZE = (12, 8)
 

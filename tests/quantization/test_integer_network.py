@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.reference import reference_forward
 
 from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
@@ -18,7 +19,6 @@ from autoprivacy.quantization.integer_network import (
     sign_threshold,
     to_signed,
 )
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.storage import read_arrays, write_arrays
 
 MODULI = (None, 251, 256, 12289, 1 << 14, 1032193, 1 << 20)

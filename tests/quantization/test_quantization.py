@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 from support.float_networks import NETWORKS, Residual, randomised, sequential, smooth_dataset
+from support.reference import reference_forward
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,7 +22,6 @@ from autoprivacy.quantization.quantize import (
     quantize,
     required_range,
 )
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.scales import ErrorCurve
 from autoprivacy.training.batches import normalise
 

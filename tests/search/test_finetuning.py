@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.reference import reference_forward
 from support.search_support import images_of, small_network
 from torch.nn import functional as F
 
@@ -15,7 +16,6 @@ from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.search import finetuning
 from autoprivacy.search.decryption_errors import CoefficientErrors, Perturbation, simulated_shares

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.made_up_profile import LINK, PROFILE, made_up_profile
 from support.protocol_sessions import IMAGES, NETWORK, session
+from support.reference import reference_forward
 from support.squares import one_square
 
 from autoprivacy.data.dataset import Split
@@ -18,7 +19,6 @@ from autoprivacy.he.profiling.profile import quartiles
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import sign_threshold
 from autoprivacy.quantization.outputs import Output, shown
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.quantization.residues import Residues, tied_layers
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.exact import EXACT_SCHEME, autoprivacy_plus, layer_moduli

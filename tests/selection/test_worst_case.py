@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from autoprivacy.he.packing import packing_named
 from autoprivacy.he.parameters.noise import deployed_noise, fresh_noise, rerandomisation_noise, rotation_noise, z_of
 from autoprivacy.he.parameters.noise_bounds import (
     NOISE_BOUND,
+    ROUNDING_BOUND,
     NoiseBound,
     fresh_bound,
     reply_bound,
     rerandomisation_bound,
-    rotation_bound,
 )
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet
 from autoprivacy.he.ring.primes import ntt_primes, primes_for
@@ -57,6 +58,18 @@ NETWORK = IntegerNetwork(
 
 def plans(packing: str, layer: LinearLayer, degree: int) -> list:
     return list(packing_named(packing).plans(layer.shape, degree, P))
+
+
+def rotation_bound(polynomial_degree: int, primes: Collection[int], key_switching_prime: int) -> float:
+    """Of what one rotation adds: the sum of d_i e_i / P with |d_i| <= q_i / 2, and two roundings by P, one times s.
+
+    Args:
+        polynomial_degree: n.
+        primes: q_i, those of q.
+        key_switching_prime: P.
+    """
+    digits = sum(prime / 2 / key_switching_prime for prime in primes)
+    return NOISE_BOUND * polynomial_degree * digits + ROUNDING_BOUND * (1 + polynomial_degree)
 
 
 def test_draws_of_the_noise_stay_within_its_bound() -> None:

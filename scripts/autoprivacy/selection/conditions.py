@@ -11,7 +11,7 @@ from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan, Workload
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits
 from autoprivacy.he.profiling.profile import OperationProfile
-from autoprivacy.he.ring.primes import MAXIMUM_PRIME_BITS, PRIME_SIZES
+from autoprivacy.he.ring.primes import PRIME_SIZES
 from autoprivacy.link import Link
 from autoprivacy.quantization.integer_network import LayerShape
 from autoprivacy.selection.latency import layer_cost, operation_counts
@@ -29,14 +29,12 @@ class Selection:
         link: the network between the parties.
         flooding: how replies hide the weights.
         packing: the packing's name. In slot packing a target's error rate is a ciphertext's.
-        maximum_prime_bits: no prime of q is larger; among the sizes that there are kernels for the latency decides.
     """
 
     profile: OperationProfile
     link: Link
     flooding: Flooding
     packing: str = COEFFICIENT
-    maximum_prime_bits: int = MAXIMUM_PRIME_BITS
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any], profile: OperationProfile, packing: str) -> Selection:
@@ -48,9 +46,9 @@ class Selection:
         return packing_named(self.packing).degrees(self.profile.degrees, p)
 
     def settings(self, p: int, degree: int) -> Iterator[Setting]:
-        """What sets are sized for at n: primes up to the size of each kernel, as far as they are allowed."""
+        """What sets are sized for at n: primes up to the size of each kernel."""
         factors = packing_named(self.packing).plaintext_factors(p, degree)
-        for size in sorted({min(size, self.maximum_prime_bits) for size in PRIME_SIZES}):
+        for size in PRIME_SIZES:
             yield Setting(degree, p, self.flooding, size, factors)
 
     def plans(self, shape: LayerShape, degree: int, p: int) -> tuple[Plan, ...]:

@@ -141,7 +141,10 @@ class WorstCase(NoiseRule[NoiseBound]):
         return math.log2(2 * p * reply_bound(degree, weighted, flooding) / (1 - ROUNDING_SHARE))
 
     def key_switching_prime(self, growth: NoiseBound, degree: int, primes: tuple[int, ...]) -> float:
-        """`rotation_bound` inverted."""
+        """By the bound of a rotation, NOISE_BOUND n (q_1 + q_2 + ...) / 2 P + ROUNDING_BOUND (1 + n).
+
+        It adds the sum of d_i e_i / P with |d_i| <= q_i / 2 and two roundings by P, one of them times the secret.
+        """
         room = ROTATION_SHARE * fresh_bound() * growth.norm / growth.rotations - ROUNDING_BOUND * (1 + degree)
         return NOISE_BOUND * degree * sum(primes) / 2 / room if room > 0 else math.inf
 

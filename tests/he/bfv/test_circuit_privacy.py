@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from support.real_noise import decrypt_with_noise
 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent
@@ -65,7 +66,7 @@ class Attacker(ClientLinear):
         """The equations of one reply to a ciphertext with that noise."""
         positions = self.form.positions
         assert positions is not None
-        _, errors = self.cipher.decrypt_with_noise(reply, self.form)
+        _, errors = decrypt_with_noise(self.cipher, reply, self.form)
         ciphertext, place = np.divmod(positions, self.plan.degree)
         turned = np.concatenate([-noise[0], noise[0]])  # X^n = -1
         columns = [(ciphertext == own) * turned[place + self.plan.degree - shift] for own, shift in self._places]

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from support.real_noise import decrypt_with_noise
 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher, message_bytes
 from autoprivacy.he.bfv.flood import WIDEST_GAUSSIAN, wide_flood
@@ -135,7 +136,7 @@ def test_noise_of_the_reply_is_the_predicted_one(parties: Parties) -> None:
     variances = weighted**2 + server.noise.rerandomisation**2 + server.noise.flood**2 + switching**2
     ratios = []
     for _ in range(DRAWS):
-        _, errors = parties.client.cipher.decrypt_with_noise(parties.reply(), parties.client.form)
+        _, errors = decrypt_with_noise(parties.client.cipher, parties.reply(), parties.client.form)
         ratios.append(np.mean(plan.decode_output(errors).reshape(len(weight), -1) ** 2 / variances[:, None]))
     # the noises of one reply hang together, so it is replies that count
     error = np.std(ratios) / math.sqrt(DRAWS)

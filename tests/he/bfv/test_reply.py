@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.real_noise import decrypt_with_noise
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
@@ -206,7 +207,7 @@ class Parties:
         form = replace(self.client.form, bits=ReplyBits(43, 43))
         exact = client.decrypt(cipher.reply(sums, masks, 0.0, form), form)
         message = cipher.reply(sums, masks, self.server.noise.flood, self.client.form)
-        plain, noise = client.decrypt_with_noise(message, self.client.form)
+        plain, noise = decrypt_with_noise(client, message, self.client.form)
         off = (plain.astype(np.int64) - exact.astype(np.int64) + P // 2) % P - P // 2
         noise = noise + off * (self.parameters.q / P)
         sent = slice(None) if self.client.form.positions is None else self.client.form.positions
@@ -239,7 +240,7 @@ def test_small_noise_is_measured_too() -> None:
     server, form = ServerCipher(parameters, client.public_key()), ReplyForm(2048, 16, ReplyBits(43, 43))
     masks = np.random.default_rng(5).integers(0, 257, (16, 2048), dtype=np.uint64)
     message = server.reply(np.zeros((16, 2, 1, 2048), server.ring.dtype), masks, 0.0, form)
-    plain, noise = client.decrypt_with_noise(message, form)
+    plain, noise = decrypt_with_noise(client, message, form)
     np.testing.assert_array_equal(plain, masks)
     switching = parameters.q * switching_noise(2048, form.bits)
     expected = ReplyNoise(0.0, rerandomisation_noise(2048), 0.0, switching).total

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.made_up_profile import LINK, PROFILE, made_up_profile
+from support.real_noise import decrypt_with_noise
 from support.squares import one_square
 
 from autoprivacy.errors import UserError
@@ -79,7 +80,7 @@ def test_the_noise_is_the_predicted_one():
     encoding = slot_encoding(layout.degree, P)
     message = cipher.encrypt(encoding.encode(layout.slots(a)))
     reply = server.multiply(ServerCipher(chosen.parameters, cipher.public_key()), message, rho, a)
-    _, noise = cipher.decrypt_with_noise(reply, layout.form(chosen.reply_bits))
+    _, noise = decrypt_with_noise(cipher, reply, layout.form(chosen.reply_bits))
     expected = deployed_noise(layout.noise, chosen.parameters, Flooding("none"), None, chosen.reply_bits).total
     assert noise.std() == pytest.approx(expected, rel=0.06)
     assert abs(noise.mean()) < 5 * expected / math.sqrt(noise.size)

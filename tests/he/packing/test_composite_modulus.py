@@ -12,6 +12,7 @@ import pytest
 from support.convolutions import convolve, make_shape
 from support.made_up_profile import LINK, PROFILE
 from support.protocol_sessions import IMAGES, NETWORK, session
+from support.reference import reference_forward
 from support.selection_networks import NETWORK as SELECTION_NETWORK
 
 from autoprivacy.errors import UserError
@@ -34,7 +35,6 @@ from autoprivacy.protocol.channel import ProtocolError
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS, LayerShape, LinearLayer
-from autoprivacy.quantization.reference import reference_forward
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.latency import layer_cost, operation_counts
 from autoprivacy.selection.layer_selection import predict

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from support.convolutions import SHAPES, convolve, make_shape
+from support.real_noise import decrypt_with_noise
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher, message_bytes
@@ -260,17 +261,17 @@ def test_noise_of_real_replies_is_the_predicted_one(shape: LayerShape, features:
     parties = Parties(shape, 4096, features, diagonals=diagonals)
     squares = []
     for _ in range(5):
-        plain, errors = parties.client.cipher.decrypt_with_noise(parties.reply(), parties.client.form)
+        plain, errors = decrypt_with_noise(parties.client.cipher, parties.reply(), parties.client.form)
         squares.append(np.mean(errors**2))
     weighted = fresh_noise() * parties.noise.norm / math.sqrt(features // diagonals)
-    expected = math.hypot(weighted, parties.server.noise.switching)
+    expected = math.hypot(weighted, parties.server.parts[0].noise.switching)
     assert math.sqrt(np.mean(squares)) == pytest.approx(expected, rel=0.05)
-    assert weighted <= parties.server.noise.weighted
+    assert weighted <= parties.server.parts[0].noise.weighted
 
 
 def test_one_wrong_coefficient_spoils_its_ciphertext_at_the_predicted_rate() -> None:
     parties = Parties(make_shape(2, (32, 32), 32, (1, 1)), 4096, 1, rate=0.25)
-    z = z_of(parties.parameters.q, parties.p, parties.server.noise.total)
+    z = z_of(parties.parameters.q, parties.p, parties.server.parts[0].noise.total)
     rate = decryption_error_rate(z, parties.plan.degree)
     assert rate <= 0.25 * 1.0001 and parties.parameters.key_switching_prime is None
     shares = []

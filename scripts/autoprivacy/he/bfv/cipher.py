@@ -185,13 +185,6 @@ class ClientCipher(Party):
         """
         return self._scatter(self._reader.read(message, form, self.parameters.plaintext_modulus), form)
 
-    def decrypt_with_noise(self, message: bytes, form: ReplyForm) -> tuple[np.ndarray, np.ndarray]:
-        """`decrypt`, and the noise c0 + c1 s - q m / p of every coefficient, float64 [ciphertexts, n]; to measure."""
-        p = self.parameters.plaintext_modulus
-        plain = self._reader.read(message, form, p)
-        noise = self._reader.noise(message, form, p, plain) * float(self.parameters.q)
-        return self._scatter(plain, form), self._scatter(noise, form)
-
     @staticmethod
     def _scatter(values: np.ndarray, form: ReplyForm) -> np.ndarray:
         """What is sent, [coefficients], at its place in [ciphertexts, n]."""

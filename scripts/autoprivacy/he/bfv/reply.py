@@ -166,14 +166,6 @@ class ReplyReader:
             kernels.round_fractions(fractions, np.uint64(plaintext_modulus), plain[place])
         return plain
 
-    def noise(self, message: bytes, form: ReplyForm, plaintext_modulus: int, plain: np.ndarray) -> np.ndarray:
-        """(c0 + c1 s) / q - plain / p of a message that decrypts to `plain`, modulo 1, float64 [coefficients]."""
-        phases = np.empty(form.coefficients, np.uint64)
-        for place, fractions in self._phases(message, form):
-            phases[place] = fractions
-        exact = np.array([(int(value) << FRACTION_BITS) // plaintext_modulus for value in plain], np.uint64)
-        return (phases - exact).view(np.int64) / 2.0**FRACTION_BITS
-
     def _phases(self, message: bytes, form: ReplyForm) -> Iterator[tuple[slice, np.ndarray]]:
         """(c0 + c1 s) / q modulo 1 in units of 2^-64, run by run, with the place among all sent coefficients."""
         if len(message) != form.size:

@@ -7,7 +7,6 @@ USENIX Security 2020) choose parameters by such bounds. Bounds add up where stan
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from autoprivacy.he.parameters.parameter_set import Flooding
@@ -40,18 +39,6 @@ def fresh_bound() -> float:
 def rerandomisation_bound(polynomial_degree: int) -> float:
     """Of e u + e1 + e2 s: a product with a ternary polynomial is a sum of n coefficients."""
     return NOISE_BOUND * (2 * polynomial_degree + 1) + ROUNDING_BOUND
-
-
-def rotation_bound(polynomial_degree: int, primes: Collection[int], key_switching_prime: int) -> float:
-    """Of what one rotation adds: the sum of d_i e_i / P with |d_i| <= q_i / 2, and two roundings by P, one times s.
-
-    Args:
-        polynomial_degree: n.
-        primes: q_i, those of q.
-        key_switching_prime: P.
-    """
-    digits = sum(prime / 2 / key_switching_prime for prime in primes)
-    return NOISE_BOUND * polynomial_degree * digits + ROUNDING_BOUND * (1 + polynomial_degree)
 
 
 def reply_bound(polynomial_degree: int, weighted: float, flooding: Flooding) -> float:

@@ -1,4 +1,4 @@
-"""The integer network's semantics written out in plain integer arithmetic: slow, for tests and for reading.
+"""The integer network's semantics written out in plain integer arithmetic: slow, to check others by and to read.
 
 Everything else that evaluates an integer network (evaluation.py, the secure protocol) must give the same bits.
 """
