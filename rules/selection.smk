@@ -51,7 +51,7 @@ rule search:
         profile=f"{RESULTS}/profile.json",
         darl=policy_file("{network}", "darl", "{packing}"),
     output:
-        policy=policy_file("{network}", "{scheme}", "{packing}"),
+        policy=f"{RESULTS}/search/{{network}}/{{scheme}}-{{packing}}.json",
         history=f"{RESULTS}/search/{{network}}/{{scheme}}-{{packing}}.csv",
     log:
         f"{RESULTS}/logs/search-{{network}}-{{scheme}}-{{packing}}.log",
@@ -123,9 +123,10 @@ rule finetune:
     input:
         dataset=prepared_dataset,
         network=f"{RESULTS}/networks/{{network}}.npz",
-        policy=policy_file("{network}", "{scheme}", "{packing}"),
+        policy=f"{RESULTS}/search/{{network}}/{{scheme}}-{{packing}}.json",
     output:
-        f"{RESULTS}/networks/{{network}}-{{scheme}}-{{packing}}.npz",
+        network=f"{RESULTS}/networks/{{network}}-{{scheme}}-{{packing}}.npz",
+        policy=policy_file("{network}", "{scheme}", "{packing}"),
     log:
         f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:

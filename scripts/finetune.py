@@ -1,8 +1,12 @@
-"""Finetune the integer network on the whole training split with the errors of the policy that the search found."""
+"""Finetune the integer network on the whole training split with the errors of the policy that the search found.
 
+The policy is bound to the result."""
+
+from dataclasses import replace
 from typing import Any
 
 from autoprivacy.data.dataset import load
+from autoprivacy.he.parameters.commitment import NetworkCommitment
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.search.decryption_errors import perturbation
@@ -19,7 +23,8 @@ def main(snakemake: Any) -> None:
     errors = perturbation(policy, network.architecture, "finetune", params.seed)
     with resumable(snakemake) as state:
         finetuned = finetune(network, train, errors, FinetuneSettings(**params.finetuning), params.seed, state)
-        finetuned.save(snakemake.output[0], provenance=provenance(params.finetuning, params.seed))
+        finetuned.save(snakemake.output.network, provenance=provenance(params.finetuning, params.seed))
+        replace(policy, commitment=NetworkCommitment.of(finetuned)).save(snakemake.output.policy)
 
 
 run_script(main, snakemake)  # type: ignore[name-defined]  # noqa: F821

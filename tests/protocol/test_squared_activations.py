@@ -187,7 +187,7 @@ def test_what_crosses_for_squares_is_uniform_for_one_image():
 
 
 def test_the_flood_of_triples_counts_in_the_leakage():
-    flood = layer_floods(NETWORK, POLICY)[-1]
+    flood = layer_floods(NETWORK.architecture, POLICY)[-1]
     layout = TripleLayout.of(COUNT, POLICY.triples.parameters)
     assert (flood.name, flood.coefficients) == ("triples", layout.workload.reply_coefficients)
     assert flood.ratio == pytest.approx(2.0**-40)

@@ -18,6 +18,7 @@ from autoprivacy.he.bfv.reply_bits import smallest_reply_bits
 from autoprivacy.he.packing import PACKINGS
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
 from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.public_noise import layer_noise
 from autoprivacy.he.parameters.noise import (
     LayerNoise,
     decryption_error_rate,
@@ -58,7 +59,7 @@ def under(flooding: Flooding, measured: OperationProfile = PROFILE, **more: Any)
 def bits_deployed(
     layer: LinearLayer, parameters: ParameterSet, plan: Plan, target: Target, flooding: Flooding
 ) -> ReplyBits:
-    return smallest_reply_bits(plan.workload, parameters, target, plan.noise(layer.weight), flooding)
+    return smallest_reply_bits(plan.workload, parameters, target, layer_noise(layer, plan, flooding), flooding)
 
 
 def selected(
@@ -72,7 +73,7 @@ def selected(
 
 
 def z_deployed(layer: LinearLayer, parameters: ParameterSet, plan: Plan, flooding: Flooding, bits: ReplyBits) -> float:
-    deployed = deployed_noise(plan.noise(layer.weight), parameters, flooding, None, bits)
+    deployed = deployed_noise(layer_noise(layer, plan, flooding), parameters, flooding, None, bits)
     return z_of(parameters.q, parameters.plaintext_modulus, deployed.total)
 
 
@@ -196,7 +197,7 @@ def test_slot_set_meets_the_rate_per_ciphertext_and_a_smaller_q_does_not(
 ) -> None:
     for target in RATES:
         parameters, plan, predicted = selected(layer, target, P_SLOT, under(flooding, packing="slot"))
-        noise = plan.noise(layer.weight)
+        noise = layer_noise(layer, plan, flooding)
         bits = bits_deployed(layer, parameters, plan, target, flooding)
         rate = decryption_error_rate(z_deployed(layer, parameters, plan, flooding, bits), plan.degree)
         assert target.decryption_error_rate is not None
@@ -231,7 +232,7 @@ def test_darl_and_layerwise_in_slots() -> None:
     for layer in per_layer.layers:
         parameters, shape = layer.parameters, NETWORK.layers[layer.name].shape
         plan = PACKINGS["slot"].from_tiling(shape, parameters.polynomial_degree, P_SLOT, layer.tiling)
-        noise = plan.noise(NETWORK.layers[layer.name].weight)
+        noise = plan.public_noise(layer.norm_bound)
         assert layer.reply_bits is not None
         flood = deployed_noise(noise, parameters, STATISTICAL, layer.target, layer.reply_bits).flood
         assert operation_counts(plan.workload, flood) == {name: layer.predicted[name] for name in OPERATIONS}
@@ -316,7 +317,7 @@ def test_policies_survive_the_file(scheme: str, tmp_path: Path) -> None:
     for layer in loaded.layers:
         shape, degree = NETWORK.layers[layer.name].shape, layer.parameters.polynomial_degree
         plan = CoefficientPlan.from_tiling(shape, degree, layer.tiling)
-        noise = plan.noise(NETWORK.layers[layer.name].weight)
+        noise = layer_noise(NETWORK.layers[layer.name], plan, loaded.flooding, layer.norm_bound)
         assert layer.reply_bits is not None
         flood = deployed_noise(noise, layer.parameters, loaded.flooding, layer.target, layer.reply_bits).flood
         assert operation_counts(plan.workload, flood) == {name: layer.predicted[name] for name in OPERATIONS}

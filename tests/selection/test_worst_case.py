@@ -11,6 +11,7 @@ from support.made_up_profile import LINK, PROFILE, made_up_profile
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.packing import packing_named
+from autoprivacy.he.packing.public_noise import layer_noise, layer_noise_bound
 from autoprivacy.he.parameters.noise import deployed_noise, fresh_noise, rerandomisation_noise, rotation_noise, z_of
 from autoprivacy.he.parameters.noise_bounds import (
     NOISE_BOUND,
@@ -158,13 +159,13 @@ def test_one_set_serves_every_layer_and_average_case_noise_needs_less(packing: s
     for layer in policy.layers:
         shape, degree = NETWORK.layers[layer.name].shape, parameters.polynomial_degree
         plan = packing_named(packing).from_tiling(shape, degree, P, layer.tiling)
-        bound = plan.noise_bound(NETWORK.layers[layer.name].weight)
+        bound = layer_noise_bound(NETWORK.layers[layer.name], plan, selection.flooding)
         weighted = fresh_bound() * bound.norm
         if parameters.key_switching_prime:
             weighted += bound.rotations * rotation_bound(degree, parameters.primes, parameters.key_switching_prime)
         total = reply_bound(degree, weighted, selection.flooding) + rounding_bound(parameters)
         assert layer.reply_bits == worst_case_reply_bits(degree, P) and 2 * P * total <= parameters.q
-        growth = plan.noise(NETWORK.layers[layer.name].weight)
+        growth = layer_noise(NETWORK.layers[layer.name], plan, selection.flooding)
         noise = deployed_noise(growth, parameters, selection.flooding, layer.target, layer.reply_bits)
         assert layer.predicted["z"] == pytest.approx(z_of(parameters.q, P, noise.total))
         assert layer.predicted["z"] > 12 and layer.predicted["security_bits"] >= 128

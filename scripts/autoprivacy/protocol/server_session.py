@@ -58,6 +58,7 @@ class Model:
                 policy.flooding,
                 layer.target,
                 self.agreement.reply_bits(layer.name),
+                layer.norm_bound,
             )
             for layer in policy.layers
         }

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
+from autoprivacy.he.parameters.commitment import coarse_bound
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer, Node, rounding_constant
 from autoprivacy.quantization.tensor_operations import TensorOperations
 from autoprivacy.search.decryption_errors import Perturbation
@@ -30,6 +31,8 @@ from autoprivacy.training.augmentation import augment
 from autoprivacy.training.batches import device
 from autoprivacy.training.settings import TrainingSettings
 from autoprivacy.workflow.resumption import load_state, save_state
+
+SHRINKAGE = 0.995  # of weights whose norm has outgrown its bound, until it is within
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class _TrainableLayer(nn.Module):
     def __init__(self, layer: LinearLayer) -> None:
         super().__init__()
         self.shape, self.largest_weight = layer.shape, layer.weight_maximum
+        self.norm_bound = coarse_bound(layer.weight_norm)
         # A layer of zeros (pruned away) still needs a positive unit.
         self.weight_unit = max(float(np.sqrt(np.mean(layer.weight.astype(np.float64) ** 2))), 1.0)
         # The standard deviation of the accumulator for inputs that are uniform over their range.
@@ -128,8 +132,16 @@ class _TrainableLayer(nn.Module):
 
     @torch.no_grad()
     def rounded(self) -> LinearLayer:
-        """The layer with its present integer weights."""
+        """The layer with its present integer weights, within the norm bound that its parameters were chosen for.
+
+        The weights of an output that have outgrown it are scaled down, by less than a percent at a time.
+        """
         weight, bias = (tensor.cpu().double().numpy().astype(np.int64) for tensor in self.integers())
+        exact = (self.start_weight + self.weight_change * self.weight_unit).cpu().double().numpy()
+        scale = 1.0
+        while (over := np.sqrt((weight.astype(float) ** 2).sum((1, 2, 3))) > self.norm_bound).any():
+            scale *= SHRINKAGE
+            weight[over] = np.rint(exact[over] * scale).astype(np.int64)
         return LinearLayer(self.shape, np.ascontiguousarray(weight), bias)
 
 

@@ -7,6 +7,7 @@ import math
 from autoprivacy.errors import UserError
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan, Workload
+from autoprivacy.he.packing.public_noise import layer_noise
 from autoprivacy.he.parameters.commitment import coarse_bound
 from autoprivacy.he.parameters.noise import LayerNoise, decryption_error_rate, deployed_noise, tau_of, z_of
 from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits, Target
@@ -22,7 +23,7 @@ def select_layer(layer: LinearLayer, target: Target, p: int, selection: Selectio
     """The set, tiling and bits of replies of least predicted latency that meet a layer's target.
 
     Args:
-        layer: the layer with its weights, whose 2-norm the noise grows by.
+        layer: the layer with its weights; what is chosen depends on the coarse bound of their norm alone.
         target: the error rate or noise that it tolerates.
         p: the plaintext modulus; in slot packing it may be a product of distinct primes that batch.
         selection: what all layers have in common.
@@ -32,7 +33,8 @@ def select_layer(layer: LinearLayer, target: Target, p: int, selection: Selectio
     """
     _check_target(layer.shape.name, target, selection.packing)
     plans = (plan for degree in selection.degrees(p) for plan in selection.plans(layer.shape, degree, p))
-    found = least_latency(((plan, plan.noise(layer.weight)) for plan in plans), p, target, selection)
+    noises = ((plan, layer_noise(layer, plan, selection.flooding)) for plan in plans)
+    found = least_latency(noises, p, target, selection)
     if found is None:
         raise UserError(nothing_meets(f"layer {layer.shape.name}", target, p, selection))
     return found
@@ -51,7 +53,8 @@ def predict(
     layer: LinearLayer, target: Target, parameters: ParameterSet, plan: Plan, bits: ReplyBits, selection: Selection
 ) -> dict[str, float]:
     """`prediction` for a layer."""
-    return prediction(plan.noise(layer.weight), target, parameters, plan.workload, bits, selection)
+    noise = layer_noise(layer, plan, selection.flooding)
+    return prediction(noise, target, parameters, plan.workload, bits, selection)
 
 
 def prediction(

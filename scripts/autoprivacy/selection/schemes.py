@@ -119,7 +119,8 @@ def _cheapest_set(
     for degree in selection.degrees(p):
         plans = {shape.name: selection.plans(shape, degree, p) for shape in network.architecture.layers}
         growths = {
-            layer: {plan: rules[0].growth(network.layers[layer], plan) for plan in own} for layer, own in plans.items()
+            layer: {plan: rules[0].growth(network.layers[layer], plan, selection.flooding) for plan in own}
+            for layer, own in plans.items()
         }
         for setting, rule in itertools.product(selection.settings(p, degree), rules):
             candidates += _candidates(network, growths, rule, setting, selection)

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.reply_bits import REPLY_SHARE, smallest_reply_bits
 from autoprivacy.he.packing.plan import Plan
+from autoprivacy.he.packing.public_noise import layer_noise, layer_noise_bound
 from autoprivacy.he.parameters.noise import (
     ROUNDING_VARIANCE,
     SECRET_VARIANCE,
@@ -74,8 +75,8 @@ class NoiseRule(ABC, Generic[Growth]):
     """By what rule on noise sets are sized."""
 
     @abstractmethod
-    def growth(self, layer: LinearLayer, plan: Plan) -> Growth:
-        """What a tiling does to the noise of a layer."""
+    def growth(self, layer: LinearLayer, plan: Plan, flooding: Flooding) -> Growth:
+        """What a tiling does to the noise of a layer (`he.packing.public_noise`)."""
 
     @abstractmethod
     def log2_q(self, growth: Growth, degree: int, p: int, flooding: Flooding) -> float:
@@ -102,9 +103,9 @@ class AverageCase(NoiseRule[LayerNoise]):
     target: Target
     rounding_share: float = REPLY_SHARE
 
-    def growth(self, layer: LinearLayer, plan: Plan) -> LayerNoise:
-        """As in `NoiseRule`: by norms of the weights."""
-        return plan.noise(layer.weight)
+    def growth(self, layer: LinearLayer, plan: Plan, flooding: Flooding) -> LayerNoise:
+        """As in `NoiseRule`."""
+        return layer_noise(layer, plan, flooding)
 
     def log2_q(self, growth: LayerNoise, degree: int, p: int, flooding: Flooding) -> float:
         """log2(2 p z sigma), with the share of the variance that rotations may take, as the primes are not known yet.
@@ -124,16 +125,17 @@ class AverageCase(NoiseRule[LayerNoise]):
 
     def reply_bits(self, layer: LinearLayer, plan: Plan, parameters: ParameterSet, flooding: Flooding) -> ReplyBits:
         """Those of the smallest replies that meet the target."""
-        return smallest_reply_bits(plan.workload, parameters, self.target, self.growth(layer, plan), flooding)
+        growth = self.growth(layer, plan, flooding)
+        return smallest_reply_bits(plan.workload, parameters, self.target, growth, flooding)
 
 
 @dataclass(frozen=True)
 class WorstCase(NoiseRule[NoiseBound]):
     """No errors, whatever is drawn: q > 2 p B, B the bound of a reply's noise as sent."""
 
-    def growth(self, layer: LinearLayer, plan: Plan) -> NoiseBound:
+    def growth(self, layer: LinearLayer, plan: Plan, flooding: Flooding) -> NoiseBound:
         """As in `NoiseRule`."""
-        return plan.noise_bound(layer.weight)
+        return layer_noise_bound(layer, plan, flooding)
 
     def log2_q(self, growth: NoiseBound, degree: int, p: int, flooding: Flooding) -> float:
         """log2(2 p B), with the share of the bound that rotations may take."""

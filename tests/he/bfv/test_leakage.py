@@ -16,7 +16,7 @@ from autoprivacy.protocol.server import Model
 @pytest.mark.parametrize("policy", [POLICY, SLOT_POLICY], ids=["coefficient", "slot"])
 def test_coefficients_and_ratios_are_those_that_the_server_floods(policy):
     model = Model(NETWORK, policy)
-    floods = layer_floods(NETWORK, policy)
+    floods = layer_floods(NETWORK.architecture, policy)
     assert [flood.name for flood in floods] == list(NETWORK.layers)
     for flood in floods:
         (linear,) = model.linear[flood.name].parts
@@ -44,13 +44,13 @@ def test_many_coefficients_are_told_apart_as_often_as_the_best_test_does():
 
 
 def test_bits_fall_by_half_a_bit_for_twice_the_images_and_without_a_flood_there_are_none():
-    floods = layer_floods(NETWORK, POLICY)
+    floods = layer_floods(NETWORK.architecture, POLICY)
     bits = [hidden_bits(floods, count) for count in (1, 2, 1 << 20)]
     coefficients = sum(flood.coefficients for flood in floods)
     # erf(x) is 2 x / sqrt(pi) for small x
     assert bits[0] == pytest.approx(40 - math.log2(DIFFERENCE * math.sqrt(coefficients / (2 * math.pi))), abs=1e-3)
     assert bits[0] - bits[1] == pytest.approx(0.5, abs=1e-3) and bits[0] - bits[2] == pytest.approx(10, abs=1e-3)
-    assert hidden_bits(layer_floods(NETWORK, replace(POLICY, flooding=Flooding("none"))), 1) == 0
+    assert hidden_bits(layer_floods(NETWORK.architecture, replace(POLICY, flooding=Flooding("none"))), 1) == 0
 
 
 def test_the_program_prints_the_table(tmp_path, capsys):
@@ -58,6 +58,8 @@ def test_the_program_prints_the_table(tmp_path, capsys):
     POLICY.save(tmp_path / "policy.json")
     assert main(["--network", str(tmp_path / "network.npz"), "--policy", str(tmp_path / "policy.json")]) == 0
     out = capsys.readouterr().out
-    assert f"| 1 | {hidden_bits(layer_floods(NETWORK, POLICY), 1):.1f} |" in out and "| 1073741824 |" in out
+    assert (
+        f"| 1 | {hidden_bits(layer_floods(NETWORK.architecture, POLICY), 1):.1f} |" in out and "| 1073741824 |" in out
+    )
     assert main(["--network", str(tmp_path / "none.npz"), "--policy", str(tmp_path / "policy.json")]) == 1
     assert capsys.readouterr().err.startswith("leakage: ")

@@ -12,6 +12,7 @@ from autoprivacy.he.bfv.chinese_remainder import combine, moduli_of, pieces_of, 
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
 from autoprivacy.he.bfv.reply import ReplyForm
 from autoprivacy.he.packing.plan import EvaluationPlan, Plan, Rotate
+from autoprivacy.he.packing.public_noise import layer_noise
 from autoprivacy.he.parameters.noise import deployed_noise
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.he.ring.ring import Ring
@@ -79,6 +80,7 @@ class ServerLinear:
         flooding: how replies hide the weights.
         target: the layer's target, which the flood `paper` is sized by.
         bits: what replies are sent in, under every factor of p.
+        norm_bound: what the flood is sized by, the policy's for this layer; None: the coarse bound of the weights.
 
     Attributes:
         parts: the server's part under every component of the set.
@@ -92,11 +94,12 @@ class ServerLinear:
         flooding: Flooding,
         target: Target | None,
         bits: ReplyBits,
+        norm_bound: float | None = None,
     ) -> None:
         self.plan, self.parameters = plan, parameters
         own = target and _of_each(target, len(parameters.components))
         self.parts = [
-            ServerComponent(layer, part, component, flooding, own, bits)
+            ServerComponent(layer, part, component, flooding, own, bits, norm_bound)
             for part, component in zip(plan.components, parameters.components, strict=True)
         ]
 
@@ -142,13 +145,14 @@ class ServerComponent:
         flooding: Flooding,
         target: Target | None,
         bits: ReplyBits,
+        norm_bound: float | None = None,
     ) -> None:
         _check_degree(plan, parameters)
         if plan.shape != layer.shape:
             raise ValueError(f"layer {layer.shape.name}: a plan of {plan.shape.name}, of another shape")
         self.layer, self.plan, self.parameters = layer, plan, parameters
         self.form = ReplyForm.of(plan, bits)
-        self.noise = deployed_noise(plan.noise(layer.weight), parameters, flooding, target, bits)
+        self.noise = deployed_noise(layer_noise(layer, plan, flooding, norm_bound), parameters, flooding, target, bits)
         self._ring = Ring(parameters.polynomial_degree, parameters.primes)
         self._products = WeightProducts(self._ring, *plan.products, plan.sum_count)
         polynomials = plan.encode_weights(layer.weight)

@@ -213,6 +213,16 @@ class CoefficientPlan(EvaluationPlan):
         sums = np.abs(weight).astype(np.float64).reshape(len(weight), -1).sum(1)
         return NoiseBound(float(np.add.reduceat(sums, np.arange(0, len(weight), self.channels_per_output)).max()))
 
+    def public_noise(self, norm_bound: float) -> LayerNoise:
+        """All output channels of a reply at the bound."""
+        return LayerNoise(norm_bound * math.sqrt(min(self.channels_per_output, self.shape.output_channels)))
+
+    def public_noise_bound(self, norm_bound: float) -> NoiseBound:
+        """The same, and the weights of an output all of one size, which makes their 1-norm largest."""
+        weights = self.shape.input_shape[0] // self.shape.groups * math.prod(self.shape.kernel)
+        channels = min(self.channels_per_output, self.shape.output_channels)
+        return NoiseBound(norm_bound * math.sqrt(weights) * channels)
+
     def gather(self, ring: Ring, sums: np.ndarray, rotate: Rotate) -> np.ndarray:
         """The results from the sums of products: those are the results."""
         return sums

@@ -68,7 +68,14 @@ class CompositePlan:
         decides but for the sparsest weight polynomials; there another may, and its norm is scaled to the largest's
         distance.
         """
-        noises = [plan.noise(weight) for plan in self.components]
+        return self._worst([plan.noise(weight) for plan in self.components])
+
+    def public_noise(self, norm_bound: float) -> LayerNoise:
+        """The same for any weights within a bound."""
+        return self._worst([plan.public_noise(norm_bound) for plan in self.components])
+
+    def _worst(self, noises: Sequence[LayerNoise]) -> LayerNoise:
+        """The noise that decides, of those under every factor."""
         moduli = [plan.plaintext_modulus for plan in self.components]
         worst = max(noise.norm * p for noise, p in zip(noises, moduli, strict=True)) / max(moduli)
         return replace(noises[-1], norm=worst, coefficients=self.workload.coefficients_per_output)
@@ -76,6 +83,10 @@ class CompositePlan:
     def noise_bound(self, weight: np.ndarray) -> NoiseBound:
         """What the layer does to bounds of noise, for the largest factor: they grow with it."""
         return self.components[-1].noise_bound(weight)
+
+    def public_noise_bound(self, norm_bound: float) -> NoiseBound:
+        """The same for any weights within a bound."""
+        return self.components[-1].public_noise_bound(norm_bound)
 
 
 def composed(plan: SlotPlan, factors: Sequence[int]) -> Plan:

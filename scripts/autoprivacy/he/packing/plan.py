@@ -95,6 +95,12 @@ class Plan(Protocol):
     def noise_bound(self, weight: np.ndarray) -> NoiseBound:
         """What an evaluation does to worst-case bounds of noise, in the reply where it is most."""
 
+    def public_noise(self, norm_bound: float) -> LayerNoise:
+        """The most that `noise` can be for weights whose 2-norm, of those that feed one output, is within a bound."""
+
+    def public_noise_bound(self, norm_bound: float) -> NoiseBound:
+        """The most that `noise_bound` can be for such weights."""
+
 
 class EvaluationPlan(ABC):
     """A `Plan` under a plaintext modulus that is not composite.
@@ -183,6 +189,14 @@ class EvaluationPlan(ABC):
 
     @abstractmethod
     def noise_bound(self, weight: np.ndarray) -> NoiseBound:
+        """As in `Plan`."""
+
+    @abstractmethod
+    def public_noise(self, norm_bound: float) -> LayerNoise:
+        """As in `Plan`."""
+
+    @abstractmethod
+    def public_noise_bound(self, norm_bound: float) -> NoiseBound:
         """As in `Plan`."""
 
     @abstractmethod

@@ -259,19 +259,53 @@ class SlotPlan(EvaluationPlan):
         the variance, but not everywhere. Rotations leave the constant coefficient in place, so there it is the standard
         deviation that doubles, and one wrong coefficient spoils every slot.
         """
-        p, folded = self.plaintext_modulus, self.features // self.diagonals
-        not_zero = self.degree - self.degree // self.row_lanes
-        squares = self.diagonals * self.inputs_per_output * not_zero * p**2 / 12
+        p = self.plaintext_modulus
+        squares = self._dense_squares
         if self.lanes <= SPARSE_LANES:
             basis = self.encoding.encode(np.repeat(np.eye(self.lanes, dtype=np.uint64), self.lane_pixels, axis=1))
             basis = basis[:, basis.any(0)].astype(np.int64)
             coefficients = (self._weight_lanes(weight) @ basis) % p
             centred = coefficients - p * (coefficients > p // 2)
             squares = float((centred.astype(np.float64) ** 2).sum((1, 2, 3)).max())
+        return self._noise_of(squares)
+
+    def public_noise(self, norm_bound: float) -> LayerNoise:
+        """That of any weights: with more than two lanes, whose coefficients are uniform, it is the same for all.
+
+        With one lane polynomials are numbers, the weights of one output; with two they have two coefficients, of p / 2
+        at most.
+        """
+        if self.lanes == 1:
+            return self._noise_of(norm_bound**2)
+        if self.lanes <= SPARSE_LANES:
+            return self._noise_of(
+                self.diagonals * self.inputs_per_output * self.lanes * (self.plaintext_modulus / 2) ** 2
+            )
+        return self._noise_of(self._dense_squares)
+
+    @property
+    def _dense_squares(self) -> float:
+        """The sum of the squares of the coefficients of a reply's polynomials, were they uniform."""
+        not_zero = self.degree - self.degree // self.row_lanes
+        return self.diagonals * self.inputs_per_output * not_zero * self.plaintext_modulus**2 / 12
+
+    def _noise_of(self, squares: float) -> LayerNoise:
+        """The noise for that sum."""
         rotations = self.diagonals - 1
         for _ in range(self._folds):
             rotations = 4 * rotations + 1
-        return LayerNoise(squares**0.5 * folded, rotations, self.degree)
+        return LayerNoise(squares**0.5 * (self.features // self.diagonals), rotations, self.degree)
+
+    def public_noise_bound(self, norm_bound: float) -> NoiseBound:
+        """`noise_bound` holds for any weights."""
+        return self._noise_bound
+
+    @property
+    def _noise_bound(self) -> NoiseBound:
+        products = self.diagonals * self.inputs_per_output * self.degree * self.plaintext_modulus / 2
+        folded = self.features // self.diagonals
+        rotations = self.diagonals * folded - 1  # r -> 2 r + 1 with every folding, from diagonals - 1
+        return NoiseBound(products * folded, rotations)
 
     def noise_bound(self, weight: np.ndarray) -> NoiseBound:
         """What the layer does to bounds of noise, whatever its weights are.
@@ -279,10 +313,7 @@ class SlotPlan(EvaluationPlan):
         Weight polynomials have n coefficients of up to p / 2 (GAZELLE, section 3: multiplication by a plaintext), and a
         reply adds up `diagonals` times `inputs_per_output` products; every folding in two doubles what there is.
         """
-        products = self.diagonals * self.inputs_per_output * self.degree * self.plaintext_modulus / 2
-        folded = self.features // self.diagonals
-        rotations = self.diagonals * folded - 1  # r -> 2 r + 1 with every folding, from diagonals - 1
-        return NoiseBound(products * folded, rotations)
+        return self._noise_bound
 
     @property
     def sum_count(self) -> int:
