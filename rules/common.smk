@@ -1,12 +1,14 @@
 # What all rules share: the validated config, paths, and the input functions.
-import hashlib
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "scripts"))
 
+from autoprivacy.data.sources import counts, folder_listing
 from autoprivacy.workflow.config import complete, search_settings
+from autoprivacy.workflow.config_origin import Origin
+from autoprivacy.workflow.data_limits import check_limits
 from autoprivacy.errors import UserError
 from autoprivacy.workflow.fingerprint import SourceFiles
 
@@ -15,7 +17,27 @@ SOURCES = SourceFiles(
 )
 
 try:
-    config = complete(config, [os.path.relpath(file) for file in workflow.configfiles])
+    # merged in this order: Snakemake lists those of the command line, which come last, first
+    given = workflow.overwrite_configfiles
+    origin = Origin(
+        [
+            os.path.relpath(file)
+            for file in [
+                *(f for f in workflow.configfiles if Path(f).absolute() not in given),
+                *given,
+            ]
+        ]
+    )
+    config = complete(config, origin)
+    if workflow.is_main_process:
+        used = {
+            config["networks"][name]["dataset"] for name in config["run"]["networks"]
+        }
+        found = {
+            name: counts(name, config["datasets"].get(name), Path("data"))
+            for name in used
+        }
+        check_limits(config, found, origin)
     # a network's function is named in the config, so its file is no import that a script shows
     MODEL_FILES = {
         name: SOURCES.of_model(network["model"])
@@ -139,24 +161,24 @@ def teacher(wildcards):
 
 
 def prepared_dataset(wildcards):
-    return f"{RESULTS}/datasets/{network_settings(wildcards)['dataset']}.npz"
+    return dataset_of(wildcards.network)
+
+
+def dataset_of(network):
+    """The prepared data set of a network, its images fitted where the network takes others."""
+    entry = config["networks"][network]
+    wanted = entry["input"]
+    if not any(wanted.values()):
+        return f"{RESULTS}/datasets/{entry['dataset']}.npz"
+    parts = "-".join(
+        str(wanted[key] or "own") for key in ("height", "width", "channels")
+    )
+    return f"{RESULTS}/datasets/{entry['dataset']}/{parts}.npz"
 
 
 def own_dataset(wildcards):
     """The entry of `datasets` that the wildcard names; empty for a built-in data set."""
     return config["datasets"].get(wildcards.dataset, {})
-
-
-def folder_listing(folder):
-    """A digest of the names, sizes and times of all files of a folder: one that changes is prepared again."""
-    digest = hashlib.sha256()
-    for place, folders, files in os.walk(folder or os.devnull):
-        folders.sort()
-        for file in sorted(files):
-            path = os.path.join(place, file)
-            status = os.stat(path)
-            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def checkpoint_file(wildcards):

@@ -1,6 +1,6 @@
 # Data sets: found in a folder or downloaded, verified, unpacked.
 # in: the folder of `data: folder` or AUTOPRIVACY_DATA, the committed sample, a download, or an entry of `datasets`
-# out: datasets/<dataset>.npz
+# out: datasets/<dataset>.npz, datasets/<dataset>/<height>-<width>-<channels>.npz
 
 
 rule prepare_dataset:
@@ -22,3 +22,28 @@ rule prepare_dataset:
         listing=lambda w: folder_listing(own_dataset(w).get("folder")),
     script:
         "../scripts/prepare_dataset.py"
+
+
+rule fit_dataset:
+    input:
+        f"{RESULTS}/datasets/{{dataset}}.npz",
+    output:
+        f"{RESULTS}/datasets/{{dataset}}/{{height}}-{{width}}-{{channels}}.npz",
+    log:
+        f"{RESULTS}/logs/fit_dataset-{{dataset}}-{{height}}-{{width}}-{{channels}}.log",
+    wildcard_constraints:
+        height=r"\d+|own",
+        width=r"\d+|own",
+        channels="1|3|own",
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=3000,
+    params:
+        library=library("fit_dataset.py"),
+        wanted=lambda w: {
+            key: None if getattr(w, key) == "own" else int(getattr(w, key))
+            for key in ("height", "width", "channels")
+        },
+    script:
+        "../scripts/fit_dataset.py"

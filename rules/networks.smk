@@ -60,6 +60,7 @@ rule quantize:
         model_code=model_code,
         model=lambda w: network_settings(w)["model"],
         classes=lambda w: network_settings(w)["classes"],
+        normalisation=lambda w: network_settings(w)["normalisation"],
         quantization=config["quantization"],
         finetuning=QUANTIZED_FINETUNING["settings"],
         seed=QUANTIZED_FINETUNING["seed"],
@@ -87,6 +88,7 @@ rule evaluate:
         model_code=model_code,
         model=lambda w: network_settings(w)["model"],
         classes=lambda w: network_settings(w)["classes"],
+        normalisation=lambda w: network_settings(w)["normalisation"],
     script:
         "../scripts/evaluate.py"
 

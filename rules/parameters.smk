@@ -22,6 +22,7 @@ rule quantize_random:
         model_code=model_code,
         model=lambda w: network_settings(w)["model"],
         classes=lambda w: network_settings(w)["classes"],
+        normalisation=lambda w: network_settings(w)["normalisation"],
         # nothing is learned, so there is nothing to adapt to 8 bits either
         quantization={**config["quantization"], "finetuning_epochs": 0},
         seed=config["seed"],

@@ -162,11 +162,7 @@ rule latency_comparison:
         layers=[
             f"{RESULTS}/quantization/{n['name']}.csv" for n in COMPARED if n["trained"]
         ],
-        datasets=[
-            f"{RESULTS}/datasets/{config['networks'][n['name']]['dataset']}.npz"
-            for n in COMPARED
-            if not n["trained"]
-        ],
+        datasets=[dataset_of(n["name"]) for n in COMPARED if not n["trained"]],
     output:
         layers=f"{RESULTS}/latency/layers.csv",
         summary=report(

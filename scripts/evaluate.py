@@ -15,7 +15,7 @@ from autoprivacy.workflow.logs import run_script
 
 def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
-    dataset = load(files.dataset)
+    dataset = load(files.dataset, params.normalisation)
     model = build_for(params.model, params.classes, dataset)
     load_weights(model, files.checkpoint)
     modulus = 1 << plaintext_bits(*required_range(read_rows(files.layers)))

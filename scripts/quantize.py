@@ -15,7 +15,7 @@ from autoprivacy.workflow.resumption import resumable
 
 def main(snakemake: Any) -> None:
     params = snakemake.params
-    dataset = load(snakemake.input.dataset)
+    dataset = load(snakemake.input.dataset, params.normalisation)
     model = build_for(params.model, params.classes, dataset)
     load_weights(model, snakemake.input.checkpoint)
     settings = QuantizationSettings(**params.quantization)

@@ -11,7 +11,8 @@ from autoprivacy.workflow.provenance import provenance
 
 
 def main(snakemake: Any) -> None:
-    params, dataset = snakemake.params, load(snakemake.input.dataset)
+    params = snakemake.params
+    dataset = load(snakemake.input.dataset, params.normalisation)
     model = random_network(params.model, params.classes, dataset, params.seed)
     network, rows = quantize(model, dataset, QuantizationSettings(**params.quantization))
     record = provenance({"quantization": params.quantization, "weights": "random"}, params.seed)

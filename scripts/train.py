@@ -8,6 +8,7 @@ from torch import nn
 from autoprivacy.data.dataset import Dataset, load
 from autoprivacy.memory import keep_freed_memory
 from autoprivacy.networks import build_for
+from autoprivacy.quantization.network_check import check_network
 from autoprivacy.storage import digest, write_json
 from autoprivacy.training.batches import accuracy, device
 from autoprivacy.training.checkpoints import load_weights, round_weights, save_weights
@@ -22,7 +23,8 @@ def main(snakemake: Any) -> None:
     network = snakemake.params.network
     settings = TrainingSettings.from_config(network["training"], snakemake.params.seed)
     keep_freed_memory()  # an activation of one batch is a few MiB: a quarter of a step's time at 16x16 pixels
-    dataset = load(snakemake.input.dataset)
+    dataset = load(snakemake.input.dataset, network["normalisation"])
+    check_network(network["model"], network["classes"], dataset, snakemake.params.seed)
     model = build_for(network["model"], network["classes"], dataset)
     with resumable(snakemake) as state:
         trainer = Trainer(model, dataset, settings, state, teacher(snakemake, dataset))

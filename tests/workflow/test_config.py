@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from autoprivacy.data.sources import Counts
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.quantize import QuantizationSettings
 from autoprivacy.training.settings import Distillation, TrainingSettings
 from autoprivacy.workflow.config import complete, keys, load_schema, search_settings
+from autoprivacy.workflow.data_limits import check_limits
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "config" / "config.yaml"
@@ -88,7 +90,7 @@ def test_the_given_config_is_not_changed():
     ("change", "words"),
     [
         ({"seeed": 1}, ["seeed", "unknown key", "seed", "command line"]),
-        ({"seed": "x"}, ["seed", "'x'", "integer", str(MAIN)]),
+        ({"seed": "x"}, ["seed", "'x'", "integer", "command line"]),
         ({"seed": -1}, ["seed", "-1", "at least 0"]),
         ({"run": {"networks": ["7cnt"], "schemes": ["darl"]}}, ["run.networks", '"7cnt"', "7cnet"]),
         ({"run": {"networks": ["7cnet"], "schemes": ["delfi"]}}, ["run.schemes.0", "delfi", "delphi, delphi-worst"]),
@@ -163,3 +165,137 @@ def test_the_message_names_the_last_file_that_sets_the_key(tmp_path):
     other.write_text("seed: many\n")
     with pytest.raises(UserError, match="mine.yaml"):
         complete({**main_config(), "seed": "many"}, [MAIN, other])
+
+
+def merged(tmp_path, *texts):
+    """The configuration of files laid over each other, as Snakemake merges them, and the files."""
+    config, files = {}, []
+    for number, text in enumerate(texts):
+        files.append(tmp_path / f"{number}.yaml")
+        files[-1].write_text(text)
+        _lay_over(config, yaml.safe_load(text))
+    return config, files
+
+
+def _lay_over(config, other):
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            _lay_over(config[key], value)
+        else:
+            config[key] = value
+
+
+OWN = """
+study: own
+datasets: {mine: {npz: a.npz}}
+networks:
+  a: {model: "a.py:f", dataset: mine, classes: 3, training: {epochs: 1}}
+run: {networks: [a], schemes: [darl]}
+"""
+
+
+def test_numbers_as_names(tmp_path):
+    text = (
+        OWN.replace("  a: {", "  18: {")
+        .replace("[a]", "[18]")
+        .replace("mine", "2024")
+        .replace("study: own", "study: 7")
+    )
+    config = complete(*merged(tmp_path, text))
+    assert list(config["networks"]) == ["18"] == config["run"]["networks"] and config["study"] == "7"
+    assert list(config["datasets"]) == ["2024"] and config["networks"]["18"]["dataset"] == "2024"
+
+
+@pytest.mark.parametrize("name", ["on", "010", "0x10", "1_000", "~", "1.5"])
+def test_names_that_are_something_else_to_yaml_are_to_be_quoted(tmp_path, name):
+    with pytest.raises(UserError, match=rf"{name} is .* to YAML, .* write it in quotes; .*, line 5"):
+        complete(*merged(tmp_path, OWN.replace("  a: {", f"  {name}: {{")))
+    if name != "~":  # an empty item has the schema's own message
+        with pytest.raises(UserError, match=rf"run.networks.0: {name} is .* in quotes; file: .*0.yaml, line 6"):
+            complete(*merged(tmp_path, OWN.replace("[a]", f"[{name}]")))
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 0.001), ("2E-1", 0.2), ("'0.5'", 0.5), ("1e0", 1.0)])
+def test_numbers_that_yaml_takes_for_text(tmp_path, text, value):
+    training = f"{{epochs: 1e1, learning_rate: {text}}}"
+    config = complete(*merged(tmp_path, OWN.replace("{epochs: 1}", training)))
+    training = config["networks"]["a"]["training"]
+    assert (training["learning_rate"], training["epochs"]) == (value, 10) and isinstance(training["epochs"], int)
+
+
+def test_text_that_is_no_number_stays_text(tmp_path):
+    with pytest.raises(UserError, match=r"learning_rate: got '1e-3x'; allowed: number, above 0; .*0.yaml, line 5"):
+        complete(*merged(tmp_path, OWN.replace("{epochs: 1}", "{epochs: 1, learning_rate: 1e-3x}")))
+
+
+def test_a_key_that_stands_twice(tmp_path):
+    with pytest.raises(UserError, match=r"config: networks.a: set twice, in lines 5 and 6 of .*0.yaml; keep one"):
+        complete(*merged(tmp_path, OWN.replace("run:", "  a: {classes: 3}\nrun:")))
+    anchors = OWN.replace("a: {model", "a: &a {model").replace("run:", "  b: {<<: *a, classes: 4}\nrun:")
+    assert complete(*merged(tmp_path, anchors))["networks"]["b"]["classes"] == 4  # which a merge brings is no second
+
+
+def test_the_file_and_line_of_a_mistake(tmp_path):
+    over = "seed: 3\nnetworks:\n  a:\n    classes: 1\n"
+    with pytest.raises(UserError, match=r"networks.a.classes: got 1; .* file: .*1.yaml, line 4$"):
+        complete(*merged(tmp_path, OWN, over))
+    config, files = merged(tmp_path, OWN, "seed: 3\n")
+    with pytest.raises(UserError, match=r"seed: got -3; .* file: the command line"):
+        complete({**config, "seed": -3}, files)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study: a\n\tseed: 1\n", "line 2: not valid YAML: a tab; YAML takes spaces alone"),
+        ("study: [a\n", "not valid YAML"),
+        (None, "none.yaml: no such file"),
+    ],
+)
+def test_files_that_are_no_yaml(tmp_path, text, message):
+    path = tmp_path / "none.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        complete(main_config(), [MAIN, path])
+    assert "\n" not in str(error.value)
+
+
+CIFAR10 = Counts(50000, 10000, (5000,) * 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"measure": {"images": 10001}},
+            "measure.images: got 10001; .* at most 10000: .* cifar10 has 10000",
+        ),
+        ({"data": {"test_images": 2}, "measure": {"images": 3}}, "measure.images: got 3; allowed: at most 2"),
+        ({"search": {"classes": 11}}, "search.classes: got 11; allowed: at most 10"),
+        (
+            {"search": {"classes": 2, "finetune_images": 10001}},
+            "finetune_images: got 10001; allowed: at most 10000",
+        ),
+        (
+            {"search": {"finetune_images": 7600, "evaluation_images": 2500}},
+            "got 7600; allowed: at most 7500",
+        ),
+        (
+            {"networks": {"7cnet": {**NETWORK, "dataset": "cifar10", "classes": 11}}},
+            "classes: got 11; allowed: at most 10",
+        ),
+    ],
+)
+def test_settings_larger_than_the_data(change, message):
+    config = complete({**main_config(), "run": {"networks": ["7cnet"], "schemes": ["autoprivacy"]}, **change})
+    with pytest.raises(UserError, match=message):
+        check_limits(config, {"cifar10": CIFAR10})
+    check_limits(config, {})  # nothing is known of the data
+
+
+def test_the_batch_size_counts_where_a_network_is_trained():
+    networks = {"a": {**NETWORK, "training": {"epochs": 1, "batch_size": 300}}}
+    config = complete({**main_config(), "datasets": {"mine": {"npz": "a"}}, "networks": networks, "run": RUN})
+    with pytest.raises(UserError, match="networks.a.training.batch_size: got 300; allowed: at most 200"):
+        check_limits({**config, "measure": {**config["measure"], "images": 2}}, {"mine": Counts(200, 80, (67, 67, 66))})

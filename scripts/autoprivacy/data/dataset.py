@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: str
+    class_names: tuple[str, ...] = ()  # of class 0, 1, ...; none where they are not known
 
     @property
     def classes(self) -> int:
@@ -63,13 +65,45 @@ def save(dataset: Dataset, path: str | Path) -> None:
             "test_images": dataset.test.images,
             "test_labels": dataset.test.labels,
         },
-        header={"name": dataset.name, "origin": dataset.origin, "mean": dataset.mean, "std": dataset.std},
+        header={
+            "name": dataset.name,
+            "origin": dataset.origin,
+            "mean": dataset.mean,
+            "std": dataset.std,
+            "class_names": dataset.class_names,
+        },
         compress=False,
     )
 
 
-def load(path: str | Path) -> Dataset:
-    """Read a prepared data set; UserError when the file is none."""
+def load(path: str | Path, normalisation: Mapping[str, Sequence[float]] | None = None) -> Dataset:
+    """Read a prepared data set.
+
+    Args:
+        path: of `save`.
+        normalisation: mean and std, one number a channel or one for all, that take the place of the data set's own;
+            None leaves those.
+
+    Raises:
+        UserError: the file is none, or the normalisation has other channels.
+    """
+    dataset = _read(path)
+    if normalisation is None:
+        return dataset
+    channels = dataset.image_shape[0]
+    values = {}
+    for key in ("mean", "std"):
+        numbers = tuple(map(float, normalisation[key]))
+        values[key] = numbers * channels if len(numbers) == 1 else numbers
+        if len(values[key]) != channels:
+            raise UserError(
+                f"normalisation: {key} has {len(numbers)} numbers; the images of {dataset.name} have {channels} "
+                f"channel{'s' if channels > 1 else ''}: give one number for each, or one for all"
+            )
+    return replace(dataset, mean=values["mean"], std=values["std"])
+
+
+def _read(path: str | Path) -> Dataset:
     arrays, header = read_arrays(path)
     try:
         return Dataset(
@@ -79,6 +113,7 @@ def load(path: str | Path) -> Dataset:
             tuple(header["mean"]),
             tuple(header["std"]),
             header["origin"],
+            tuple(header.get("class_names", ())),
         )
     except (TypeError, KeyError) as error:
         raise UserError(

@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 
 from autoprivacy.data import cifar
 from autoprivacy.data.dataset import Dataset, Split, save
+from autoprivacy.data.images import open_image, scaled, stack
 from autoprivacy.errors import UserError
 from autoprivacy.storage import read_arrays
 
 TEST_NAMES = ("test", "val", "valid")  # what torchvision and image folders call the split that is tested on
 SPLIT_FORMS = 'train=True/False or split="train"/"test"'
+CLASS_NAMES = "class_names"  # an npz data set may have this array of text
 CHUNK = 1000  # images whose statistics are taken at a time
 
 
@@ -44,18 +47,21 @@ def prepare(
     """
     if source is None:
         train, test, origin = cifar.read(name, folder, sample_folder, download_to)
+        names = cifar.CLASS_NAMES[cifar.SAMPLE_OF.get(name, name)]
         measured: tuple[tuple[float, ...], tuple[float, ...]] = cifar.NORMALIZATION[cifar.SAMPLE_OF.get(name, name)]
     else:
         ((kind, where),) = source.items()
         if kind == "torchvision":
-            train, test = _from_torchvision(where, folder, download_to)
+            train, test, names = _from_torchvision(where, folder, download_to)
         else:
-            train, test = {"folder": _from_folder, "npz": _from_npz}[kind](Path(where))
+            train, test, names = {"folder": _from_folder, "npz": _from_npz}[kind](Path(where))
         origin = f"{kind} {where}"
+        images = scaled(f"data set {name} ({origin})", (train.images, test.images))
+        train, test = (replace(split, images=part) for split, part in zip((train, test), images, strict=True))
         check(f"data set {name} ({origin})", train, test)
         train, test = (Split(split.images, split.labels.astype(np.int64)) for split in (train, test))
         measured = statistics(f"data set {name} ({origin})", train.images)
-    save(Dataset(name, train, test, *measured, origin), output)
+    save(Dataset(name, train, test, *measured, origin, checked_names(name, names, train)), output)
     logging.info("%s: %d training and %d test images (%s)", name, len(train.labels), len(test.labels), origin)
 
 
@@ -88,6 +94,15 @@ def check(where: str, train: Split, test: Split) -> None:
         raise UserError(f"{where}: a test label is {stray}; expected 0 to {classes[-1]}, as in the training split")
 
 
+def checked_names(name: str, names: Iterable[str], train: Split) -> tuple[str, ...]:
+    """Class names, or none where there are not as many as classes."""
+    names, classes = tuple(names), int(train.labels.max()) + 1
+    if names and len(names) != classes:
+        logging.info("%s: %d class names for %d classes are left out", name, len(names), classes)
+        return ()
+    return names
+
+
 def _size(images: np.ndarray) -> str:
     return "x".join(map(str, images.shape[1:]))
 
@@ -111,25 +126,7 @@ def statistics(where: str, images: np.ndarray) -> tuple[tuple[float, ...], tuple
     return tuple(map(float, mean)), tuple(map(float, std))
 
 
-def _stack(images: Iterable[tuple[str, Any]]) -> np.ndarray:
-    """Named PIL images of one size as one array: one channel where all of them are grey, else RGB."""
-    arrays: list[np.ndarray] = []
-    grey, first = True, ""
-    for name, image in images:
-        mode = "L" if image.mode in ("1", "L") else "RGB"
-        grey = grey and mode == "L"
-        arrays.append(np.asarray(image.convert(mode)))
-        first = first or name
-        if arrays[-1].shape[:2] != arrays[0].shape[:2]:
-            sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (arrays[-1], arrays[0])]
-            raise UserError(
-                f"{name}: {sizes[0]} pixels, but {first} has {sizes[1]}; scale all images to one size first"
-            )
-    three = [a if a.ndim == 3 else np.repeat(a[..., None], 1 if grey else 3, axis=2) for a in arrays]
-    return np.stack(three) if three else np.zeros((0, 0, 0, 3), np.uint8)
-
-
-def _from_npz(path: Path) -> tuple[Split, Split]:
+def _from_npz(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
     arrays, _ = read_arrays(path)
     names = [f"{split}_{kind}" for split in ("train", "test") for kind in ("images", "labels")]
     missing = [name for name in names if name not in arrays]
@@ -137,10 +134,10 @@ def _from_npz(path: Path) -> tuple[Split, Split]:
         got = ", ".join(arrays) or "none"
         raise UserError(f"{path}: no array {missing[0]}; got {got}; expected {', '.join(names)}")
     train, test = (Split(arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test"))
-    return train, test
+    return train, test, tuple(map(str, arrays.get(CLASS_NAMES, ())))
 
 
-def _from_folder(path: Path) -> tuple[Split, Split]:
+def _from_folder(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
     """train/<class>/<image> and test/<class>/<image> (or val, valid); classes are numbered in alphabetical order."""
     train = path / "train"
     test = next((path / name for name in TEST_NAMES if (path / name).is_dir()), path / TEST_NAMES[0])
@@ -153,7 +150,7 @@ def _from_folder(path: Path) -> tuple[Split, Split]:
             f"{path}: class folders are {_folders(test)[:5]} in {test.name}/ and {classes[:5]} in train/ (the first "
             f"five); expected the same"
         )
-    return _folder_split(train, classes), _folder_split(test, classes)
+    return _folder_split(train, classes), _folder_split(test, classes), tuple(classes)
 
 
 def _folders(path: Path) -> list[str]:
@@ -163,7 +160,7 @@ def _folders(path: Path) -> list[str]:
 def _folder_split(path: Path, classes: list[str]) -> Split:
     from PIL import Image
 
-    known = Image.registered_extensions()
+    known = Image.registered_extensions()  # by which other files, as lists and notes, are left out
     files = [
         (file, label)
         for label, name in enumerate(classes)
@@ -172,19 +169,12 @@ def _folder_split(path: Path, classes: list[str]) -> Split:
         if file.suffix.lower() in known and not file.name.startswith(".")
     ]
 
-    def images() -> Iterator[tuple[str, Any]]:
-        for file, _ in files:
-            try:
-                with Image.open(file) as image:
-                    yield str(file), image.copy()
-            except OSError as error:
-                raise UserError(f"{file}: damaged image ({error}); replace or remove it") from None
-
-    return Split(_stack(images()), np.array([label for _, label in files], np.int64))
+    images = ((str(file), open_image(file)) for file, _ in files)
+    return Split(stack(images), np.array([label for _, label in files], np.int64))
 
 
-def _from_torchvision(name: str, folder: Path | None, download_to: Path) -> tuple[Split, Split]:
-    """The two splits of a class of torchvision.datasets, from `folder` when it is there, else downloaded."""
+def _from_torchvision(name: str, folder: Path | None, download_to: Path) -> tuple[Split, Split, tuple[str, ...]]:
+    """Splits and class names of a class of torchvision.datasets, from `folder` when it is there, else downloaded."""
     from autoprivacy.data.torchvision_operators import declare_missing_operators
 
     declare_missing_operators()
@@ -203,7 +193,8 @@ def _from_torchvision(name: str, folder: Path | None, download_to: Path) -> tupl
             failure = " ".join(str(error).split())
             logging.info("torchvision %s is not in %s (%s)", name, root, failure)
             continue
-        return _torchvision_split(name, train), _torchvision_split(name, test)
+        names = getattr(train, "classes", None) or ()
+        return _torchvision_split(name, train), _torchvision_split(name, test), tuple(map(str, names))
     raise UserError(f'data set torchvision "{name}": not in {folder or "a data folder"}, no download ({failure})')
 
 
@@ -237,5 +228,5 @@ def _torchvision_split(name: str, dataset: Any) -> Split:
             labels.append(int(label))
             yield f"torchvision {name}, image {index}", image
 
-    stacked = _stack(images())  # which also fills labels
+    stacked = stack(images())  # which also fills labels
     return Split(stacked, np.array(labels, np.int64))

@@ -19,6 +19,9 @@ from autoprivacy.errors import UserError
 FORMS = 'expected "package.module:function", "path/to/file.py:function" or "path/to/file.onnx"'
 
 
+LAYOUT = "memory_format"  # the attribute of a network that does not take images with channels last
+
+
 def build(model: str, classes: int) -> nn.Module:
     """Build the network that `model` names, for `classes` outputs.
 
@@ -78,7 +81,28 @@ def build_for(model: str, classes: int, dataset: Dataset) -> nn.Module:
             f'network model: "{model}": logits for one {shape} image have the shape {tuple(output.shape)}; expected '
             f"(1, {classes})"
         )
+    _allow_views(network, dataset)
     return network.train(training)
+
+
+def layout(network: nn.Module) -> torch.memory_format:
+    """In which order a network's weights and images are fastest: channels last, but for one that views values flat."""
+    return getattr(network, LAYOUT, torch.channels_last)
+
+
+def _allow_views(network: nn.Module, dataset: Dataset) -> None:
+    """Have a network get images in torch's own order where `x.view(...)` fails in another."""
+    images = torch.zeros(2, *dataset.image_shape).to(memory_format=torch.channels_last)
+    try:
+        with torch.no_grad():
+            network(images)
+    except RuntimeError:  # of a view; anything else has failed before
+        setattr(network, LAYOUT, torch.contiguous_format)
+        network.register_forward_pre_hook(_contiguous)
+
+
+def _contiguous(network: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(argument.contiguous() for argument in arguments)
 
 
 def _imported(place: str) -> ModuleType:

@@ -146,13 +146,21 @@ class Node:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the client may know: the graph and the layers' shapes, no weights. The last node is the output."""
+    """What the client may know: the graph and the layers' shapes, no weights. The last node is the output.
+
+    Attributes:
+        nodes, layers: the graph and the public parts of its linear layers.
+        image_mean, image_std: per channel, of pixels / 255, that images are normalised by.
+        image_scale: of the normalised image's integers.
+        class_names: of output 0, 1, ...; none where they are not known.
+    """
 
     nodes: tuple[Node, ...]
     layers: tuple[LayerShape, ...]
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
     image_scale: float
+    class_names: tuple[str, ...] = ()
 
     def layer(self, name: str) -> LayerShape:
         """The shape of the layer of that name."""

@@ -42,7 +42,9 @@ def build_network(
     for node in graph.nodes:
         builder.build(node)
     shapes = tuple(layer.shape for layer in builder.layers.values())
-    architecture = Architecture(tuple(builder.nodes), shapes, dataset.mean, dataset.std, image_scale)
+    architecture = Architecture(
+        tuple(builder.nodes), shapes, dataset.mean, dataset.std, image_scale, dataset.class_names
+    )
     return IntegerNetwork(architecture, builder.layers, 2.0 ** scales.log2[graph.nodes[-1].name])
 
 

@@ -31,9 +31,10 @@ def read_architecture(value: dict[str, Any]) -> Architecture:
         nodes = tuple(Node(**_with_tuples(node)) for node in value["nodes"])
         layers = tuple(LayerShape(**_with_tuples(layer)) for layer in value["layers"])
         image = tuple(value["image_mean"]), tuple(value["image_std"]), value["image_scale"]
+        names = tuple(value.get("class_names", ()))  # which older files lack
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"architecture: damaged: {type(error).__name__} {error}; make it again") from None
-    architecture = Architecture(nodes, layers, *image)
+    architecture = Architecture(nodes, layers, *image, names)
     check_architecture(architecture)
     return architecture
 
@@ -67,6 +68,11 @@ def check_architecture(architecture: Architecture) -> None:
         if node.shape != expected:
             raise UserError(f"architecture: node {node.name!r}: shape {node.shape}; expected {expected}")
         shapes[node.name] = node.shape
+    names, outputs = architecture.class_names, math.prod(architecture.nodes[-1].shape)
+    for name in names:
+        _wrap("class_names", _check_name, name)
+    if names and len(names) != outputs:
+        raise UserError(f"architecture: {len(names)} class_names; expected one for each of {outputs} outputs, or none")
     total = sum(math.prod(shape) for shape in shapes.values())
     if total > MAXIMUM_TOTAL:
         raise UserError(f"architecture: {total} values in all; allowed {MAXIMUM_TOTAL}")

@@ -31,6 +31,7 @@ from autoprivacy.quantization.integer_network import (
     rounding_constant,
     weight_maximum,
 )
+from autoprivacy.quantization.saturation import saturated
 from autoprivacy.quantization.scales import RESCALED, Calibration, ScaleChooser
 from autoprivacy.training.batches import batches, normalise
 
@@ -91,7 +92,7 @@ def quantize(
 
     def quantized(halvings: dict[str, int]) -> tuple[IntegerNetwork, list[dict[str, Any]]]:
         scales = ScaleChooser(graph, calibration, scale, halvings, largest).choose()
-        network = build_network(graph, calibration, scales, dataset, scale, largest)
+        network = saturated(build_network(graph, calibration, scales, dataset, scale, largest))
         return network, measured_rows(network, dataset, settings)
 
     network, rows = quantized({})

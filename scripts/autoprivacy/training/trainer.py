@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from autoprivacy.data.dataset import Dataset
 from autoprivacy.errors import UserError
+from autoprivacy.networks import layout
 from autoprivacy.training.augmentation import augment, erase, resized
 from autoprivacy.training.batches import accuracy, device, normalise
 from autoprivacy.training.checkpoints import start_from
@@ -86,14 +87,14 @@ class Trainer:
         if (teacher is None) != (settings.distillation is None):
             raise ValueError("distillation needs both a teacher and its settings")
         self.device = device()
-        self.teacher = teacher and teacher.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.teacher = teacher and teacher.to(self.device, memory_format=layout(teacher)).eval()  # type: ignore[call-overload]
         self.settings = settings
         self.state_file = state_file
         self.dataset = dataset
         model = initialise(model, settings.seed)
         if settings.initial_weights is not None:
             start_from(model, settings.initial_weights)
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(self.device, memory_format=layout(model))  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.model,
             # the number of updates is the step's; reading torch's own counter would wait for the GPU

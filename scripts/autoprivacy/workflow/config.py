@@ -12,6 +12,8 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from autoprivacy.data.cifar import NAMES
 from autoprivacy.errors import UserError
+from autoprivacy.workflow.config_origin import Origin
+from autoprivacy.workflow.config_types import meant
 
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
 
@@ -33,7 +35,7 @@ def load_schema() -> dict[str, Any]:
     return found
 
 
-def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[str, Any]:
+def complete(config: dict[str, Any], files: Sequence[str | Path] | Origin = ()) -> dict[str, Any]:
     """A checked copy of `config` with every default filled in.
 
     Args:
@@ -44,23 +46,24 @@ def complete(config: dict[str, Any], files: Sequence[str | Path] = ()) -> dict[s
         UserError: the first mistake, as one line: where, got, allowed, file.
     """
     schema = load_schema()
-    config = copy.deepcopy(config)
+    origin = files if isinstance(files, Origin) else Origin(files)
+    config = meant(copy.deepcopy(config), schema, origin)
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: str(error.absolute_path))
     if errors:
-        raise UserError(_line(errors[0], files))
+        raise UserError(_line(errors[0], origin))
     _fill(config, schema)
-    _check_names(config, files)
+    _check_names(config, origin)
     run = config["run"]
     kind = config["selection"]["plaintext"]["kind"]
     if kind == "power_of_two" and "slot" in run["packings"]:
         allowed = "another where run.packings has slot, whose plaintext modulus is to be a prime == 1 mod 2n"
-        raise UserError(_message(("selection", "plaintext", "kind"), kind, allowed, files))
+        raise UserError(message(("selection", "plaintext", "kind"), kind, allowed, origin))
     if kind == "composite" and "coefficient" in run["packings"]:
         allowed = "another where run.packings has coefficient, which takes any p as it is"
-        raise UserError(_message(("selection", "plaintext", "kind"), kind, allowed, files))
+        raise UserError(message(("selection", "plaintext", "kind"), kind, allowed, origin))
     if "tolerant" in run["schemes"] and "coefficient" not in run["packings"]:
         allowed = "coefficient among them, as the scheme tolerant is made in it; or leave that out of run.schemes"
-        raise UserError(_message(("run", "packings"), repr(run["packings"]), allowed, files))
+        raise UserError(message(("run", "packings"), repr(run["packings"]), allowed, origin))
     return config
 
 
@@ -70,16 +73,16 @@ def search_settings(config: Mapping[str, Any], network: str) -> dict[str, Any]:
     return {**config["search"], **own}
 
 
-def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:
+def _check_names(config: dict[str, Any], origin: Origin) -> None:
     """Names of networks and data sets that stand elsewhere in the configuration than where they are defined."""
     networks, datasets = config["networks"], [*NAMES, *config["datasets"]]
     for part in ("run", "parameters_table", "latency_comparison"):
         for name in config[part]["networks"] or ():
-            _check_name((part, "networks"), name, networks, "a key of networks", files)
+            _check_name((part, "networks"), name, networks, "a key of networks", origin)
     left_out, schemes = config["measure"]["leave_out"], config["run"]["schemes"]
     if set(schemes) <= set(left_out):
         allowed = f"not every one of run.schemes, {_listed(schemes)}"
-        raise UserError(_message(("measure", "leave_out"), repr(left_out), allowed, files))
+        raise UserError(message(("measure", "leave_out"), repr(left_out), allowed, origin))
     elsewhere = {
         ("search", "comparison", "networks"): config["search"]["comparison"]["networks"],
         ("sampling", "networks"): config["sampling"]["networks"],
@@ -88,33 +91,31 @@ def _check_names(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     }
     for path, names in elsewhere.items():
         for name in names or ():
-            _check_name(path, name, networks, "a key of networks", files)
+            _check_name(path, name, networks, "a key of networks", origin)
     settings = config["network_settings"]
     for name in config["measure"]["network_settings"]:
-        _check_name(("measure", "network_settings"), name, settings, "a key of network_settings", files)
+        _check_name(("measure", "network_settings"), name, settings, "a key of network_settings", origin)
     for name, setting in settings.items():
         if setting["round_trip_seconds"] and setting["bits_per_second"] is None:
             allowed = "a throughput, where round_trip_seconds is above 0"
-            raise UserError(_message(("network_settings", name, "bits_per_second"), "null", allowed, files))
+            raise UserError(message(("network_settings", name, "bits_per_second"), "null", allowed, origin))
     for name in config["datasets"]:
         if name in NAMES:
-            raise UserError(_message(("datasets", name), "a built-in data set's name", "any other name", files))
+            raise UserError(message(("datasets", name), "a built-in data set's name", "any other name", origin))
     for network, entry in networks.items():
         where = ("networks", network)
-        _check_name((*where, "dataset"), entry["dataset"], datasets, "built-in or a key of datasets", files)
+        _check_name((*where, "dataset"), entry["dataset"], datasets, "built-in or a key of datasets", origin)
         if distillation := entry["training"]["distillation"]:
             same = ("dataset", "classes")
             teachers = [n for n, e in networks.items() if n != network and all(e[key] == entry[key] for key in same)]
             path = (*where, "training", "distillation", "teacher")
             words = "another network with the same dataset and classes"
-            _check_name(path, distillation["teacher"], teachers, words, files)
+            _check_name(path, distillation["teacher"], teachers, words, origin)
 
 
-def _check_name(
-    path: tuple[str, ...], name: str, known: Iterable[str], words: str, files: Sequence[str | Path]
-) -> None:
+def _check_name(path: tuple[str, ...], name: str, known: Iterable[str], words: str, origin: Origin) -> None:
     if name not in known:
-        raise UserError(_message(path, f'"{name}"', f"{words}: {_listed(known) or 'there is none'}", files))
+        raise UserError(message(path, f'"{name}"', f"{words}: {_listed(known) or 'there is none'}", origin))
 
 
 def _fill(value: dict[str, Any], schema: dict[str, Any]) -> None:
@@ -129,17 +130,18 @@ def _fill(value: dict[str, Any], schema: dict[str, Any]) -> None:
             _fill(value[key], general)
 
 
-def _line(error: ValidationError, files: Sequence[str | Path]) -> str:
+def _line(error: ValidationError, origin: Origin) -> str:
     path = tuple(error.absolute_path)
     schema: Any = error.schema
     if error.validator == "additionalProperties":
         known = schema["properties"]
         unknown = next(key for key in error.instance if key not in known)
-        return _message((*path, unknown), "an unknown key", _listed(known), files)
+        return message((*path, unknown), "an unknown key", _listed(known), origin)
     if error.validator == "required":
         missing = next(key for key in schema["required"] if key not in error.instance)
-        return _message((*path, missing), "nothing", schema["properties"][missing].get("description", "a value"), files)
-    return _message(path, repr(error.instance), _allowed(error), files)
+        return message((*path, missing), "nothing", schema["properties"][missing].get("description", "a value"), origin)
+    value = error.instance if isinstance(error.instance, str | int | float) else None
+    return message(path, repr(error.instance), _allowed(error), origin, value)
 
 
 def _allowed(error: ValidationError) -> str:
@@ -163,26 +165,14 @@ def _allowed(error: ValidationError) -> str:
     return ", ".join([*words, "no value twice"] if error.validator == "uniqueItems" else words)
 
 
-def _message(path: tuple[str | int, ...], got: str, allowed: str, files: Sequence[str | Path]) -> str:
+def message(path: tuple[str | int, ...], got: str, allowed: str, origin: Origin | None, value: Any = None) -> str:
+    """One line: where in the config, got, allowed, and the file and line that it comes from."""
     where = ".".join(str(part) for part in path) or "the configuration"
-    return f"config: {where}: got {got}; allowed: {allowed}; file: {_origin(path, files)}"
+    return f"config: {where}: got {got}; allowed: {allowed}; file: {(origin or Origin()).find(path, value)}"
 
 
 def _listed(values: Iterable[Any]) -> str:
     return ", ".join(str(value) for value in values)
-
-
-def _origin(path: tuple[str | int, ...], files: Sequence[str | Path]) -> str:
-    """The last file that sets the key, as the last one wins; the command line when none does."""
-    for file in reversed(files):
-        value: Any = yaml.safe_load(Path(file).read_text())
-        try:
-            for part in path:
-                value = value[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        return str(file)
-    return str(files[-1]) if files and len(path) == 0 else "command line" if files else "unknown"
 
 
 def keys(schema: dict[str, Any] | None = None, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
