@@ -20,15 +20,18 @@ from autoprivacy.errors import UserError
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that takes its place only when the block ends without an error."""
+def atomic_write(path: str | Path, private: bool = False) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its place only when the block ends without an error.
+
+    A `private` file is the owner's to read alone; others are everybody's.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o600 if private else 0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -65,14 +68,16 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); make it again") from None
 
 
-def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], header: Any = None, compress: bool = True) -> None:
-    """Write arrays, and a JSON-able `header` under the key `header`, as one npz."""
+def write_arrays(
+    path: str | Path, arrays: Mapping[str, np.ndarray], header: Any = None, compress: bool = True, private: bool = False
+) -> None:
+    """Write arrays, and a JSON-able `header` under the key `header`, as one npz; `private`: see `atomic_write`."""
     content = {name: np.asarray(array) for name, array in arrays.items()}
     if "header" in content:
         raise ValueError("'header' names the JSON header; choose another array name")
     if header is not None:
         content["header"] = np.frombuffer(json.dumps(header, allow_nan=False).encode(), np.uint8)
-    with atomic_write(path) as stream:
+    with atomic_write(path, private) as stream:
         (np.savez_compressed if compress else np.savez)(stream, **content)  # type: ignore[arg-type]
 
 

@@ -1,12 +1,15 @@
 """Cryptographic randomness: right distributions, a stream per key, fresh by default."""
 
 import math
+import os
+import warnings
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from scipy import stats
 
-from autoprivacy.randomness import gaussian_numba
+from autoprivacy.randomness import gaussian_numba, generator
 from autoprivacy.randomness.generator import SecureRandom
 
 KEY = bytes(range(32))
@@ -30,6 +33,48 @@ def test_an_array_is_filled_with_what_would_be_drawn():
     filled.fill(rows[0, :0])
     assert np.array_equal(rows.reshape(-1), drawn.random_bytes(300))
     assert np.array_equal(filled.random_bytes(7), drawn.random_bytes(7))
+
+
+def test_a_stream_goes_on_under_the_next_nonce(monkeypatch):
+    """ChaCha20 ends after 256 GiB under one nonce; here after 100 bytes, at the same places however it is drawn."""
+    whole = [Cipher(algorithms.ChaCha20(KEY, bytes(4) + bytes([i]) + bytes(11)), None).encryptor() for i in range(4)]
+    expected = b"".join(stream.update(bytes(100)) for stream in whole)[:350]
+    monkeypatch.setattr(generator, "BYTES_PER_NONCE", 100)
+    assert SecureRandom(KEY).random_bytes(350).tobytes() == expected
+    pieces, out = SecureRandom(KEY), np.zeros(170, np.uint8)
+    drawn = pieces.random_bytes(80).tobytes() + pieces.random_bytes(20).tobytes()
+    pieces.fill(out)
+    masked = np.zeros(80, np.uint8)
+    pieces.mask(np.full(80, 255, np.uint8), masked)
+    assert drawn + out.tobytes() + (masked ^ np.uint8(255)).tobytes() == expected
+
+
+def in_child(act):
+    """What `act` gives in a child process made by fork, bytes; b"error" where it raises."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads of the tests, which the child never runs
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, act())
+        except RuntimeError:
+            os.write(writing, b"error")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        told = stream.read()
+    os.waitpid(child, 0)
+    return told
+
+
+def test_a_child_process_never_repeats_its_parents_stream():
+    own, keyed = SecureRandom(), SecureRandom(KEY)
+    children = [in_child(lambda: own.random_bytes(32).tobytes()) for _ in range(2)]
+    assert len({own.random_bytes(32).tobytes(), *children}) == 3 and all(len(part) == 32 for part in children)
+    assert in_child(lambda: keyed.random_bytes(32).tobytes()) == b"error"
+    assert in_child(lambda: SecureRandom(KEY).random_bytes(32).tobytes()) == keyed.random_bytes(32).tobytes()
 
 
 def test_a_short_key_is_refused():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.protocol_sessions import NETWORK
 
 from autoprivacy.errors import UserError
 from autoprivacy.storage import atomic_write, read_arrays, read_json, read_rows, write_arrays, write_json, write_rows
@@ -59,3 +60,11 @@ def test_missing_and_damaged_files_are_named(tmp_path):
 def test_rows_with_different_columns_are_refused(tmp_path):
     with pytest.raises(ValueError):
         write_rows(tmp_path / "a.csv", [{"a": 1}, {"b": 1}])
+
+
+def test_private_arrays_are_the_owners_to_read_alone(tmp_path):
+    write_arrays(tmp_path / "public.npz", {"a": np.arange(3)})
+    write_arrays(tmp_path / "private.npz", {"a": np.arange(3)}, private=True)
+    NETWORK.save(tmp_path / "network.npz")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"public.npz": 0o644, "private.npz": 0o600, "network.npz": 0o600}

@@ -121,7 +121,8 @@ class IntegerNetwork:
         return replace(self, layers=layers)
 
     def save(self, path: str | Path, **more: Any) -> None:
-        """Write as one npz with a JSON header; `more` (provenance) joins the header."""
+        """Write as one npz with a JSON header, which `more` (provenance) joins; the weights are private, so for the
+        owner alone to read."""
         arrays = {}
         for name, layer in self.layers.items():
             arrays[f"{name}.weight"] = layer.weight.astype(
@@ -134,7 +135,7 @@ class IntegerNetwork:
             "output_scale": self.output_scale,
             **more,
         }
-        write_arrays(path, arrays, header=header)
+        write_arrays(path, arrays, header=header, private=True)
 
     @classmethod
     def load(cls, path: str | Path) -> IntegerNetwork:

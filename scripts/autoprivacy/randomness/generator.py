@@ -15,6 +15,9 @@ from numpy.typing import DTypeLike
 from autoprivacy.randomness import gaussian_numba
 
 KEY_BYTES = 32
+# What ChaCha20 gives under one nonce: 2^32 blocks of 64 bytes (RFC 8439, section 2.3). A stream goes on under the next.
+NONCE_BYTES = 12
+BYTES_PER_NONCE = 1 << 38
 # SEAL's centred binomial: 21 bits less 21 bits, variance 10.5 (SEAL 4.1 util/rlwe.cpp, sample_poly_cbd).
 CENTRED_BINOMIAL_PAIRS = 21
 # Bytes that a ternary number is taken from, and the numbers; one byte in 64 is refused, so a few more are drawn.
@@ -23,31 +26,71 @@ TERNARY = np.arange(LAST_TERNARY_BYTE + 1) % 3 - 1
 SPARE_BYTES = 32
 
 
+_forks = 0  # of this process and those it comes from
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class SecureRandom:
     """A stream of cryptographic randomness; not safe to share between threads.
 
+    It has no end: 2^96 nonces of 256 GiB each. A copy in a child process (fork) never gives what the parent's gives: it
+    takes a new key from the operating system, and one with an explicit key gives nothing any more.
+
     Args:
-        key: 32 bytes; None (the default) takes them from the operating system. Public seeds that both parties
-            expand (the uniform part of a ciphertext) and tests are the only uses of an explicit key.
+        key: 32 bytes; None (the default) takes them from the operating system. Seeds that are kept or that both parties
+            expand, and tests, are the only uses of an explicit key.
+
+    Raises:
+        RuntimeError: by all methods, in a child process of the one that gave an explicit key.
     """
 
     def __init__(self, key: bytes | None = None) -> None:
-        key = os.urandom(KEY_BYTES) if key is None else key
-        if len(key) != KEY_BYTES:
+        if key is not None and len(key) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, got {len(key)}")
-        self._stream = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
+        self._explicit = key is not None
+        self._begin(os.urandom(KEY_BYTES) if key is None else key)
+
+    def _begin(self, key: bytes, nonce: int = 0) -> None:
+        self._key, self._nonce, self._left, self._forks = key, nonce, BYTES_PER_NONCE, _forks
+        start = bytes(4) + nonce.to_bytes(NONCE_BYTES, "little")  # the counter of blocks, then the nonce
+        self._stream = Cipher(algorithms.ChaCha20(key, start), mode=None).encryptor()
 
     def random_bytes(self, count: int) -> np.ndarray:
         """`count` uniform bytes, uint8."""
-        return np.frombuffer(self._stream.update(bytes(count)), np.uint8)
+        if self._forks == _forks and count < self._left:
+            self._left -= count
+            return np.frombuffer(self._stream.update(bytes(count)), np.uint8)
+        out = np.empty(count, np.uint8)
+        self.fill(out)
+        return out
 
     def fill(self, out: np.ndarray) -> None:
         """Uniform bytes into a contiguous array, uint8 [count]: what `random_bytes(count)` would give."""
-        self._stream.update_into(bytes(out.size), out.data)
+        self._add(memoryview(bytes(out.size)), out.data)
 
     def mask(self, values: np.ndarray, out: np.ndarray) -> None:
         """XOR of the stream's next bytes and contiguous `values` into `out` of the same size."""
-        self._stream.update_into(values.reshape(-1).view(np.uint8).data, out.reshape(-1).view(np.uint8).data)
+        self._add(values.reshape(-1).view(np.uint8).data, out.reshape(-1).view(np.uint8).data)
+
+    def _add(self, values: memoryview, out: memoryview) -> None:
+        """XOR of the stream's next bytes and `values` into `out`, under as many nonces as it takes."""
+        if self._forks != _forks:
+            if self._explicit:
+                raise RuntimeError("a stream with an explicit key was made before this process: it would repeat itself")
+            self._begin(os.urandom(KEY_BYTES))
+        while len(values):
+            count = min(len(values), self._left)
+            self._stream.update_into(values[:count], out[:count])
+            values, out, self._left = values[count:], out[count:], self._left - count
+            if not self._left:
+                self._begin(self._key, self._nonce + 1)
 
     def words(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.uint64) -> np.ndarray:
         """Uniform words, uint64 or another unsigned type."""

@@ -30,7 +30,7 @@ def save_weights(model: nn.Module, path: str | Path, header: dict[str, Any]) -> 
     """
     state = model.state_dict().items()
     arrays = {name: (value.half() if value.ndim > 1 else value).numpy() for name, value in state}
-    write_arrays(path, arrays, header=header)
+    write_arrays(path, arrays, header=header, private=True)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
