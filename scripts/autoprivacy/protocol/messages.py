@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterator
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import TypeAlias
 
 from autoprivacy.errors import UserError
@@ -22,6 +22,7 @@ FAILURE_BYTES = 4 * SHOWN_CHARACTERS  # of a reason in UTF-8
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
+@unique
 class Message(IntEnum):
     """What a frame holds; docs/architecture.md has the order."""
 
@@ -43,7 +44,7 @@ class Message(IntEnum):
     GALOIS_KEYS = 16  # client: after a PUBLIC_KEY whose layers rotate ciphertexts
     TRIPLE_FACTORS = 17  # client: Enc(a) of all squared activations
     TRIPLE_PRODUCTS = 18  # server: Enc(a rho - m)
-    HELLO = 20  # client: the first message, empty; a server keeps no place for strangers who do not send it
+    HELLO = 23  # client: the first message, empty; a server keeps no place for strangers who do not send it
     OT_TREES = 19  # client: its answer to the server's hello, and its trees; then the server: its trees
     LOOKUP_MAKING = 20  # both at once, exchange by exchange: what makes the lookups of a bundle
     LOOKUP_QUESTION = 21  # server: places and what is opened, for one activation
