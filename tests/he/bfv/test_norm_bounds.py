@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.made_up_profile import LINK, PROFILE
 from support.protocol_sessions import NETWORK
+from support.real_noise import decrypt_with_noise
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
@@ -65,7 +66,8 @@ def norm_estimates(layer: LinearLayer, norm_bound: float | None) -> tuple[np.nda
         masks = (rng.integers(0, P, shape, dtype=np.uint64) for shape in (SHAPE.input_shape, SHAPE.output_shape))
         own, theirs = masks
         reply = server.evaluate(server_cipher, client.encrypt(own), theirs)
-        _, noise = cipher.decrypt_with_noise(reply, client.form)
+        _, noise = decrypt_with_noise(cipher, reply, client.form)
+        noise = noise.reshape(-1)[client.form.positions]
         count = noise.size
         estimates.append(math.sqrt(np.mean(noise.astype(float) ** 2) - switching**2) / 2.0**40 / fresh_noise())
     return np.array(estimates), 1 / math.sqrt(2 * count)
@@ -78,6 +80,8 @@ def test_replies_tell_no_more_of_a_norm_than_its_bound() -> None:
     (of_small, error), (of_large, _) = (norm_estimates(layer, bound) for layer in (small, large))
     deviation = error * math.sqrt(2 / IMAGES) * of_small.mean()
     assert abs(of_small.mean() - of_large.mean()) < 4 * deviation
+    channels = (of_small.mean() / bound) ** 2  # of a ciphertext: the client estimates the bound, which it knows
+    assert abs(channels - round(channels)) < 8 * error * channels
     # the same attack on floods as wide as the weights themselves would ask for
     (apart_small, _), (apart_large, _) = (norm_estimates(layer, layer.weight_norm) for layer in (small, large))
     assert apart_large.mean() - apart_small.mean() > 4 * deviation
