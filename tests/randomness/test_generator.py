@@ -126,7 +126,7 @@ def test_gaussian_is_box_and_mullers_to_the_precision_of_a_double():
     scale = 2.0**50
     words = edged_words()
     values = np.empty(words.shape[1] * 2, np.int64)
-    gaussian_numba.gaussian(words, np.empty(0, np.int64), scale, 0, values)
+    gaussian_numba.gaussian(words, np.empty((2, 0), np.int64), scale, 0, values)
     upper = (words >> np.uint64(11)).astype(np.float64)
     radius = np.sqrt(-2 * np.log((upper[0] + 0.5).astype(np.longdouble) * np.longdouble(2) ** -53))
     turn = upper[1] * np.longdouble(2) ** -53 * 2 * np.longdouble(np.pi) - np.longdouble(np.pi) / 4
@@ -149,11 +149,47 @@ def edged_words():
 @pytest.mark.parametrize(("scale", "low_bits", "count"), [(2.0**20 * 1.9, 30, 5000), (2.0**20, 1, 4999), (0.0, 5, 1)])
 def test_low_bits_stand_behind_a_narrower_gaussian(scale, low_bits, count):
     words = edged_words()
-    low = (words[0] >> np.uint64(64 - low_bits)).astype(np.int64)[:count]
+    low = (words >> np.uint64(64 - low_bits)).astype(np.int64)[:, :count]
     high, values = np.empty(count, np.int64), np.empty(count, np.int64)
-    gaussian_numba.gaussian(words, np.empty(0, np.int64), scale, 0, high)
+    gaussian_numba.gaussian(words, np.empty((2, 0), np.int64), scale, 0, high)
     gaussian_numba.gaussian(words, low, scale, low_bits, values)
-    assert np.array_equal(values, (high << low_bits) + low - (1 << low_bits - 1))
+    assert np.array_equal(values, (high << low_bits) + low.sum(0) + 1 - (1 << low_bits))
+
+
+def test_a_flood_has_no_steps():
+    """The shipped sampler with a coarse high part, so that its steps show: its counts in quarters of a step are those
+    of a Gaussian of its variance. With one uniform low part the quarters of a step would count alike."""
+    count, low_bits, scale = 4_000_000, 10, 8.0
+    random, values = SecureRandom(KEY), np.empty(4_000_000, np.int64)
+    low = (random.words((2, count)) >> np.uint64(64 - low_bits)).view(np.int64)
+    gaussian_numba.gaussian(random.words((2, count // 2)), low, scale, low_bits, values)
+    quarters = np.floor_divide(values, 1 << low_bits - 2)
+    edges = np.arange(-4 * 20, 4 * 20 + 1)  # 2.5 standard deviations to either side
+    counts = np.array([np.count_nonzero(quarters == edge) for edge in edges[:-1]])
+    spread = 4 * math.sqrt(scale**2 + 1 / 12 + 2 / 12)  # rounding, and the two uniform parts
+    expected = count * np.diff(stats.norm.cdf(edges / spread))
+    assert ((counts - expected) ** 2 / expected).sum() < stats.chi2.ppf(1 - 1e-6, len(counts))
+    # a staircase is off by this much: 40 times what chance makes of it
+    steps = np.repeat(expected.reshape(-1, 4).mean(1), 4)
+    assert ((steps - expected) ** 2 / expected).sum() > 20 * len(counts)
+
+
+def test_shifts_below_a_step_are_hidden_as_by_a_gaussian():
+    """The divergence of the sampler's density from itself shifted by a sixteenth of a step, in closed form."""
+    scale, fine = 8.0, 1024
+    heights = np.diff(stats.norm.cdf((np.arange(-80, 82) - 0.5) / scale))
+    grid = (np.arange(96 * fine) + 0.5) / fine - 48  # six standard deviations to either side
+    shift = fine // 16
+    gaussian = (1 / 16) ** 2 / 2 / scale**2
+
+    def divergence(density):
+        one, other = density[shift:], density[:-shift]
+        return np.sum(one * np.log(one / other)) / fine
+
+    stairs = heights[np.rint(grid).astype(int) + 80]
+    linear = np.interp(grid, np.arange(-80, 81), heights)
+    assert divergence(stairs) > 10 * gaussian
+    assert divergence(linear) == pytest.approx(gaussian, rel=0.02)
 
 
 def test_centred_binomial_counts_bits():

@@ -86,9 +86,9 @@ def gaussian(words: Any, low: Any, scale: float, low_bits: int, out: Any) -> Non
 
     Args:
         words: uniform, uint64 [2, h]; the first row makes the radius, the second the angle.
-        low: uniform below 2^low_bits, int64 of out's shape; empty where low_bits is 0.
+        low: uniform below 2^low_bits, int64 [2, size of out]; empty where low_bits is 0.
         scale: standard deviation of the part above the low bits.
-        low_bits: how many low bits are uniform.
+        low_bits: how many low bits stand below the Gaussian's own.
         out: int64, at most 2 h.
     """
     half = words.shape[1]
@@ -108,4 +108,4 @@ def gaussian(words: Any, low: Any, scale: float, low_bits: int, out: Any) -> Non
         out[j] = np.int64(np.rint(normal[j] * scale))
     if low_bits:
         for j in range(out.size):
-            out[j] = (out[j] << low_bits) + low[j] - (np.int64(1) << (low_bits - 1))
+            out[j] = (out[j] << low_bits) + low[0, j] + low[1, j] + 1 - (np.int64(1) << low_bits)

@@ -131,14 +131,17 @@ class SecureRandom:
         """A rounded Gaussian, int64, for flooding; standard_deviation at most 2^58 (ValueError beyond).
 
         A double has 53 bits: a Gaussian wider than that would have empty low bits and show what it is to hide. So
-        the high part is Gaussian and the low bits are uniform, which adds a 2^-40 part to the variance.
+        the high part is Gaussian, a rounded one of a standard deviation of 2^20 to 2^21, and two uniform numbers of the
+        low bits are added, which make a 2^-42 part of the variance. One alone would leave a density of steps, which
+        betrays shifts that are small beside a step: their divergence would be that of a Gaussian times the step over
+        the shift. With two the density is linear between the steps, and the divergence that of a Gaussian.
         """
         if not 0 <= standard_deviation <= 2.0**58:
             raise ValueError(f"standard deviation {standard_deviation}: expected 0 to 2^58")
         values = np.empty(shape, np.int64)
         words = self.words((2, (values.size + 1) // 2))
         low_bits = max(0, int(np.log2(max(standard_deviation, 1.0))) - 20)
-        low = self.words(values.size if low_bits else 0) >> np.uint64(64 - max(low_bits, 1))
+        low = self.words((2, values.size if low_bits else 0)) >> np.uint64(64 - max(low_bits, 1))
         scale = standard_deviation / 2.0**low_bits
         gaussian_numba.gaussian(words, low.view(np.int64), scale, low_bits, values.reshape(-1))
         return values

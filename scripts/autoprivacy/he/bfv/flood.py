@@ -18,7 +18,8 @@ LIMB_BITS = 32
 def wide_flood(ring: Ring, count: int, standard_deviation: float, random: SecureRandom) -> np.ndarray:
     """Rounded Gaussians of any width, coefficients [count, k, n].
 
-    The high part is Gaussian, the low bits are uniform; they add less than 2^-50 of the variance.
+    The high part is Gaussian as `SecureRandom.gaussian` draws it, the low limbs are uniform. They add less than 2^-50
+    of the variance; their steps, 2^-57 of the width and less, are finer than any shift that a flood is to hide.
 
     Args:
         ring: the ring modulo q.
