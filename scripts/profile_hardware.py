@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from autoprivacy.gc.rates import garbling_times
-from autoprivacy.he.profiling.profile import OperationProfile, profile, quartiles
+from autoprivacy.he.profiling.profile import OperationProfile, profile
+from autoprivacy.timing import quartiles
 from autoprivacy.workflow.logs import run_script
 
 

@@ -11,7 +11,6 @@ from support.search_support import RuleReward, small_network
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
-from autoprivacy.he.profiling.profile import quartiles
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.residues import Residues
 from autoprivacy.search.configured_problems import noise_problem, paper_problem, tolerant_modulus
@@ -19,6 +18,7 @@ from autoprivacy.search.problem import SearchProblem
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.garbled_costs import circuit_seconds, garbling, with_garbling
 from autoprivacy.selection.schemes import darl
+from autoprivacy.timing import quartiles
 
 RATES = {"garble": 1e-6, "evaluate": 2e-6, "project": 4e-6, "label": 8e-7, "transfer": 6e-6}
 SELECTION = Selection(

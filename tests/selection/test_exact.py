@@ -15,7 +15,6 @@ from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.parameters.policy import EXACT_TARGET
-from autoprivacy.he.profiling.profile import quartiles
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import sign_threshold
 from autoprivacy.quantization.outputs import Output, shown
@@ -25,6 +24,7 @@ from autoprivacy.selection.exact import EXACT_SCHEME, autoprivacy_plus, layer_mo
 from autoprivacy.selection.garbled_costs import predicted_seconds, with_garbling
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import layerwise
+from autoprivacy.timing import quartiles
 
 RATES = {"garble": 1e-8, "evaluate": 2e-8, "project": 4e-8, "label": 8e-9, "transfer": 6e-8}
 RATED = replace(PROFILE, garbling={name: quartiles([value]) for name, value in RATES.items()})

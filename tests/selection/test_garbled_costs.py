@@ -15,7 +15,6 @@ from autoprivacy.gc.garbling import garble
 from autoprivacy.gc.outputs import Label, Scores
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.parameters.policy import Policy
-from autoprivacy.he.profiling.profile import quartiles
 from autoprivacy.link import Link
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.ot.labels import random_delta, zero_labels
@@ -34,6 +33,7 @@ from autoprivacy.selection.garbled_costs import (
     with_garbling,
 )
 from autoprivacy.selection.schemes import darl
+from autoprivacy.timing import quartiles
 
 RATES = {"garble": 1e-8, "evaluate": 2e-8, "project": 4e-8, "label": 8e-9, "transfer": 6e-8}
 RATED = replace(PROFILE, garbling={name: quartiles([value]) for name, value in RATES.items()})

@@ -12,7 +12,7 @@ from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.profiling.multiplication import OURS, SEAL, multiplication_rows, ring_multiplication
-from autoprivacy.he.profiling.profile import OPERATIONS, QUARTILES, OperationProfile
+from autoprivacy.he.profiling.profile import OPERATIONS, OperationProfile
 from autoprivacy.he.ring.primes import PRIME_SIZES, ntt_primes
 from autoprivacy.link import Link
 from autoprivacy.quantization.evaluation import Evaluator
@@ -29,6 +29,7 @@ from autoprivacy.selection.sensitivity import (
     sensitivity_rows,
     variants,
 )
+from autoprivacy.timing import QUARTILES
 
 ROWS = {(row["system"], row["reading"]): row for row in security_rows([PublishedSet("delphi", 22, 13, 180)])}
 

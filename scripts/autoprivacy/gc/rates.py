@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 
 from autoprivacy.errors import UserError
@@ -17,6 +14,7 @@ from autoprivacy.ot.labels import encode, random_delta, zero_labels
 from autoprivacy.ot.setup import TransferSetup
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
+from autoprivacy.timing import thread_seconds
 
 # What `costs.activation_counts` counts, each for both parties together but for the first two.
 #   garble, evaluate: an AND gate.
@@ -93,22 +91,16 @@ class GarblingTimer:
         ands = (large.circuit.and_count - small.circuit.and_count) * INSTANCES
         outputs, project, each = small.circuit.output_bits * INSTANCES, 0.0, {}
         for name in ("garble", "evaluate"):
-            first, second = _seconds(getattr(small, name)), _seconds(getattr(large, name))
+            first, second = thread_seconds(getattr(small, name)), thread_seconds(getattr(large, name))
             each[name] = max(0.0, second - first) / ands
             project += max(0.0, first - each[name] * small.circuit.and_count * INSTANCES) / outputs
         transfers = len(self._choices) * MODULI[0].bit_length()
         return {
             **each,
             "project": project,
-            "label": _seconds(self._label) / (small.circuit.garbler_bits * INSTANCES),
-            "transfer": _seconds(self._transfer) / transfers,
+            "label": thread_seconds(self._label) / (small.circuit.garbler_bits * INSTANCES),
+            "transfer": thread_seconds(self._transfer) / transfers,
         }
-
-
-def _seconds(operation: Callable[[], object]) -> float:
-    start = time.thread_time()
-    operation()
-    return time.thread_time() - start
 
 
 def garbling_times(repeats: int) -> dict[str, list[float]]:

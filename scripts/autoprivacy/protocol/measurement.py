@@ -16,6 +16,7 @@ import numpy as np
 
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.protocol.pair import Pair
+from autoprivacy.timing import quartiles
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,6 @@ class MeasureSettings:
         """The two programs for a contender; see `Pair`."""
         options = ["--timeout", str(self.timeout), *self.network.options()]
         return Pair(contender.network, contender.policy, dataset, report, pool, self.threads, options)
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    lower, median, upper = np.percentile(np.asarray(values, np.float64), [25, 50, 75])
-    return {"median": float(median), "lower_quartile": float(lower), "upper_quartile": float(upper)}
 
 
 def _merge(
@@ -164,8 +159,8 @@ def throughput(contender: Contender, dataset: Path, settings: MeasureSettings) -
         "images": count,
         "images_differing": int((outputs != expected).any(axis=1).sum()),
         "images_per_second": count / seconds,
-        "seconds_from_pool": summary(rows[True]) if rows[True] else None,
-        "seconds_pool_dry": summary(rows[False]) if rows[False] else None,
+        "seconds_from_pool": quartiles(rows[True]) if rows[True] else None,
+        "seconds_pool_dry": quartiles(rows[False]) if rows[False] else None,
     }
 
 
@@ -238,11 +233,11 @@ def _totals(set_up: dict[str, Any], images: list[dict[str, Any]]) -> dict[str, A
         "t_setup": set_up["client"]["seconds"],
         "m_setup": traffic(set_up),
         "cpu_setup": cpu(set_up),
-        "t_pre": summary([image["offline"]["client"]["seconds"] for image in images]),
-        "t_on": summary([image["online"]["client"]["seconds"] for image in images]),
-        "t_total": summary([sum(image[p]["client"]["seconds"] for p in ("offline", "online")) for image in images]),
-        "m_pre": summary([traffic(image["offline"]) for image in images]),
-        "m_on": summary([traffic(image["online"]) for image in images]),
-        "cpu_pre": summary([cpu(image["offline"]) for image in images]),
-        "cpu_on": summary([cpu(image["online"]) for image in images]),
+        "t_pre": quartiles([image["offline"]["client"]["seconds"] for image in images]),
+        "t_on": quartiles([image["online"]["client"]["seconds"] for image in images]),
+        "t_total": quartiles([sum(image[p]["client"]["seconds"] for p in ("offline", "online")) for image in images]),
+        "m_pre": quartiles([traffic(image["offline"]) for image in images]),
+        "m_on": quartiles([traffic(image["online"]) for image in images]),
+        "cpu_pre": quartiles([cpu(image["offline"]) for image in images]),
+        "cpu_on": quartiles([cpu(image["online"]) for image in images]),
     }

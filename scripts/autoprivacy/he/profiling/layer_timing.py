@@ -23,8 +23,8 @@ from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan, Rotate
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet
 from autoprivacy.he.parameters.policy import LayerPolicy, Policy
-from autoprivacy.he.profiling.operation_timing import seconds
 from autoprivacy.quantization.integer_network import IntegerNetwork, LinearLayer
+from autoprivacy.timing import quartiles, thread_seconds
 
 TOLERANCE = 0.1  # how far a prediction may be from what is measured
 
@@ -125,7 +125,7 @@ def _pass(layers: Mapping[str, _Layer]) -> dict[str, float]:
     total = dict.fromkeys(layers, 0.0)
     for step in (_Layer.encrypt, _Layer.evaluate, _Layer.decrypt):
         for name, layer in layers.items():
-            total[name] += seconds(partial(step, layer))
+            total[name] += thread_seconds(partial(step, layer))
     return total
 
 
@@ -139,7 +139,7 @@ def comparison_rows(policy: Policy, times: Mapping[str, list[float]], **facts: A
     """
     rows = []
     for layer in policy.layers:
-        lower, median, upper = np.percentile(times[layer.name], (25, 50, 75)).tolist()
+        measured = quartiles(times[layer.name])
         predicted = layer.predicted["compute_seconds"]
         rows.append(
             {
@@ -149,10 +149,10 @@ def comparison_rows(policy: Policy, times: Mapping[str, list[float]], **facts: A
                 "polynomial_degree": layer.parameters.polynomial_degree,
                 "primes": len(layer.parameters.primes),
                 "predicted_seconds": predicted,
-                "measured_seconds": median,
-                "lower_quartile": lower,
-                "upper_quartile": upper,
-                "ratio": predicted / median,
+                "measured_seconds": measured["median"],
+                "lower_quartile": measured["lower_quartile"],
+                "upper_quartile": measured["upper_quartile"],
+                "ratio": predicted / measured["median"],
                 **facts,
             }
         )

@@ -17,9 +17,9 @@ from Pyfhel import Pyfhel
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.security import max_log2_q, security_bits
 from autoprivacy.he.profiling.operation_timing import warm_seconds
-from autoprivacy.he.profiling.profile import quartiles
 from autoprivacy.he.ring.primes import ntt_primes
 from autoprivacy.he.ring.ring import Ring
+from autoprivacy.timing import quartiles
 
 PRIME_BITS = 60  # q is made of primes of this size, as log q = 120 and 180 of the paper are
 # What SEAL batches with at every n up to 2^15.

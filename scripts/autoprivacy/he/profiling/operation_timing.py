@@ -6,7 +6,6 @@ so the costs of a call are counted once a layer, and a ciphertext costs the same
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -25,6 +24,7 @@ from autoprivacy.he.ring.primes import ntt_primes
 from autoprivacy.he.ring.ring import Ring
 from autoprivacy.quantization.integer_network import LayerShape, LinearLayer
 from autoprivacy.randomness.generator import SecureRandom
+from autoprivacy.timing import thread_seconds
 
 # A plaintext modulus of the usual size, a prime: residues modulo a power of two are drawn a little faster.
 PLAINTEXT_MODULUS = 114689
@@ -38,20 +38,10 @@ WEIGHT_BYTES = 48 << 20
 WIDE_FLOOD = 2.0**70  # any that takes one limb beside the Gaussian
 
 
-def seconds(operation: Callable[[], object]) -> float:
-    """CPU seconds of one call.
-
-    Every operation runs in one thread, so on an idle machine this is wall time; on a busy one it is disturbed less.
-    """
-    start = time.thread_time()
-    operation()
-    return time.thread_time() - start
-
-
 def warm_seconds(operation: Callable[[], object]) -> float:
     """CPU seconds of a call that follows one of its kind: what was timed before has taken its place in the caches."""
     operation()
-    return seconds(operation)
+    return thread_seconds(operation)
 
 
 class Words:
@@ -95,10 +85,10 @@ class _Layer:
     def times(self) -> dict[str, float]:
         """Seconds of each call that a layer takes besides products."""
         return {
-            "encrypt": seconds(lambda: self._client.encrypt(self._values)),
-            "load": seconds(lambda: self._cipher.load(self._message, self._channels)),
-            "reply": seconds(lambda: self._server.finish(self._cipher, self._sums, self._values)),
-            "decrypt": seconds(lambda: self._client.decrypt(self._reply)),
+            "encrypt": thread_seconds(lambda: self._client.encrypt(self._values)),
+            "load": thread_seconds(lambda: self._cipher.load(self._message, self._channels)),
+            "reply": thread_seconds(lambda: self._server.finish(self._cipher, self._sums, self._values)),
+            "decrypt": thread_seconds(lambda: self._client.decrypt(self._reply)),
         }
 
 
@@ -156,7 +146,7 @@ class _Products:
         """Of so many sums, each of products of the first `products` inputs."""
         indices, starts = np.tile(np.arange(products), outputs), np.arange(outputs + 1) * products
         x, weights = self._inputs[:inputs], self._weights[:, :, : indices.size]
-        return seconds(lambda: self._ring.multiply_accumulate(x, weights, indices, starts))
+        return thread_seconds(lambda: self._ring.multiply_accumulate(x, weights, indices, starts))
 
     def times(self) -> dict[str, float]:
         """Seconds of arranging an input's ciphertext, of a product, and of a sum."""

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import ParameterSet
 from autoprivacy.he.parameters.security import max_log2_q
 from autoprivacy.he.profiling.operation_timing import PLAINTEXT_MODULUS, LayerTimer, RotationTimer, Words
 from autoprivacy.he.ring.primes import PRIME_SIZES, ntt_primes, prime_size
 from autoprivacy.storage import read_json, write_json
+from autoprivacy.timing import QUARTILES, quartiles
 from autoprivacy.workflow.provenance import provenance
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,6 @@ OPERATIONS = (
     "encoding",
     ROTATION,
 )
-QUARTILES = ("median", "lower_quartile", "upper_quartile")
 # No prime below this: with a plaintext modulus of 17 bits and the noise of any layer nothing smaller serves.
 MINIMUM_PRIME_BITS = 24
 
@@ -177,9 +175,3 @@ def profile(degrees: Iterable[int], prime_counts: Iterable[int], repeats: int) -
         for key, operations in passes[0].items()
     }
     return OperationProfile(table, provenance({"degrees": degrees, "prime_counts": prime_counts, "repeats": repeats}))
-
-
-def quartiles(times: list[float]) -> dict[str, float]:
-    """Median and quartiles of timings, by the names of QUARTILES."""
-    lower, median, upper = np.percentile(times, (25, 50, 75))
-    return dict(zip(QUARTILES, (float(median), float(lower), float(upper)), strict=True))
