@@ -1,4 +1,4 @@
-"""Prepare one data set: find, verify, unpack; keep a part of it where the config says so."""
+"""Prepare one data set: find, verify, unpack; keep a part of it where the config asks for it."""
 
 import os
 from dataclasses import replace

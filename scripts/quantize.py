@@ -1,4 +1,4 @@
-"""Make the 8-bit integer network of a trained network, finetuned where the config says so, and its per-layer table."""
+"""Make the 8-bit integer network of a trained network, finetuned where the config asks so, and its per-layer table."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ from autoprivacy.bench.timing import cpu_seconds
 
 MODULE = "seal"
 MISSING = "seal-python is not installed (pip install -r requirements-bench.txt)"
-# Twenty bits that SEAL can batch with at every n here; no operation's time hangs on them.
+# Twenty bits that SEAL can batch with at every n here; no operation's time depends on them.
 PLAINTEXT_BITS = 20
 # Products are timed over so many plaintexts, which exceed the second-level cache as weights do.
 PLAINTEXTS = 64

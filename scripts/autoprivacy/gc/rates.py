@@ -16,7 +16,7 @@ from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
 from autoprivacy.timing import thread_seconds
 
-# What `costs.activation_counts` counts, each for both parties together but for the first two.
+# What a circuit's cost is made of (selection.garbled_costs counts them); the first two are one party's each.
 #   garble, evaluate: an AND gate.
 #   project: an output bit made a residue modulo p.
 #   label: of an input bit of the garbler's, drawn and encoded.

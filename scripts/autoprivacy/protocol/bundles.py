@@ -136,7 +136,8 @@ class Pool(Generic[Bundle]):
         self._ready[bundle.number] = bundle
 
     def take(self, number: int) -> Bundle:
-        """The bundle of that number, which the pool forgets: call it before anything is sent that hangs on the bundle.
+        """The bundle of that number, which the pool forgets: call it before anything is sent that depends on the
+        bundle.
 
         Raises:
             ProtocolError: it was used before, or this session never prepared it.

@@ -177,7 +177,7 @@ def record(
 
     `exact` promises that outputs equal the integer network's bit for bit: no share bits ignored, error rates of at most
     2^-40. Without it they differ by decryption errors, and by roundings at random where `ignored_share_bits`, the
-    most that a layer ignores, is above 0; `rms_difference` tells by how much, over the outputs of all images.
+    most that a layer ignores, is above 0; `rms_difference` measures by how much, over the outputs of all images.
     """
     skip, network = settings.warm_up_images, settings.network
     images, expected = [], contender.expected

@@ -13,7 +13,7 @@ from typing import Any
 
 from autoprivacy.errors import UserError
 
-# One thread a party: both run on one machine here, and a timing should not hang on what else a library starts.
+# One thread a party: both run on one machine here, and a timing should not depend on what else a library starts.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 MAXIMUM_BUNDLE_BYTES = 1 << 30  # of a server's bundle of any network that is measured
 _FAREWELL_SECONDS = 10.0  # how long a process whose output has ended may take to end itself

@@ -103,7 +103,7 @@ class Node:
         scale: multiplication by `factor`, one number (a residual brought to the accumulator's scale) or one for every
             channel (accumulators of channels whose weights have scales of their own brought to one).
         subsample: every `stride`-th row and column, the first included.
-        pad_channels: `before` channels of zeros in front and `after` behind.
+        pad_channels: `before` channels of zeros in front and `after` at the end.
     """
 
     name: str

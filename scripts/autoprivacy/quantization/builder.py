@@ -34,7 +34,7 @@ def build_network(
         graph: with its requantize nodes.
         calibration: of the graph.
         scales: as ScaleChooser gives them.
-        dataset: tells how images are normalised.
+        dataset: determines how images are normalised.
         image_scale: of the image.
         weight_maximum: the largest weight allowed; the smallest is its negative.
     """
@@ -78,7 +78,7 @@ class _Builder:
     def _linear(self, node: FloatNode) -> None:
         source = node.inputs[0]
         interval = self.ranges[source]
-        assert interval is not None  # an accumulator that a linear layer reads has a requantize node behind it
+        assert interval is not None  # an accumulator that a linear layer reads has a requantize node after it
         halvings, scale = self.halvings[node.name], self.scales[node.name]
         coarser = halvings.max() - halvings  # than the finest channel, in bits
         self.layers[node.name] = _integer_layer(

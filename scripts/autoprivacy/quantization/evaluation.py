@@ -162,12 +162,12 @@ class Evaluator(TensorOperations):
 
     Args:
         network: the integer network.
-        modulus: p, or what a policy says of every node; None for integers without a modulus.
+        modulus: p, or a policy's moduli for every node; None for integers without a modulus.
         shares: draws the client's shares, for the activations that ignore share bits to round as their circuits do; for
             simulation only (see `low_share_bits`). None lets all activations round to the nearest.
 
     Attributes:
-        wraps: per node that is read as a signed number (the linear layers, or the additions and poolings behind them),
+        wraps: per node that is read as a signed number (the linear layers, or the additions and poolings after them),
             how many values so far had a signed residue other than the true value.
         counts: how many values there were.
 

@@ -242,7 +242,7 @@ def _features(shape: LayerShape, index: int) -> dict[str, Any]:
 def _ends(architecture: Architecture, shifts: dict[str, int]) -> dict[str, tuple[list[str], list[str]]]:
     """Which of the nodes that are read as signed numbers (`shifts`) belong to which layer.
 
-    First those behind the layer with only local operations between; second those that are behind no layer in this way
+    First those after the layer with only local operations between; second those that are after no layer in this way
     (sums of activations) and come after this layer and before the next.
     """
     ends: dict[str, tuple[list[str], list[str]]] = {layer.name: ([], []) for layer in architecture.layers}

@@ -19,14 +19,14 @@ class Residues:
     """What a policy means for the nodes of a graph.
 
     A linear layer reads and gives residues modulo its own p, and local operations keep the modulus of what they read.
-    The image and the outputs of activations are known as integers, so they exist modulo every p that a layer behind
+    The image and the outputs of activations are known as integers, so they exist modulo every p that a later layer
     them reads them in.
 
     Attributes:
         moduli: per node those that its value is needed in, ascending.
         read: per node the one that an activation (or the user) reads its value in: the p of the layers it comes from,
             and the largest p of all layers where it comes from activations alone.
-        ignored_bits: per activation how many low share bits it ignores: the fewest that a layer which feeds it says,
+        ignored_bits: per activation how many low share bits it ignores: the fewest of the layers that feed it,
             none where no layer does.
     """
 
@@ -88,7 +88,7 @@ def tied_layers(architecture: Architecture) -> list[tuple[str, ...]]:
 def _wanted(
     architecture: Architecture, layer_moduli: Mapping[str, int], read: Mapping[str, int]
 ) -> dict[str, set[int]]:
-    """The moduli in which every node's value is read behind it; its own where nothing reads it."""
+    """The moduli in which every node's value is read later; its own where nothing reads it."""
     wanted: dict[str, set[int]] = {node.name: set() for node in architecture.nodes}
     wanted[architecture.nodes[-1].name].add(read[architecture.nodes[-1].name])
     for node in reversed(architecture.nodes):
@@ -117,7 +117,7 @@ def low_share_bits(shares: np.random.Generator, ignored_bits: int, shape: tuple[
 
 
 def truncated_activation(value: Any, share: Any, node: Node, modulus: int, ignored_bits: int) -> Any:
-    """An activation whose two parties drop the low bits of their shares; `gc.activation.Activation` says why.
+    """An activation whose two parties drop the low bits of their shares; the reason is in `gc.activation.Activation`.
 
     Args:
         value: x, the integers or residues that it reads: an int64 array or tensor.

@@ -127,7 +127,7 @@ def largest_scale(node: FloatNode) -> float:
 
 @dataclass(frozen=True)
 class Tie:
-    """How log2 of a node's scale hangs on the factor of its class: multiplier * factor + offset + an integer.
+    """How log2 of a node's scale depends on the factor of its class: multiplier * factor + offset + an integer.
 
     Attributes:
         root: the first node of the class, which names it.

@@ -1,4 +1,4 @@
-"""What the report says of the figures of a study's experiments."""
+"""The report's words on the figures of a study's experiments."""
 
 # Figures of experiments by the beginning of their name: title, what to know of it, its table.
 EXPERIMENTS = {

@@ -253,7 +253,7 @@ def latency_figure(rows: Sequence[Mapping[str, Any]], tolerance: float) -> Figur
     """Predicted against measured CPU seconds of every layer, one panel per packing, and the band of the tolerance.
 
     Args:
-        rows: of `he.layer_timing.comparison_rows`.
+        rows: of `he.profiling.layer_timing.comparison_rows`.
         tolerance: half the band's width, as a share of the measured time.
     """
     packings = list(dict.fromkeys(row["packing"] for row in rows))

@@ -65,7 +65,7 @@ def baseline(row: Row, rows: Sequence[Row]) -> Row | None:
 
 
 def comparison_sentences(rows: Sequence[Row], paper: Mapping[str, Any]) -> list[str]:
-    """What the measured numbers say of each scheme against the baseline, and what the paper says of the same."""
+    """Each scheme against the baseline, as measured and as in the paper."""
     sentences = []
     for row, name in zip(rows, contenders(rows), strict=True):
         base = baseline(row, rows)

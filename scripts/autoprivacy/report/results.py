@@ -47,7 +47,7 @@ class Scheme:
     """What the report knows of a scheme.
 
     Attributes:
-        accuracy_stage: the stage of accuracy.csv that tells the accuracy of what the scheme deploys.
+        accuracy_stage: the stage of accuracy.csv with the accuracy of what the scheme deploys.
         colour: of the palette of Okabe and Ito, which people with colour-blindness can tell apart.
         marker: matplotlib's marker, so that colour is not the only difference.
         size: of the marker in points; earlier schemes are larger, so that markers on one spot all show.

@@ -33,7 +33,7 @@ def sampling_figure(rows: Rows) -> Figure:
     """Relative error of each method over the number of samples, a panel per target rate.
 
     Args:
-        rows: those of `search.sampling.study_rows`, of one or several noises.
+        rows: those of `search.rate_estimation.study_rows`, of one or several noises.
     """
     targets = sorted({row["target"] for row in rows})
     with mpl.rc_context(STYLE):

@@ -52,7 +52,7 @@ def tolerant_modulus(
     """Of the moduli that hold accumulators of these ranges that of least predicted latency where every circuit ignores
     as many share bits as it can.
 
-    Linear layers count with an error rate of 2^-40: what errors they tolerate hangs little on p. `plaintext` is the
+    Linear layers count with an error rate of 2^-40: what errors they tolerate depends little on p. `plaintext` is the
     part of that name of the config's selection.
 
     Raises:

@@ -85,8 +85,9 @@ class Agent:
     """A DDPG agent for actions of numbers in [0, 1]; the paper's are one number.
 
     Two readings of the paper's formulas: the loss is taken at the actions that were rewarded, Q(O_i, a_i), where the
-    paper writes Q(O_i, mu(O_i)) (a reward says nothing of an action that was not taken); and over a batch of the replay
-    buffer, as many updates per episode as it has steps N_s, where the paper sums over the N_s steps of one episode.
+    paper writes Q(O_i, mu(O_i)) (a reward carries no information on an action that was not taken); and over a batch of
+    the replay buffer, as many updates per episode as it has steps N_s, where the paper sums over the N_s steps of one
+    episode.
 
     Args:
         observation_size: length of an observation.

@@ -33,7 +33,7 @@ HALVES: tuple[Half, ...] = ("finetune", "evaluate")
 
 
 class LayerErrors(Protocol):
-    """The decryption errors of one layer; its repr tells it apart from others."""
+    """The decryption errors of one layer; its repr distinguishes it from others."""
 
     def add(self, generator: np.random.Generator, accumulator: Tensor) -> Tensor:
         """The accumulator [N, C, H, W], floats that hold integers, with errors added; itself unchanged."""

@@ -23,7 +23,7 @@ def error_rate(tau: float) -> float:
 
 
 def magnitude_tail(tau: float) -> np.ndarray:
-    """P(|error| >= k | error) for k = 2, 3, ... while a double can tell it from 0, decreasing; float64."""
+    """P(|error| >= k | error) for k = 2, 3, ... while a double distinguishes it from 0, decreasing; float64."""
     rate = error_rate(tau)
     tail: list[float] = []
     while (above := float(erfc((len(tail) + 1.5) / (math.sqrt(2) * tau))) / rate) > 2.0**-53:

@@ -1,8 +1,8 @@
 """The search problem: what may be chosen, what it costs, the latency budget, and what a policy is worth.
 
 A policy is a list of levels, one per coordinate: for each linear layer its target, and where circuits are counted the
-share bits that the circuit behind it ignores. Level 0 has the largest errors and the least latency. The latency is the
-sum of the coordinates' own seconds, so that every strategy can reason about it.
+share bits that the activation after it ignores. Level 0 has the largest errors and the least latency. The latency is
+the sum of the coordinates' own seconds, so that every strategy can reason about it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class SearchProblem:
     Args:
         network: the integer network.
         darl: its `darl` policy: the budget's reference, packing and flooding; with circuits its predictions are to
-            hold theirs (`costs.with_garbling`).
+            hold theirs (`selection.garbled_costs.with_garbling`).
         select: parameter selection of one layer for one target; its predicted["latency_seconds"] is what the budget
             limits. Called once per layer and target.
         reward: see Reward; called once per distinct assignment of sets.
@@ -261,7 +261,7 @@ class SearchProblem:
     def policy(self, levels: Sequence[int]) -> Policy:
         """The policy of the levels, with those totals of the `darl` policy's that all layers have.
 
-        Its predictions are the linear layers'; `costs.with_garbling` adds the circuits'.
+        Its predictions are the linear layers'; `selection.garbled_costs.with_garbling` adds the circuits'.
         """
         layers = tuple(self._layers(levels))
         keys = [key for key in self.darl.predicted if all(key in layer.predicted for layer in layers)]
@@ -320,7 +320,7 @@ def latency_of(layer: LayerPolicy) -> float:
 def deployed_key(policy: Policy) -> str:
     """A digest of what causes errors as deployed: parameter sets, noise, ignored share bits.
 
-    Where a wrong coefficient is one wrong output tau tells all about it; else the tiling says what it spoils.
+    Where a wrong coefficient is one wrong output tau tells all about it; else the tiling determines what it spoils.
     """
     sets = [
         (

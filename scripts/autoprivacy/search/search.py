@@ -56,7 +56,7 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        policy: the best policy; its predicted["exploration_accuracy_percent"] tells its reward.
+        policy: the best policy; its predicted["exploration_accuracy_percent"] holds its reward.
         levels: its levels in the problem.
         reward: its reward, -error as a fraction; the finals' where there were some.
         latency_seconds: its predicted latency.

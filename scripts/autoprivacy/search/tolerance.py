@@ -59,7 +59,7 @@ class Disturbance:
         level: base-2 logarithm of the size; of ignored bits their number.
         layer: the one layer that is disturbed; empty for all.
         perturb: makes, afresh, what the evaluator calls with a layer's name and its accumulators; errors of any kind
-            that can be told there can be studied.
+            that can be expressed there can be studied.
         evaluator: makes the evaluator, where it is not the study's own.
     """
 

@@ -1,7 +1,7 @@
 """What each idea of parameter selection is worth: one network's parameters under a ladder of rules, layer by layer.
 
 The steps go from DELPHI's rule to tolerated noise, each with one change to the step before. All of them are
-predictions: noise by he.noise, seconds by the profile.
+predictions: noise by he.parameters.noise, seconds by the profile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import darl, delphi, delphi_worst_case, layerwise
 
-# The columns of a row that tell which choice it is about.
+# The columns that identify the choice of a row.
 KEYS = ("network", "weights", "packing", "flooding", "flooding_bits", "step")
 NUMBERS = (
     "plaintext_modulus",
@@ -55,7 +55,7 @@ class Subject:
         weights: `trained` or `random`; random weights stand for a network that nobody has trained yet.
         network: the integer network.
         calibrated, possible: by layer, the range that p has to hold as calibrated, and for any image.
-        shifts: by layer, the shift f of the activation behind it.
+        shifts: by layer, the shift f of the activation that follows it.
     """
 
     name: str
@@ -161,7 +161,7 @@ def parameter_rows(
     rule: PlaintextRule,
     tolerances: Tolerances,
 ) -> list[dict[str, Any]]:
-    """One row per packing, flooding, step and layer; where a step has no admissible set, one that says why in `note`.
+    """One row per packing, flooding, step and layer; where a step has no admissible set, one with the reason in `note`.
 
     Returns:
         Rows with KEYS, layer, NUMBERS (None in rows with a note) and note. failures_per_image is the expected number of

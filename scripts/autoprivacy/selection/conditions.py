@@ -38,7 +38,7 @@ class Selection:
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any], profile: OperationProfile, packing: str) -> Selection:
-        """What the config's `selection` says (config/schema.yaml)."""
+        """From the config's part `selection` (config/schema.yaml)."""
         return cls(profile, Link(**settings["link"]), Flooding(settings["flooding"], settings["kappa"]), packing)
 
     def degrees(self, p: int) -> list[int]:

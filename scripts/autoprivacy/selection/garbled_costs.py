@@ -1,6 +1,7 @@
 """What garbled activations cost as a function of p, and a policy's totals with them.
 
-Beside the homomorphic part, which `he.latency` predicts: this module alone knows both, and neither knows the other.
+Beside the homomorphic part, which `selection.latency` predicts: this module alone knows both, and neither knows the
+other.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def garbled_counts(circuit: Circuit, moduli: Sequence[int], instances: int) -> dict[str, int]:
-    """How often each of `gc.timing.OPERATIONS` happens for so many activations projected into these moduli."""
+    """How often each of `gc.rates.OPERATIONS` happens for so many activations projected into these moduli."""
     ands = circuit.and_count * instances
     return {
         "garble": ands,
@@ -61,7 +62,7 @@ def activation_cost(node: Node, residues: Residues, rates: Mapping[str, float], 
     Args:
         node: the activation.
         residues: the moduli of the nodes' shares, and the share bits that activations ignore.
-        rates: seconds by operation of `gc.timing`.
+        rates: seconds by operation of `gc.rates`.
         link: what tables, transfers and labels go over; one round trip is online.
 
     Returns:

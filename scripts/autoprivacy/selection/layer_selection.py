@@ -75,7 +75,7 @@ def prediction(
         selection: what all layers have in common.
 
     Returns:
-        log2_noise (of the standard deviation, all parts), z, tau in accumulator LSBs where an output hangs on one
+        log2_noise (of the standard deviation, all parts), z, tau in accumulator LSBs where an output depends on one
         coefficient, decryption_error_rate of an output (in slot packing that of its ciphertext), security_bits, and
         what `layer_cost` lists.
     """

@@ -67,7 +67,7 @@ def error_rows(
 
     Returns:
         The rows with network, packing, layer (the worst), rate_per_value, rate_per_ciphertext, plaintext_modulus (its
-        kind), and note, which says why there is no rate.
+        kind), and note, the reason where there is no rate.
     """
     return [{**row, "network": name, "packing": selection.packing, **_worst(row, network, selection)} for row in rows]
 

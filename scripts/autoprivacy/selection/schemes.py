@@ -70,8 +70,8 @@ def delphi_worst_case(network: IntegerNetwork, name: str, p: int, selection: Sel
     """DELPHI's rule for the given network: the cheapest one set under which no draw of noise can decrypt wrongly.
 
     The paper's Figure 2(a) with worst-case bounds, as in GAZELLE and DELPHI: q exceeds 2 p times the bound that fresh
-    noise (he.noise_bounds), the 1-norm of the weights, rotations and the flood give together. `p` is to hold the
-    largest accumulator that any image can give (`required_ranges` of quantization.quantize).
+    noise (he.parameters.noise_bounds), the 1-norm of the weights, rotations and the flood give together. `p` is to hold
+    the largest accumulator that any image can give (`required_ranges` of quantization.quantize).
 
     Raises:
         UserError: no secure set that the profile covers has room for the bounds of every layer.

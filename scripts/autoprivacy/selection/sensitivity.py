@@ -92,7 +92,7 @@ def sensitivity_rows(studied: Iterable[Variant], selections: Iterable[Selection]
 
     Returns:
         Rows with kind, level, packing, flooding, layer, accumulator_bits, plaintext_bits, polynomial_degree, log2_q
-        (as deployed), latency_seconds, and note, which says why a row has no numbers.
+        (as deployed), latency_seconds, and note, the reason where a row has no numbers.
     """
     studied = list(studied)
     return [_row(variant, selection) for selection in selections for variant in studied]

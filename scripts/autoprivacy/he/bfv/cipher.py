@@ -1,9 +1,9 @@
 """BFV as the two parties use it: the client encrypts and decrypts, the server computes, masks and re-randomises.
 
 What the client sends is in NTT form: both parties need the polynomials there, and it saves each side transforms. A
-polynomial is one row per prime, every residue in as many bits as the prime has (`bits.pack_polynomials`). A fresh
-ciphertext's second polynomial is uniform, so 32 bytes that both sides expand stand for it. Replies are coefficients in
-far fewer bits than q has (`he.reply`).
+polynomial is one row per prime, every residue in as many bits as the prime has (`bit_packing.pack_polynomials`). A
+fresh ciphertext's second polynomial is uniform, so 32 bytes that both sides expand stand for it. Replies are
+coefficients in far fewer bits than q has (`he.bfv.reply`).
 """
 
 from __future__ import annotations

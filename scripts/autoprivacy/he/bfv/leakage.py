@@ -1,4 +1,5 @@
-"""What the noise of a policy's replies tells the client of the weights: bits of statistical hiding by number of images.
+"""What the client learns of the weights from the noise of a policy's replies: bits of statistical hiding by number of
+images.
 
     python -m autoprivacy.he.bfv.leakage --network integer.npz --policy policy.json
 

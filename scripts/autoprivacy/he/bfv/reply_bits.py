@@ -24,7 +24,7 @@ from autoprivacy.he.ring.bit_packing import packed_bytes
 # small as may be: it costs 0.05 bits of q, and half as much would cost half a bit of every coefficient. The most that
 # rounding takes where q leaves room for more.
 REPLY_SHARE, MOST_SHARE = 1 / 16, 15 / 16
-ROUNDING_MARGIN = 1e-9  # tells one share from the next in floating point
+ROUNDING_MARGIN = 1e-9  # separates one share from the next in floating point
 
 
 def reply_bytes(degree: int, ciphertexts: int, coefficients: int, bits: ReplyBits) -> int:
@@ -34,7 +34,7 @@ def reply_bytes(degree: int, ciphertexts: int, coefficients: int, bits: ReplyBit
 
 @dataclass(frozen=True)
 class _Reply:
-    """What the bits of a layer's reply hang on.
+    """What determines the bits of a layer's reply.
 
     Attributes:
         degree, ciphertexts, coefficients: as in `reply_bytes`.

@@ -50,7 +50,7 @@ def _wrap(body: bytes) -> bytes:
 
 
 def _unwrap(data: bytes) -> bytes:
-    """The members behind an object's header.
+    """The members after an object's header.
 
     Raises:
         ValueError: not an uncompressed object of SEAL 4.1, or cut short.

@@ -75,7 +75,7 @@ class TripleLayout:
         )
 
     def slots(self, values: np.ndarray) -> np.ndarray:
-        """Values uint64 [count] in slots, uint64 [ciphertexts, n]; zero behind them.
+        """Values uint64 [count] in slots, uint64 [ciphertexts, n]; zero after them.
 
         Raises:
             ValueError: there are more or fewer.
@@ -186,7 +186,7 @@ class TripleServer:
         polynomials -= p * (polynomials > p // 2)
         transformed = ring.forward(ring.reduce(polynomials))
         products = ring.multiply(ciphertexts, np.repeat(transformed[:, None], 2, axis=1))
-        # what is behind the triples is sent too; a stream for every call: calls may run in several threads
+        # what follows the triples in their slots is sent too; a stream for every call: calls may run in several threads
         hidden = SecureRandom().below(p, (layout.ciphertexts * layout.degree,))
         hidden[: layout.count] = (np.uint64(p) - masks) % np.uint64(p)
         return cipher.reply(products, encoding.encode(hidden.reshape(-1, layout.degree)), self.noise.flood, self._form)

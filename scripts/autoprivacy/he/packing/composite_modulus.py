@@ -2,7 +2,8 @@
 
 The paper's section 2 (BFV Batching, equations 3 to 6) takes p as a product of primes, so that p holds a network's
 intermediate results where no single prime is to. Z_p is the product of the fields modulo the primes, so a layer is
-evaluated once modulo each, and the results are put together by the Chinese remainder theorem (`he.composite`).
+evaluated once modulo each, and the results are put together by the Chinese remainder theorem
+(`he.bfv.chinese_remainder`).
 """
 
 from __future__ import annotations

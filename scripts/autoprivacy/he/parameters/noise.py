@@ -14,7 +14,7 @@ from scipy.special import erfc, erfcinv
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits, Target
 
-# The centred binomial that keys and ciphertexts are drawn with (secure_random.CENTRED_BINOMIAL_PAIRS): 21 / 2.
+# The centred binomial that keys and ciphertexts are drawn with (randomness.generator.CENTRED_BINOMIAL_PAIRS): 21 / 2.
 SIGMA_NOISE = math.sqrt(10.5)
 # round(q m / p) is off by a uniform error of [-1/2, 1/2].
 ROUNDING_VARIANCE = 1 / 12
@@ -172,7 +172,7 @@ def required_z(target: Target, layer: LayerNoise) -> float:
     """The z at which an output is wrong as often as the target tolerates.
 
     Raises:
-        UserError: the target is a noise size and an output hangs on more than its own coefficient.
+        UserError: the target is a noise size and an output depends on more than its own coefficient.
     """
     if layer.coefficients == 1:
         return target.z

@@ -1,4 +1,4 @@
-"""Worst-case bounds on the noise of BFV ciphertexts, beside the standard deviations of he.noise.
+"""Worst-case bounds on the noise of BFV ciphertexts, beside the standard deviations of noise.py.
 
 The largest that any draw of keys, noise and images can give: every coefficient of the noise at its bound, all signs
 adverse. GAZELLE (Juvekar, Vaikuntanathan, Chandrakasan, USENIX Security 2018, section 3) and DELPHI (Mishra et al.,

@@ -36,9 +36,10 @@ class LayerPolicy:
         parameters: the set.
         norm_bound: an upper bound of the 2-norm of the weights that feed one output. Noise, flood, q and replies follow
             from it alone, so that they tell no more of the weights than the bound does; a server refuses others.
-        predicted: what was predicted for it, numbers by name, seconds and bytes; he.selection lists them.
+        predicted: what was predicted for it, numbers by name, seconds and bytes; those that
+            `selection.layer_selection.prediction` lists.
         tiling: how the packing lays the layer out, `CoefficientPlan.tiling`; both parties derive the plan from it.
-        reply_bits: what replies are sent in; None leaves it to `he.reply_bits.default_reply_bits` on both sides.
+        reply_bits: what replies are sent in; None leaves it to `he.bfv.reply_bits.default_reply_bits` on both sides.
         activation: how the activations that read the layer's output are computed.
         share_window: the smallest and the largest accumulator that these activations tell apart, where they read fewer
             bits of the shares than p has; None: all of them.
@@ -99,7 +100,7 @@ class LayerPolicy:
 
 @dataclass(frozen=True)
 class TriplePolicy:
-    """The parameters of the Beaver triples that squared activations take (`he.triples`).
+    """The parameters of the Beaver triples that squared activations take (`he.bfv.triples`).
 
     Attributes:
         target: what the set was chosen for, an error rate of ciphertexts.
@@ -262,7 +263,7 @@ class Policy:
         return tuple(found)
 
     def essence(self) -> dict[str, Any]:
-        """What the two parties must agree on, JSON-able, and all that a client is told.
+        """What the two parties must agree on, JSON-able, and all that a client is sent.
 
         Predictions, provenance and commitment are left out: they tell more of the weights than the norm bounds do.
         """
@@ -326,5 +327,5 @@ class Policy:
 
     @classmethod
     def load(cls, path: str | Path) -> Policy:
-        """Read and check a policy file; UserError says what is wrong, every parameter set is checked for security."""
+        """Read and check a policy file; UserError names what is wrong, every parameter set is checked for security."""
         return cls.from_json(read_json(path), str(path))

@@ -79,7 +79,7 @@ class _Layer:
 
 
 def work(layer: LinearLayer, chosen: LayerPolicy) -> Hashable:
-    """What a layer's latency hangs on: layers of equal work take equal time, whatever their names and weights are."""
+    """What determines a layer's latency: layers of equal work take equal time, whatever their names and weights are."""
     return replace(layer.shape, name="", input_maximum=0), chosen.parameters, tuple(sorted(chosen.tiling.items()))
 
 

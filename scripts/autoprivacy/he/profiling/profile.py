@@ -56,7 +56,7 @@ class OperationProfile:
         table: (n, number of primes, size of primes) -> operation -> median, lower_quartile, upper_quartile in seconds;
             the size is the one of `primes.PRIME_SIZES` that the kernels go by.
         provenance: machine and versions.
-        garbling: the same for the operations of garbled activations, which `gc.timing` measures; nothing here reads it.
+        garbling: the same for the operations of garbled activations, which `gc.rates` measures; nothing here reads it.
     """
 
     table: dict[tuple[int, int, int], dict[str, dict[str, float]]]

@@ -198,7 +198,8 @@ class Ring:
     def multiply_accumulate(
         self, x: np.ndarray, weights: np.ndarray, inputs: np.ndarray, starts: np.ndarray
     ) -> np.ndarray:
-        """Sums of products in transformed form, each reduced once; `products.WeightProducts` is the way to use it.
+        """Sums of products in transformed form, each reduced once; `weight_products.WeightProducts` is the way to use
+        it.
 
         Args:
             x: [I, m, k, n]; the m polynomials share the weights.

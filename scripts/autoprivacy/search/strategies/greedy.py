@@ -59,7 +59,7 @@ class Greedy(ScriptedStrategy):
             self._losses[index, level] = max(clean.reward - trial.reward, 0.0)
 
     def _loss(self, index: int, level: int) -> float:
-        """Measured, or what all measured losses together say that so much variance costs."""
+        """Measured, or what so much variance costs by all measured losses together."""
         if (index, level) in self._losses:
             return self._losses[index, level]
         coordinates = self.problem.coordinates

@@ -1,6 +1,6 @@
-"""What a search strategy is: it proposes levels and is told what they were worth.
+"""What a search strategy is: it proposes levels and is given their rewards.
 
-A strategy is a function of the problem, its settings and what it was told: everything random comes from the seed. So
+A strategy is a function of the problem, its settings and the rewards so far: everything random comes from the seed. So
 a search that was killed goes on by telling a fresh strategy its past, and no strategy writes a state of its own.
 """
 
@@ -76,7 +76,7 @@ class ScriptedStrategy(ABC):
     """A strategy that is a plan: a generator that yields proposals and gets their trials.
 
     Attributes:
-        expected: how many proposals are still expected, the present one among them, where the plan can tell; None
+        expected: how many proposals are still expected, the present one among them, where the plan knows; None
             where it may take all evaluations.
     """
 
