@@ -19,6 +19,8 @@ LOCAL_OPERATIONS = ("sum_pool", "flatten", "add", "scale", "subsample", "pad_cha
 SIGNED_RANGE: Interval = (-128, 127)  # of the image and of linear bottlenecks
 UNSIGNED_RANGE: Interval = (0, 255)  # of ReLUs
 MAXIMUM_MODULUS_BITS = 32  # that values are shared by: garbled outputs are scaled into [0, p) by 32-bit halves
+# Of p under encryption: p^2 and what `he.bfv.encoding` adds to it stay below 2^63.
+MAXIMUM_PLAINTEXT_BITS = 31
 
 
 def to_signed(values: np.ndarray, modulus: int) -> np.ndarray:

@@ -6,8 +6,8 @@ import logging
 
 from autoprivacy.data.dataset import Dataset
 from autoprivacy.errors import UserError
-from autoprivacy.he.bfv.encoding import MAXIMUM_PLAINTEXT_BITS
 from autoprivacy.networks import build_for
+from autoprivacy.quantization.architecture import MAXIMUM_PLAINTEXT_BITS
 from autoprivacy.quantization.float_graph import requantized
 from autoprivacy.quantization.importer import import_module
 from autoprivacy.quantization.quantize import QuantizationSettings, quantize

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.bfv.encoding import MAXIMUM_PLAINTEXT_BITS
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.ring.primes import is_prime, ntt_primes
+from autoprivacy.quantization.architecture import MAXIMUM_PLAINTEXT_BITS
 from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS, Interval, sign_threshold
 
 # Coefficient packing asks nothing of p, but the circuit that adds shares modulo a prime is the shorter, the more

@@ -9,8 +9,7 @@ import numpy as np
 from autoprivacy.errors import UserError
 from autoprivacy.he.ring import words64_numba as kernels
 from autoprivacy.he.ring.ring import Ring
-
-MAXIMUM_PLAINTEXT_BITS = 31  # p^2 and what is added to it stay below 2^63
+from autoprivacy.quantization.architecture import MAXIMUM_PLAINTEXT_BITS
 
 
 class PlaintextEncoding:
