@@ -6,6 +6,7 @@ from typing import Any
 
 from autoprivacy.gc.rates import garbling_times
 from autoprivacy.he.profiling.profile import OperationProfile, profile
+from autoprivacy.lookup.rates import lookup_times
 from autoprivacy.timing import quartiles
 from autoprivacy.workflow.logs import run_script
 
@@ -18,7 +19,9 @@ def main(snakemake: Any) -> None:
         made.save(snakemake.output[0])
         return
     counts = range(1, hardware["maximum_primes"] + 1)
-    garbling = {name: quartiles(times) for name, times in garbling_times(hardware["repeats"]).items()}
+    repeats = hardware["repeats"]
+    passes = {**garbling_times(repeats), **lookup_times(repeats)}
+    garbling = {name: quartiles(times) for name, times in passes.items()}
     measured = profile(hardware["degrees"], counts, hardware["repeats"])
     replace(measured, garbling=garbling).save(snakemake.output[0])
 

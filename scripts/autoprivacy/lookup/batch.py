@@ -9,15 +9,20 @@ known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from autoprivacy.errors import UserError
+from autoprivacy.gc.activation import Activation, modulus_bits
 from autoprivacy.lookup.online import Question, answer
 from autoprivacy.lookup.shape import LookupShape, fields_bytes
 from autoprivacy.lookup.table import LookupTable
 from autoprivacy.lookup.wave import Party, Wave
+from autoprivacy.quantization.architecture import Node
+from autoprivacy.quantization.residues import Residues
 
 WAVE = 1 << 13
 # Sends this party's message and returns the other's, which has so many bytes.
@@ -37,6 +42,23 @@ class Batch:
     table: LookupTable
     modulus_bits: int
     count: int
+
+    @classmethod
+    def of(cls, node: Node, residues: Residues) -> Batch:
+        """The lookups of an activation of a graph; shares come out modulo the largest of its moduli, which others
+        divide.
+
+        Raises:
+            UserError: it cannot be looked up.
+        """
+        moduli = residues.moduli[node.name]
+        if node.squared:
+            raise UserError("a squared activation by lookup; expected garbled: its triples need a prime modulus")
+        if any(p & (p - 1) for p in moduli):
+            raise UserError(f"lookup: output modulo {', '.join(map(str, moduli))}; expected powers of two")
+        modulus, ignored = residues.read[node.inputs[0]], residues.ignored_bits[node.name]
+        activation = Activation(modulus, node.shift, node.minimum, node.maximum, ignored)
+        return cls(LookupTable(activation), modulus_bits(max(moduli)), math.prod(node.shape))
 
     @property
     def shape(self) -> LookupShape:

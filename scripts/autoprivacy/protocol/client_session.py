@@ -18,7 +18,7 @@ from autoprivacy.lookup.hash_keys import HashKeys
 from autoprivacy.lookup.wave import Party
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
-from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
+from autoprivacy.ot.trees import TREES_BYTES
 from autoprivacy.protocol.answers import AnswerClient
 from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
 from autoprivacy.protocol.channel import Channel
@@ -90,7 +90,7 @@ class Client:
         ledger, channel = self.ledger, self.channel
         with ledger.part(EVERY_LAYER, "ot"):
             delta = random_delta(self._random)
-            setup = TransferSetup(delta, DEFAULT_TREE_BITS)
+            setup = TransferSetup(delta, self.agreement.tree_bits)
             channel.send(Message.BASE_OT, setup.hello())
         with ledger.part(EVERY_LAYER, "waiting"):
             reply = channel.receive_payload(Message.BASE_OT_REPLY, HELLO_BYTES + ANSWER_BYTES)

@@ -26,7 +26,7 @@ from autoprivacy.lookup.batch import exchange_bytes
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES
-from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
+from autoprivacy.ot.trees import TREES_BYTES
 from autoprivacy.protocol.bundles import NUMBER_BYTES
 from autoprivacy.protocol.channel import FRAME_COST, Bounds
 from autoprivacy.protocol.messages import MAXIMUM_PAYLOAD, Message
@@ -84,7 +84,7 @@ class Lengths:
     def ot_extension(self, node: Node) -> int:
         """Of OT_EXTENSION."""
         return extension_bytes(
-            self._agreement.activation(node).circuit.evaluator_bits * _values(node), DEFAULT_TREE_BITS
+            self._agreement.activation(node).circuit.evaluator_bits * _values(node), self._agreement.tree_bits
         )
 
     def garbler_labels(self, node: Node) -> int:
@@ -98,7 +98,7 @@ class Lengths:
     def lookup_making(self, client: bool) -> list[int]:
         """Of one party's LOOKUP_MAKING messages, one after the other."""
         batches = [self._agreement.batch(node) for node in self._agreement.looked_up_nodes()]
-        return exchange_bytes(batches, DEFAULT_TREE_BITS, client)
+        return exchange_bytes(batches, self._agreement.tree_bits, client)
 
     @property
     def lookup_memory(self) -> int:
@@ -132,7 +132,7 @@ class Lengths:
     def answer_transfers(self) -> int:
         """Of the OT_EXTENSION for the answer."""
         circuit, instances = self._answer
-        return extension_bytes(circuit.evaluator_bits * instances, DEFAULT_TREE_BITS)
+        return extension_bytes(circuit.evaluator_bits * instances, self._agreement.tree_bits)
 
     @cached_property
     def answer_tables(self) -> list[int]:

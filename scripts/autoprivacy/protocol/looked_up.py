@@ -14,7 +14,6 @@ import numpy as np
 
 from autoprivacy.lookup.batch import Questions, answers, prepare
 from autoprivacy.lookup.wave import Party, Wave
-from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.messages import Message, parsing
@@ -53,7 +52,7 @@ class LookupParty:
         if shares is not None:
             inputs = [_flat(shares[node.inputs[0]][agreement.read_modulus(node)]) for node in nodes]
         with self.ledger.part(EVERY_LAYER, "lookup"), parsing(Message.LOOKUP_MAKING):
-            waves = prepare(self.party, batches, DEFAULT_TREE_BITS, self._exchange, inputs)
+            waves = prepare(self.party, batches, agreement.tree_bits, self._exchange, inputs)
         return {node.name: Lookups(own) for node, own in zip(nodes, waves, strict=True)}
 
     def _exchange(self, message: bytes, length: int) -> bytearray:

@@ -19,7 +19,7 @@ from autoprivacy.lookup.hash_keys import HashKeys
 from autoprivacy.lookup.wave import Party
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
-from autoprivacy.ot.trees import DEFAULT_TREE_BITS, TREES_BYTES
+from autoprivacy.ot.trees import TREES_BYTES
 from autoprivacy.protocol.answers import AnswerServer
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, Seed, ServerBundle
 from autoprivacy.protocol.channel import Channel
@@ -109,7 +109,7 @@ class Session:
             hello = channel.receive_payload(Message.BASE_OT, HELLO_BYTES)
         with ledger.part(EVERY_LAYER, "ot"), parsing(Message.BASE_OT):
             delta = random_delta(self._random)
-            setup = TransferSetup(delta, DEFAULT_TREE_BITS)
+            setup = TransferSetup(delta, self.agreement.tree_bits)
             channel.send(Message.BASE_OT_REPLY, setup.hello(), setup.answer(hello))
         with ledger.part(EVERY_LAYER, "waiting"):
             message = channel.receive_payload(Message.OT_TREES, ANSWER_BYTES + TREES_BYTES)

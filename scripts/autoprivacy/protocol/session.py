@@ -23,7 +23,7 @@ from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
 from autoprivacy.he.parameters.policy import ActivationKind, Policy
 from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.lookup.batch import Batch
-from autoprivacy.lookup.table import LookupTable
+from autoprivacy.ot.trees import DEFAULT_TREE_BITS, tree_sizes
 from autoprivacy.protocol.lengths import Lengths
 from autoprivacy.protocol.messages import ProtocolError, printable
 from autoprivacy.protocol.shares import ModularShares
@@ -42,6 +42,10 @@ class Agreement:
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
         packing = packing_named(self.policy.packing)  # refuses one that is unknown
+        try:
+            tree_sizes(self.tree_bits)
+        except ValueError as error:
+            raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: {error}") from None
         self.policy.check_layers([layer.name for layer in self.architecture.layers])
         for layer in self.policy.layers:
             packing.check_factors(layer.name, layer.parameters)
@@ -148,22 +152,18 @@ class Agreement:
         return Activation(self.read_modulus(node), node.shift, node.minimum, node.maximum, ignored)
 
     @cached_property
+    def tree_bits(self) -> int:
+        """Of the trees that oblivious transfers come from."""
+        return self.policy.tree_bits or DEFAULT_TREE_BITS
+
+    @cached_property
     def kinds(self) -> dict[str, ActivationKind]:
         """How each activation is computed."""
         return self.policy.activation_kinds(self.architecture)
 
     def batch(self, node: Node) -> Batch:
-        """The lookups of an activation; its shares come out modulo the largest of `moduli`, which others divide.
-
-        Raises:
-            UserError: it cannot be looked up.
-        """
-        moduli = self.moduli(node)
-        if node.squared:
-            raise UserError("a squared activation by lookup; expected garbled: its triples need a prime modulus")
-        if any(p & (p - 1) for p in moduli):
-            raise UserError(f"lookup: output modulo {', '.join(map(str, moduli))}; expected powers of two")
-        return Batch(LookupTable(self.activation(node)), modulus_bits(max(moduli)), int(np.prod(node.shape)))
+        """The lookups of an activation; UserError where it cannot be looked up."""
+        return Batch.of(node, self.residues)
 
     def read_modulus(self, node: Node) -> int:
         """The modulus of the shares that an activation reads."""

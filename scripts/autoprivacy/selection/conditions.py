@@ -29,17 +29,20 @@ class Selection:
         link: the network between the parties.
         flooding: how replies hide the weights.
         packing: the packing's name. In slot packing a target's error rate is a ciphertext's.
+        activation: how activations are computed where that is chosen: `garbled`, `lookup`, or `auto`, the cheaper.
     """
 
     profile: OperationProfile
     link: Link
     flooding: Flooding
     packing: str = COEFFICIENT
+    activation: str = "auto"
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any], profile: OperationProfile, packing: str) -> Selection:
         """From the config's part `selection` (config/schema.yaml)."""
-        return cls(profile, Link(**settings["link"]), Flooding(settings["flooding"], settings["kappa"]), packing)
+        flooding = Flooding(settings["flooding"], settings["kappa"])
+        return cls(profile, Link(**settings["link"]), flooding, packing, activation=settings.get("activation", "auto"))
 
     def degrees(self, p: int) -> list[int]:
         """The polynomial degrees measured at which p can be used; UserError where there is none."""

@@ -12,6 +12,7 @@ from autoprivacy.he.packing import packing_named
 from autoprivacy.he.parameters.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, Interval
 from autoprivacy.quantization.residues import tied_layers
+from autoprivacy.selection.activation_choice import CHOICES, with_cheaper_activations
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.garbled_costs import predicted_seconds, with_garbling
 from autoprivacy.selection.layer_selection import layer_policy
@@ -44,7 +45,10 @@ def autoprivacy_plus(
         for layer, p in moduli.items():
             if (layer, p) not in known:
                 known[layer, p] = layer_policy(network.layers[layer], EXACT_TARGET, p, selection)
-        return of_layers(EXACT_SCHEME, network, name, [known[layer, moduli[layer]] for layer in names], selection)
+        layers = [known[layer, moduli[layer]] for layer in names]
+        policy = of_layers(EXACT_SCHEME, network, name, layers, selection)
+        kinds = CHOICES[selection.activation]
+        return with_cheaper_activations(policy, network.architecture, selection.profile, selection.link, kinds)
 
     return fastest(network, layer_moduli(network.architecture, ranges, selection, rule), selection, chosen)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from autoprivacy.errors import UserError
@@ -21,12 +21,14 @@ from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.he.ring.bit_packing import packed_bytes
 from autoprivacy.link import Link
+from autoprivacy.lookup.batch import Batch
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.outputs import Output
 from autoprivacy.quantization.residues import Residues
+from autoprivacy.selection.lookup_costs import LOOKUP_TOTALS, lookup_cost
 
 logger = logging.getLogger(__name__)
 
@@ -110,11 +112,18 @@ def _cost(counts: Mapping[str, int], sent: int, rates: Mapping[str, float], link
 
 
 def garbling(
-    architecture: Architecture, residues: Residues, profile: OperationProfile, link: Link, output: Output = "logits"
+    architecture: Architecture,
+    residues: Residues,
+    profile: OperationProfile,
+    link: Link,
+    output: Output = "logits",
+    looked_up: Collection[str] = (),
+    tree_bits: int = DEFAULT_TREE_BITS,
 ) -> dict[str, dict[str, float]]:
     """`activation_cost` by linear layer, added up over the activations that follow it; arguments as there.
 
-    The last layer has `output_cost` too. Layers that no circuit follows are left out.
+    The last layer has `output_cost` too. Activations that are looked up, by name, have `lookup_cost` instead. Layers
+    that neither follows are left out.
     """
     costs: dict[str, dict[str, float]] = {}
     rates = {name: times["median"] for name, times in profile.garbling.items()}
@@ -122,10 +131,13 @@ def garbling(
     def add(node: Node, cost: Mapping[str, float]) -> None:
         layer = architecture.preceding_layer[node.name]
         before = costs.get(layer, {})
-        costs[layer] = {name: value + before.get(name, 0) for name, value in cost.items()}
+        costs[layer] = before | {name: value + before.get(name, 0) for name, value in cost.items()}
 
     for node in architecture.activations:
-        add(node, activation_cost(node, residues, rates, link))
+        if node.name in looked_up:
+            add(node, lookup_cost(Batch.of(node, residues), rates, link, tree_bits))
+        else:
+            add(node, activation_cost(node, residues, rates, link))
     if at_last := output_cost(output, architecture, residues, rates, link):
         add(architecture.nodes[-1], at_last)
     return costs
@@ -157,11 +169,13 @@ def circuit_seconds(
 def with_garbling(policy: Policy, architecture: Architecture, profile: OperationProfile, link: Link) -> Policy:
     """The policy with `garbling` among its predictions: of every layer, and in its totals.
 
-    total_seconds is the linear layers' latency_seconds and all garbled_seconds. A network whose activations have no
-    circuit cannot be served: its policy is returned as it is.
+    total_seconds is the linear layers' latency_seconds, all garbled_seconds and all lookup_seconds. A network whose
+    activations have no circuit cannot be served: its policy is returned as it is.
     """
+    looked_up = [name for name, kind in policy.activation_kinds(architecture).items() if kind == "lookup"]
+    trees = policy.tree_bits or DEFAULT_TREE_BITS
     try:
-        costs = garbling(architecture, policy.residues(architecture), profile, link, policy.output)
+        costs = garbling(architecture, policy.residues(architecture), profile, link, policy.output, looked_up, trees)
     except UserError as error:
         logger.warning("%s: no prediction of garbled activations: %s", policy.network, error)
         return policy
@@ -170,8 +184,11 @@ def with_garbling(policy: Policy, architecture: Architecture, profile: Operation
     )
     totals = dict(policy.predicted)
     for name in ("and_gates", "garbled_bytes", "garbled_compute_seconds", "garbled_seconds"):
-        totals[name] = sum(cost[name] for cost in costs.values())
-    totals["total_seconds"] = totals["latency_seconds"] + totals["garbled_seconds"]
+        totals[name] = sum(cost.get(name, 0) for cost in costs.values())
+    for name in LOOKUP_TOTALS if looked_up else ():
+        totals[name] = sum(cost.get(name, 0) for cost in costs.values())
+    spent = ("latency_seconds", "garbled_seconds", "lookup_seconds")
+    totals["total_seconds"] = sum(totals.get(name, 0) for name in spent)
     return replace(policy, layers=layers, predicted=totals)
 
 

@@ -148,6 +148,7 @@ class Policy:
         triples: of the squared activations, where the network has such.
         output: what a client learns of an image.
         commitment: binds the policy to the integer network that it was made for; None leaves it unbound.
+        tree_bits: of the trees that oblivious transfers come from (`ot.trees`); None takes that room's default.
 
     Raises:
         UserError: the output is unknown, or a name not printable.
@@ -163,6 +164,7 @@ class Policy:
     triples: TriplePolicy | None = None
     output: Output = "logits"
     commitment: NetworkCommitment | None = None
+    tree_bits: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("network", self.network), ("scheme", self.scheme), ("packing", self.packing)):
@@ -283,6 +285,7 @@ class Policy:
             "output": self.output,
             "approximate": self.approximate,
             "commitment": self.commitment.as_json() if self.commitment else None,
+            "tree_bits": self.tree_bits,
             "predicted": self.predicted,
             "layers": [layer.as_json() for layer in self.layers],
             "triples": self.triples.as_json() if self.triples else None,
@@ -309,6 +312,7 @@ class Policy:
                 TriplePolicy.from_json(value["triples"]) if value.get("triples") is not None else None,
                 value.get("output", "logits"),
                 NetworkCommitment.from_json(value["commitment"]) if value.get("commitment") is not None else None,
+                int(value["tree_bits"]) if value.get("tree_bits") is not None else None,
             )
             if value.get("approximate", policy.approximate) != policy.approximate:
                 raise UserError(

@@ -1,0 +1,79 @@
+"""The choice between lookups and circuits by predicted latency, and that predicted bytes are what the parties send."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.protocol_sessions import FLOODED, IMAGES, NETWORK, P_PRIME, session
+
+from autoprivacy.gc.rates import OPERATIONS as CIRCUIT_OPERATIONS
+from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.link import Link
+from autoprivacy.lookup.rates import OPERATIONS, TRANSFERS
+from autoprivacy.selection.activation_choice import CHOICES, with_cheaper_activations
+from autoprivacy.selection.garbled_costs import with_garbling
+from autoprivacy.selection.schemes import darl
+from autoprivacy.timing import quartiles
+
+P = 1 << 18
+FAST, SLOW = Link(1e12, 0.0), Link(1e7, 0.04)
+# As measured in kind: an AND gate in nanoseconds, a lookup in microseconds; trees of more bits take more work.
+RATES = {
+    **dict.fromkeys(CIRCUIT_OPERATIONS, 1e-8),
+    **dict.fromkeys(OPERATIONS, 1e-6),
+    **{TRANSFERS[4]: 2e-8, TRANSFERS[6]: 4e-8, TRANSFERS[8]: 1e-7},
+}
+RATED = replace(FLOODED.profile, garbling={name: quartiles([rate] * 3) for name, rate in RATES.items()})
+ARCHITECTURE = NETWORK.architecture
+
+
+def chosen(policy: Policy, link: Link, choice: str = "auto", rated=RATED) -> Policy:
+    return with_cheaper_activations(policy, ARCHITECTURE, rated, link, CHOICES[choice])
+
+
+def kinds(policy: Policy) -> set[str]:
+    return set(policy.activation_kinds(ARCHITECTURE).values())
+
+
+def test_slow_links_take_lookups_with_the_fewest_bytes_and_fast_ones_circuits() -> None:
+    policy = darl(NETWORK, "residual", P, FLOODED)
+    slow, fast = chosen(policy, SLOW), chosen(policy, FAST)
+    assert kinds(slow) == {"lookup"} and slow.tree_bits == 8
+    assert kinds(fast) == {"garbled"} and fast.tree_bits is None
+    for link, best in ((SLOW, slow), (FAST, fast)):
+        others = [chosen(policy, link, choice) for choice in ("garbled", "lookup")]
+        seconds = [with_garbling(p, ARCHITECTURE, RATED, link).predicted["total_seconds"] for p in (best, *others)]
+        assert seconds[0] == min(seconds)
+    assert kinds(chosen(policy, FAST, "lookup")) == {"lookup"}
+    assert chosen(policy, FAST, "lookup").tree_bits == 4
+    assert kinds(chosen(policy, SLOW, "garbled")) == {"garbled"}
+
+
+def test_circuits_remain_where_lookups_are_impossible_or_unmeasured() -> None:
+    for p in (P_PRIME, 1 << 20):
+        assert kinds(chosen(darl(NETWORK, "residual", p, FLOODED), SLOW)) == {"garbled"}
+    rated = replace(RATED, garbling={name: times for name, times in RATED.garbling.items() if name != "lookup"})
+    assert kinds(chosen(darl(NETWORK, "residual", P, FLOODED), SLOW, rated=rated)) == {"garbled"}
+
+
+@pytest.mark.parametrize("choice", ["lookup", "garbled"])
+def test_predicted_bytes_are_sent(choice: str) -> None:
+    policy = with_garbling(chosen(darl(NETWORK, "residual", P, FLOODED), SLOW, choice), ARCHITECTURE, RATED, SLOW)
+    kinds_of_messages = ("LOOKUP_", "GARBLED_TABLES", "OT_EXTENSION", "GARBLER_LABELS", "MASKED_ACTIVATION")
+    with session(policy) as (client, _):
+        client.infer(client.prepare(), IMAGES[0])
+        phases = [phase for phase in client.ledger.phases if phase["phase"] in ("offline", "online")]
+    sent = {
+        phase["phase"]: sum(
+            count
+            for way in ("sent", "received")
+            for name, count in phase["messages"][way].items()
+            if name.startswith(kinds_of_messages)
+        )
+        for phase in phases
+    }
+    predicted = policy.predicted["garbled_bytes"] + policy.predicted.get("lookup_bytes", 0)
+    assert sum(sent.values()) == pytest.approx(predicted, rel=0.02)  # headers, and waves of several layers together
+    if choice == "lookup":
+        assert sent["online"] == pytest.approx(policy.predicted["lookup_online_bytes"], rel=0.02)
