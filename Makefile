@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := .venv-peers/.installed
 CORES ?= $(shell nproc)
 RULES := Snakefile $(wildcard rules/*.smk)
 
-.PHONY: help install quick paper latency test test-full bench lint clean
+.PHONY: help install quick paper latency test test-full bench compare-peers lint clean
 
 help:  ## what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +40,14 @@ test-full: $(INSTALLED) lint  ## the slow tests too
 
 bench: $(INSTALLED)  ## time the kernels beside their targets and, with requirements-bench.txt installed, beside SEAL
 	$(BIN)/python scripts/bench.py
+
+$(PEERS): requirements-peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
+	@touch $@
+
+compare-peers: $(INSTALLED) $(PEERS)  ## SPU's Cheetah beside this project: a table; nothing else may run
+	$(BIN)/snakemake --cores $(CORES) -- compare_peers
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -128,3 +128,47 @@ rule tolerance_study:
         seed=config["seed"],
     script:
         "../scripts/tolerance_study.py"
+
+
+# SPU's Cheetah beside ours; no part of any study: `make compare-peers` makes its environment and asks for it.
+rule compare_peers:
+    input:
+        script="scripts/peers/cheetah.py",
+        datasets=[
+            f"{RESULTS}/datasets/{config['networks'][network]['dataset']}.npz"
+            for network in config["peers"]["networks"]
+        ],
+        checkpoints=[
+            network_checkpoint(network) for network in config["peers"]["networks"]
+        ],
+        networks=[integer_network(network) for network in config["peers"]["networks"]],
+        policies=[
+            policy_file(network, scheme, "coefficient")
+            for network in config["peers"]["networks"]
+            for scheme in config["peers"]["schemes"]
+        ],
+    output:
+        table=f"{RESULTS}/tables/peers.csv",
+        markdown=f"{RESULTS}/tables/peers.md",
+        latex=f"{RESULTS}/tables/peers.tex",
+    log:
+        f"{RESULTS}/logs/compare_peers.log",
+    conda:
+        "../environment.yml"
+    # all cores: nothing else runs beside a measurement
+    threads: lambda wildcards: workflow.cores
+    resources:
+        mem_mb=8000,
+    params:
+        library=library("compare_peers.py"),
+        python=config["peers"]["python"],
+        networks=config["peers"]["networks"],
+        schemes=config["peers"]["schemes"],
+        models=[config["networks"][n]["model"] for n in config["peers"]["networks"]],
+        classes=[config["networks"][n]["classes"] for n in config["peers"]["networks"]],
+        settings={
+            name: config["network_settings"][name]
+            for name in config["peers"]["network_settings"]
+        },
+    script:
+        "../scripts/compare_peers.py"

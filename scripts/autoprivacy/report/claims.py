@@ -111,4 +111,4 @@ def worst_and_best(values: list[float], unit: str) -> str:
     """The range of several values, in a unit."""
     low, high = min(values), max(values)
     text = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
-    return f"{text} {unit}".strip().replace("-", "\N{MINUS SIGN}")
+    return f"{text}{'' if unit.startswith('%') else ' '}{unit}".replace("-", "\N{MINUS SIGN}")

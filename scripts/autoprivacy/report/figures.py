@@ -121,7 +121,7 @@ def parameters_figure(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Lay
                 name = own[0]["scheme"]
                 _draw_contender(degree, name, own[0], [math.log2(row["polynomial_degree"]) for row in own])
                 _draw_contender(modulus, name, own[0], [row["log2_q"] for row in own])
-                if ignoring:
+                if any(row["ignored_share_bits"] for row in own):
                     _draw_contender(axes[-1], name, own[0], [row["ignored_share_bits"] for row in own])
             _label_parameters(degree, modulus)
         if ignoring:

@@ -40,7 +40,7 @@ def fixed(value: float, form: str) -> str:
 
 def points(difference: float) -> str:
     """A difference of two percentages, in percentage points with its sign."""
-    return fixed(difference, "+.2f")
+    return fixed(round(difference, 2) + 0.0, "+.2f")  # a negative zero becomes zero
 
 
 def spread(median: float, lower: float, upper: float) -> str:

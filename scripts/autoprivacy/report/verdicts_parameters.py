@@ -47,10 +47,11 @@ def base_secure(evidence: Evidence, values: Values) -> Outcome:
     """Figure 3's base point."""
     for row in evidence.need("multiplication"):
         if (row["polynomial_degree"], row["log2_q"]) == (1 << values["log2_n"], values["log2_q"]):
-            bits = float(row["security_bits"])
+            bits, secure = float(row["security_bits"]), row["secure"] == "True"
             return Outcome(
-                REPRODUCED if row["secure"] == "True" else NOT_REPRODUCED,
-                f"n = 2^{values['log2_n']} carries 53 bits of q at 128 bits of security, not {values['log2_q']}.",
+                REPRODUCED if secure else NOT_REPRODUCED,
+                f"log n = {values['log2_n']} and log q = {values['log2_q']} {'reach' if secure else 'do not reach'} "
+                f"{values['bits']} bits under the MATZOV cost model.",
                 f"{bits:.0f} bits",
                 NONE,
                 f"{points(bits - values['bits'])} bits",
