@@ -8,7 +8,7 @@ from torch import nn
 from autoprivacy.data.dataset import Dataset, load
 from autoprivacy.memory import keep_freed_memory
 from autoprivacy.networks import build_for
-from autoprivacy.quantization.network_check import check_network
+from autoprivacy.selection.network_check import check_network
 from autoprivacy.storage import digest, write_json
 from autoprivacy.training.batches import accuracy, device
 from autoprivacy.training.checkpoints import load_weights, round_weights, save_weights

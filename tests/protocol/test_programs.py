@@ -14,7 +14,7 @@ from support.protocol_sessions import FLOODED, NETWORK, P_POWER, POLICY, ROOT
 from support.services import MODEL, service
 
 from autoprivacy.data.dataset import Dataset, Split, save
-from autoprivacy.protocol.client import INTERRUPTED
+from autoprivacy.programs import INTERRUPTED
 from autoprivacy.protocol.client import main as client_main
 from autoprivacy.protocol.server import main as server_main
 from autoprivacy.quantization.integer_network import IntegerNetwork

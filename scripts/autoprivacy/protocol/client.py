@@ -22,6 +22,7 @@ import numpy as np
 from autoprivacy.data.dataset import load
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.programs import run_program
 from autoprivacy.protocol.bundles import ClientBundle
 from autoprivacy.protocol.client_session import Client
 from autoprivacy.protocol.endpoints import ServiceSettings, add_link_options, connect, link_of
@@ -31,7 +32,6 @@ from autoprivacy.protocol.tls import ServerTrust
 from autoprivacy.quantization.integer_network import Architecture
 
 STOPPED = "the client stopped"  # what the server is told of all that is no fault of the protocol
-INTERRUPTED = 130  # exit status of a program that Ctrl-C ended: 128 and the signal's number
 
 
 class _Answering:
@@ -112,11 +112,17 @@ def _answer_all(client: Client, images: np.ndarray, pool: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Private inference: the client.")
-    parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="the server's address")
     parser.add_argument("--dataset", required=True, help="prepared data set; images are numbered in its test split")
+    parser.add_argument("--pool", type=int, default=0, help="bundles to prepare ahead and to keep ready")
+    add_server_options(parser)
+    return parser
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every client that say which server is meant and what is expected of it."""
+    parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="the server's address")
     parser.add_argument("--policy", help="policy file that the server's must equal")
     parser.add_argument("--announcement", help="file of `server --announce`: policy and architecture that must be told")
-    parser.add_argument("--pool", type=int, default=0, help="bundles to prepare ahead and to keep ready")
     parser.add_argument(
         "--timeout", type=float, default=ServiceSettings.timeout, help="seconds of silence that end the session"
     )
@@ -125,15 +131,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert", metavar="FILE", help="the client's certificate, where the server asks for one")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key")
     add_link_options(parser)
-    return parser
 
 
-def _trust(options: argparse.Namespace) -> ServerTrust | None:
+def trust_of(options: argparse.Namespace) -> ServerTrust | None:
+    """What the options ask of the server's certificate."""
     given = options.tls_ca, options.tls_fingerprint, options.tls_cert, options.tls_key
     return ServerTrust.load(*given) if any(part is not None for part in given) else None
 
 
-def _expected(options: argparse.Namespace) -> tuple[Policy | None, Architecture | None]:
+def expected_of(options: argparse.Namespace) -> tuple[Policy | None, Architecture | None]:
+    """The policy and the architecture that the options expect of the server."""
     if options.announcement is None:
         return (Policy.load(options.policy) if options.policy else None), None
     try:
@@ -150,24 +157,23 @@ def _expected(options: argparse.Namespace) -> tuple[Policy | None, Architecture 
 def main(arguments: list[str] | None = None) -> int:
     """Run the client program; 0 when every image was answered."""
     options = _parser().parse_args(arguments)
+    return run_program("client", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
     channel = None
     try:
         if options.pool < 0:
             raise UserError(f"--pool {options.pool}: expected 0 or more bundles")
         images = load(options.dataset).test.images
-        expected = _expected(options)
-        channel = connect(options.connect, options.timeout, link_of(options), _trust(options))
+        expected = expected_of(options)
+        channel = connect(options.connect, options.timeout, link_of(options), trust_of(options))
         _answer_all(Client(channel, *expected), images, options.pool)
-    except UserError as error:
-        print(f"client: {error}", file=sys.stderr)
+    except (UserError, OSError, KeyboardInterrupt) as error:
         if channel is not None:
             # Words about this side's input are none of the server's business.
             channel.fail(str(error) if isinstance(error, ProtocolError) else STOPPED)
-        return 1
-    except KeyboardInterrupt:
-        if channel is not None:
-            channel.fail(STOPPED)
-        return INTERRUPTED
+        raise
     return 0
 
 

@@ -88,11 +88,20 @@ class Quota:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """`host:port`; UserError otherwise."""
+    """`host:port`, an IPv6 address in brackets; UserError otherwise."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise UserError(f'address "{text}": expected host:port with a port up to 65535')
-    return host, int(port)
+    bracketed = host.startswith("[") and host.endswith("]")
+    number = port.isascii() and port.isdecimal() and int(port) <= 65535
+    if not colon or not host or not number or (":" in host and not bracketed):
+        raise UserError(
+            f'address "{text}": expected host:port with a port up to 65535, an IPv6 address in brackets: [::1]:9000'
+        )
+    return (host[1:-1] if bracketed else host), int(port)
+
+
+def address_text(host: str, port: int) -> str:
+    """What `parse_address` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def connect(address: str, timeout: float, link: Link | None = None, trust: ServerTrust | None = None) -> Channel:
@@ -112,7 +121,7 @@ def connect(address: str, timeout: float, link: Link | None = None, trust: Serve
     host, port = parse_address(address)
     try:
         connection: Connection = socket.create_connection((host, port), timeout=timeout)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise UserError(f"{address}: no server answers ({error}); start it first") from None
     if trust is not None:
         try:
@@ -125,9 +134,10 @@ def connect(address: str, timeout: float, link: Link | None = None, trust: Serve
 def listen(address: str) -> socket.socket:
     """A listening socket; port 0 lets the system choose."""
     try:
-        return socket.create_server(parse_address(address))
-    except OSError as error:
-        raise UserError(f"{address}: cannot listen there ({error}); choose another port") from None
+        family, _, _, _, place = socket.getaddrinfo(*parse_address(address), type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family)
+    except (OSError, UnicodeError) as error:  # a host name may be no text that DNS has
+        raise UserError(f"{address}: cannot listen there ({error}); choose another port or host") from None
 
 
 def is_loopback(host: str) -> bool:

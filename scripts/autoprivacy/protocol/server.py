@@ -8,6 +8,7 @@ prints the address it listens on and serves its clients, each in a thread with k
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import socket
 import sys
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.programs import run_program
 from autoprivacy.protocol.endpoints import (
     Quota,
     ServiceSettings,
     accept,
     add_link_options,
+    address_text,
     is_loopback,
     link_of,
     listen,
@@ -117,11 +120,12 @@ def _run(options: argparse.Namespace) -> int:
             logging.info("certificate fingerprint %s", settings.tls.fingerprint)
         elif not is_loopback(host):
             logging.warning("listening on %s in the clear: give --tls-cert and --tls-key", host)
-        print(f"{host}:{port}", flush=True)
+        print(address_text(host, port), flush=True)
         if options.report:
             return _serve_one(model, listener, settings, options.report)
         serving = partial(serve, model, pool=pool, quota=Quota(settings.images_per_client))
-        serve_clients(listener, settings, serving)
+        with contextlib.suppress(KeyboardInterrupt):  # which is how a server ends
+            serve_clients(listener, settings, serving)
     return 0
 
 
@@ -129,13 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the server program."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="server: %(message)s")
-    try:
-        return _run(options)
-    except UserError as error:
-        print(f"server: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
+    return run_program("server", lambda: _run(options))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""Where compiled kernels are kept when neither the installation nor the home folder can be written."""
+
+import os
+import tempfile
+from pathlib import Path
+
+VARIABLE = "NUMBA_CACHE_DIR"
+
+
+def choose_cache() -> None:
+    """Name a folder for numba's cache in the environment where numba would find none; before numba is imported.
+
+    numba takes the folder of the source file, else one in the home folder, and ends with an error where neither can be
+    written. The folder named here is the user's own, so that nobody else can put code into it.
+    """
+    if VARIABLE in os.environ:
+        return
+    sources = Path(__file__).parent / "__pycache__"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache")
+    if any(_writable(place) for place in (sources, home)):
+        return
+    place = Path(tempfile.gettempdir()) / f"autoprivacy-{os.getuid()}"
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        status = place.lstat()
+    except OSError:
+        return  # numba has its say
+    if status.st_uid == os.getuid() and not status.st_mode & 0o022 and place.is_dir() and not place.is_symlink():
+        os.environ[VARIABLE] = str(place)
+
+
+def _writable(place: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return os.access(place, os.W_OK)

@@ -1,0 +1,48 @@
+"""The documentation: every link leads somewhere, what is generated is current, commands that are named exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from autoprivacy.cli.main import COMMANDS
+from autoprivacy.workflow.config_reference import PAGE, reference
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("*/README.md"), *(ROOT / "docs").glob("*.md")])
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def anchors(page):
+    """As code hosting sites make them of headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    dead = []
+    for link in (first or second for first, second in LINK.findall(text)):
+        if re.match(r"https?://|mailto:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def test_the_config_reference_is_that_of_the_schema():
+    assert PAGE.read_text() == reference(), "run python -m autoprivacy.workflow.config_reference"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_are_named_exist(page):
+    text = page.read_text()
+    assert set(re.findall(r"(?:python -m|bin/)autoprivacy ([a-z]+)", text)) <= set(COMMANDS)
+    for module in re.findall(r"python -m (autoprivacy\.[a-z_.]+)", text):
+        assert (ROOT / "scripts" / (module.replace(".", "/") + ".py")).exists(), module
+    for config in re.findall(r"--configfile (config/[\w.-]+)", text):
+        assert (ROOT / config).exists(), config
