@@ -100,9 +100,10 @@ class IndexSide:
         seeds[0] = self._delta
         for bit in range(shape.high):
             role = shape.low + bit
-            seeds[1 << bit] = ends.received[role] ^ ends.sent[role] ^ _times(ends.choices[role], self._delta)
+            np.bitwise_xor(ends.received[role], ends.sent[role], out=seeds[1 << bit])
+            self._hashes.add_where(seeds[1 << bit], ends.choices[role], self._delta[None])
         for number, role in zip(shape.products, range(shape.bits, shape.transfers), strict=True):
-            seeds[number] = ends.received[role] ^ ends.sent[role]
+            np.bitwise_xor(ends.received[role], ends.sent[role], out=seeds[number])
         return seeds
 
     def _plain_integer(self) -> np.ndarray:
@@ -171,7 +172,7 @@ class IndexSide:
         assert self._high
         for i, number in enumerate(self.shape.products):
             share = self._high.word >> np.uint64(number) ^ corrections >> np.uint64(i)
-            self._authenticated[number] ^= _times(share & ONE, self._delta)
+            self._hashes.add_where(self._authenticated[number], share & ONE, self._delta[None])
 
     def _opened(self) -> np.ndarray:
         """This party's share of W; the seeds become their hashes' first words."""
@@ -215,11 +216,6 @@ class _Products:
         for bit in range(len(self._bits)):
             word = word ^ word >> np.uint64(1 << bit) & WITHOUT[bit]
         return word
-
-
-def _times(bits: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """The label where the bit is 1, zero elsewhere; uint64 [count, 2]."""
-    return (np.uint64(0) - bits)[:, None] & label
 
 
 def _ones(count: int) -> np.uint64:

@@ -55,7 +55,8 @@ class Question:
             )
             v &= _ones(shape.output)
             bits = bits ^ _all(u) & wave.differences ^ v & _all(wave.carry)
-            labels = select(labels, wave.difference_labels, wave.carry_labels[0], u, v)
+            labels = labels.copy()
+            _select(wave, labels, u, v)
         hashes = load_hashes(wave.party.backend).hash_words(wave.output_keys, labels)
         total = fields[-1]
         for place, transfer in enumerate(fields[-1 - shape.output : -1]):
@@ -80,14 +81,14 @@ def answer(wave: Wave, table: LookupTable, question: bytes | bytearray | memoryv
     correction = fields[-1]
     value, difference, carry = _read(wave, table, fields[: len(shape.indices)])
     bits, labels, opened = value ^ wave.products, wave.labels.copy(), []
+    hashes = load_hashes(wave.party.backend)
     for place, label in enumerate(labels):
-        label ^= _all(correction >> np.uint64(place) & ONE)[:, None] & delta
+        hashes.add_where(label, correction >> np.uint64(place) & ONE, delta[None])
     if shape.low:
         opened = [carry ^ wave.carry, difference ^ wave.differences]
         u, v = (own ^ other for own, other in zip(opened, fields[-3:-1], strict=True))
         bits = bits ^ _all(u) & (v ^ wave.differences) ^ v & _all(wave.carry)
-        labels = select(labels, wave.difference_labels, wave.carry_labels[0], u, v)
-    hashes = load_hashes(wave.party.backend)
+        _select(wave, labels, u, v)
     zero = hashes.hash_words(wave.output_keys, labels)
     one = hashes.hash_words(wave.output_keys, labels, delta)
     transfers, total = [], np.uint64(table.smallest & (1 << shape.modulus) - 1) - mask
@@ -98,14 +99,12 @@ def answer(wave: Wave, table: LookupTable, question: bytes | bytearray | memoryv
     return wave.pack([*opened, *transfers, total], shape.answer_fields)
 
 
-def select(labels: np.ndarray, differences: np.ndarray, carry: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Labels of every output bit plus those of its difference where u is set, and of the carry where its
-    bit of v is.
-    """
-    selected = labels ^ _all(u)[:, None] & differences
-    for place, label in enumerate(selected):
-        label ^= _all(v >> np.uint64(place) & ONE)[:, None] & carry
-    return selected
+def _select(wave: Wave, labels: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
+    """Adds to the label of every output bit that of its difference where u is set, and the carry's where its v is."""
+    add = load_hashes(wave.party.backend).add_where
+    for place, label in enumerate(labels):
+        add(label, u, wave.difference_labels[place])
+        add(label, v >> np.uint64(place) & ONE, wave.carry_labels[0])
 
 
 def _read(wave: Wave, table: LookupTable, places: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

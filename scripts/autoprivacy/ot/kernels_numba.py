@@ -157,3 +157,17 @@ def expand_trees(
     expanded = round_keys(np.frombuffer(key, np.uint8)[None])
     spare = np.empty(rows.shape[1] * (5 + (1 << max(tree_bits) >> 4)) + rows.shape[1], np.uint64)
     _expand_trees(expanded, leaves, np.array(tree_bits), counter, spare, rows, sums)
+
+
+@njit(cache=True, nogil=True)
+def _add_where(labels: Any, bits: Any, addend: Any) -> None:
+    step = 1 if len(addend) > 1 else 0
+    for i in range(len(labels)):
+        chosen = NONE - bits[i]
+        labels[i, 0] ^= chosen & addend[i * step, 0]
+        labels[i, 1] ^= chosen & addend[i * step, 1]
+
+
+def add_where(labels: np.ndarray, bits: np.ndarray, addend: np.ndarray) -> None:
+    """Adds labels where a bit is 1; as `kernels_numpy.add_where`."""
+    _add_where(labels, bits, addend)

@@ -100,3 +100,14 @@ def expand_trees(
             chosen = np.arange(1 << bits) >> bit & 1 == 1
             np.bitwise_xor.reduce(streams[chosen], 0, out=rows[row + bit])
         first, row = first + (1 << bits), row + bits
+
+
+def add_where(labels: np.ndarray, bits: np.ndarray, addend: np.ndarray) -> None:
+    """Adds labels to others in place where a bit is 1.
+
+    Args:
+        labels: uint64 [count, 2].
+        bits: uint64 [count], 0 or 1.
+        addend: uint64 [count, 2], or [1, 2] for one that is added to all.
+    """
+    labels ^= (np.uint64(0) - bits)[:, None] & addend
