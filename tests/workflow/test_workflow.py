@@ -287,10 +287,13 @@ def test_a_network_that_no_scheme_is_run_for_can_be_evaluated(tmp_path):
 
 def test_the_committed_studies_can_be_planned(tmp_path):
     checkout = Checkout(tmp_path)
-    for arguments in ([], *(["--configfile", f"config/{study}.yaml"] for study in ("quick", "networks"))):
+    for arguments in (
+        [],
+        *(["--configfile", f"config/{study}.yaml"] for study in ("quick", "networks", "paper-short")),
+    ):
         code, output = checkout.snakemake("--dry-run", *arguments)
         assert code == 0, output
-        assert {"profile_hardware", "search", "measure", "report"} <= set(re.findall(r"rule (\w+):", output))
+        assert {"profile_hardware", "search", "measure", "claims", "report"} <= set(re.findall(r"rule (\w+):", output))
 
 
 @pytest.mark.slow
@@ -339,3 +342,21 @@ def test_a_killed_run_goes_on_where_it_stood(tmp_path):
     assert "going on at step" in (tmp_path / f"results/tiny/logs/train-{NETWORK}.log").read_text()
     assert (tmp_path / f"results/tiny/checkpoints/{NETWORK}.json").exists()
     assert not list(tmp_path.glob("results/tiny/state/*"))
+
+
+@pytest.mark.slow
+def test_the_short_study_of_the_paper_runs_to_its_end(tmp_path):
+    """With AUTOPRIVACY_DATA set to CIFAR-10 and CIFAR-100; within an hour on two idle cores."""
+    if not os.environ.get("AUTOPRIVACY_DATA"):
+        pytest.skip("AUTOPRIVACY_DATA does not say where CIFAR is")
+    checkout = Checkout(tmp_path)
+    command = checkout.command("--configfile", "config/paper-short.yaml")
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-5000:]
+    results = tmp_path / "results" / "paper-short"
+    verdicts = {row["claim"]: row["verdict"] for row in read_rows(results / "claims.csv")}
+    assert verdicts["security"] and "not tested" not in verdicts.values()
+    for table in ("table1", "table2", "table3"):
+        assert all((results / "tables" / f"{table}.{form}").stat().st_size > 100 for form in ("csv", "md", "tex"))
+    for figure in ("breakdown", "multiplication", "sensitivity", "parameters-resnet32", "parameters-mobilenetv2"):
+        assert all((results / "figures" / f"{figure}.{form}").stat().st_size > 1000 for form in ("pdf", "png", "svg"))

@@ -11,7 +11,8 @@ EXPERIMENTS = {
     "sensitivity": (
         "what n and q depend on (the paper's Figure 4)",
         "One trained 3x3 convolution: other kernel sizes draw from its weights, other bit widths scale weights and "
-        "inputs. Bars in (d) reach from the smallest to the largest q of a scheme's layers.",
+        "inputs. Sets are those of least predicted latency, so q need not be the smallest. "
+        "Bars in (d) reach from the smallest to the largest q of a scheme's layers.",
         "sensitivity.csv",
     ),
     "ablation-": (
