@@ -1,1 +1,1 @@
-"""Garbled circuits: circuit builder, ReLU circuit, half-gates, oblivious transfer."""
+"""Garbled circuits: a circuit builder, the circuits of activations and outputs, half-gates."""

@@ -1,1 +1,1 @@
-"""Homomorphic encryption: security, noise, parameters, ring arithmetic, ciphertexts, packings, selection."""
+"""Homomorphic encryption: ring arithmetic, parameter sets and noise, packings, ciphers and linear layers, profiles."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.architecture import Architecture, LayerShape, Node, Operation, Shape
+from autoprivacy.quantization.architecture import Architecture, LayerShape, Node, Shape
+from autoprivacy.quantization.operations import OPERATIONS, Operations
 
 MAXIMUM_NAME = 100  # characters
 MAXIMUM_NODES = 1 << 12
@@ -61,10 +62,11 @@ def check_architecture(architecture: Architecture) -> None:
     if linear != [layer.name for layer in architecture.layers]:
         raise UserError(f"architecture: linear nodes {linear}; expected the layers {[*layers]}, each once and in order")
     shapes: dict[str, Shape] = {}
+    operations = _Shapes(layers)
     for node in architecture.nodes:
         _wrap(f"node {node.name!r}", _check_fields, node)
         _wrap(f"node {node.name!r}", _check_place, node, shapes)
-        expected = _wrap(f"node {node.name!r}", _shape, node, [shapes[name] for name in node.inputs], layers)
+        expected = _wrap(f"node {node.name!r}", operations.step, node, [shapes[name] for name in node.inputs])
         if node.shape != expected:
             raise UserError(f"architecture: node {node.name!r}: shape {node.shape}; expected {expected}")
         shapes[node.name] = node.shape
@@ -143,8 +145,8 @@ def _check_layer(layer: LayerShape) -> None:
 
 def _check_fields(node: Node) -> None:
     _check_name(node.name)
-    if node.operation not in get_args(Operation):
-        raise ValueError(f"operation {node.operation!r}: expected one of {', '.join(get_args(Operation))}")
+    if node.operation not in OPERATIONS:
+        raise ValueError(f"operation {node.operation!r}: expected one of {', '.join(OPERATIONS)}")
     if not isinstance(node.inputs, tuple) or not all(isinstance(name, str) for name in node.inputs):
         raise ValueError(f"inputs {node.inputs!r}: expected names")
     _check_sizes("shape", node.shape, 3)
@@ -178,29 +180,45 @@ def _check_place(node: Node, before: Mapping[str, Shape]) -> None:
         raise ValueError(f"inputs {unknown}: expected nodes that stand before it")
 
 
-def _shape(node: Node, inputs: list[Shape], layers: Mapping[str, LayerShape]) -> Shape:
-    """The shape of a node's output, by its operation and the shapes of its inputs; ValueError where they do not fit."""
-    if node.operation == "input":
+class _Shapes(Operations[Shape]):
+    """The shapes of the nodes' outputs, from those of their inputs; ValueError where they do not fit."""
+
+    def __init__(self, layers: Mapping[str, LayerShape]) -> None:
+        self._layers = layers
+
+    def input(self, node: Node) -> Shape:
         return node.shape
-    channels, height, width = inputs[0]
-    if node.operation == "linear":
-        layer = layers[node.name]
-        if layer.input_shape != inputs[0]:
-            raise ValueError(f"reads {inputs[0]}; its layer takes {layer.input_shape}")
+
+    def linear(self, node: Node, x: Shape) -> Shape:
+        layer = self._layers[node.name]
+        if layer.input_shape != x:
+            raise ValueError(f"reads {x}; its layer takes {layer.input_shape}")
         return layer.output_shape
-    if node.operation == "sum_pool":
-        rows, columns = node.window
+
+    def activation(self, node: Node, x: Shape) -> Shape:
+        return x
+
+    def sum_pool(self, node: Node, x: Shape) -> Shape:
+        (channels, height, width), (rows, columns) = x, node.window
         if rows > height or columns > width:
             raise ValueError(f"kernel {node.kernel}: expected at most the image, {height} x {width}")
         return channels, (height - rows) // node.strides[0] + 1, (width - columns) // node.strides[1] + 1
-    if node.operation == "flatten":
-        return channels * height * width, 1, 1
-    if node.operation == "add" and inputs[1] != inputs[0]:
-        raise ValueError(f"adds shapes {inputs[0]} and {inputs[1]}; expected the same")
-    if node.operation == "scale" and isinstance(node.factor, tuple) and len(node.factor) != channels:
-        raise ValueError(f"{len(node.factor)} factors; expected one, or one for each of {channels} channels")
-    if node.operation == "subsample":
-        return channels, -(-height // node.strides[0]), -(-width // node.strides[1])
-    if node.operation == "pad_channels":
-        return channels + node.before + node.after, height, width
-    return inputs[0]
+
+    def flatten(self, node: Node, x: Shape) -> Shape:
+        return math.prod(x), 1, 1
+
+    def add(self, node: Node, x: Shape, y: Shape) -> Shape:
+        if x != y:
+            raise ValueError(f"adds shapes {x} and {y}; expected the same")
+        return x
+
+    def scale(self, node: Node, x: Shape) -> Shape:
+        if isinstance(node.factor, tuple) and len(node.factor) != x[0]:
+            raise ValueError(f"{len(node.factor)} factors; expected one, or one for each of {x[0]} channels")
+        return x
+
+    def subsample(self, node: Node, x: Shape) -> Shape:
+        return x[0], -(-x[1] // node.strides[0]), -(-x[2] // node.strides[1])
+
+    def pad_channels(self, node: Node, x: Shape) -> Shape:
+        return x[0] + node.before + node.after, x[1], x[2]

@@ -10,7 +10,7 @@ from typing import Generic, NoReturn, TypeVar, get_args
 
 import numpy as np
 
-from autoprivacy.quantization.integer_network import Node, Operation
+from autoprivacy.quantization.architecture import Node, Operation
 
 Value = TypeVar("Value")
 OPERATIONS = get_args(Operation)

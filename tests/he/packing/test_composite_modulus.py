@@ -434,3 +434,12 @@ def test_parties_with_other_factors_do_not_start() -> None:
     other = darl(NETWORK, "residual", 12289 * 61441, selection(UNFLOODED))
     with pytest.raises(ProtocolError, match="not the expected"), session(policy, expected=other):
         pass
+
+
+def test_workloads_add_up_at_one_degree() -> None:
+    factors = (40961, 65537)
+    plan = composed(SlotPlan(make_shape(4, (16, 16), 8, (1, 1)), 4096, factors[-1], 256, 4, 2), factors)
+    one, both = plan.components[0].workload, plan.workload
+    assert both == one + one and both.evaluations == 2 and both.rotations == 2 * one.rotations
+    with pytest.raises(ValueError, match="n = 4096 and n = 2048"):
+        _ = one + replace(one, degree=2048)
