@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
 import numpy as np
 import pytest
 from support.made_up_profile import LINK, PROFILE, made_up_profile
+from support.rotation_bound import rotation_bound
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.packing import packing_named
@@ -15,7 +15,6 @@ from autoprivacy.he.packing.public_noise import layer_noise, layer_noise_bound
 from autoprivacy.he.parameters.noise import deployed_noise, fresh_noise, rerandomisation_noise, rotation_noise, z_of
 from autoprivacy.he.parameters.noise_bounds import (
     NOISE_BOUND,
-    ROUNDING_BOUND,
     NoiseBound,
     fresh_bound,
     reply_bound,
@@ -59,18 +58,6 @@ NETWORK = IntegerNetwork(
 
 def plans(packing: str, layer: LinearLayer, degree: int) -> list:
     return list(packing_named(packing).plans(layer.shape, degree, P))
-
-
-def rotation_bound(polynomial_degree: int, primes: Collection[int], key_switching_prime: int) -> float:
-    """Of what one rotation adds: the sum of d_i e_i / P with |d_i| <= q_i / 2, and two roundings by P, one times s.
-
-    Args:
-        polynomial_degree: n.
-        primes: q_i, those of q.
-        key_switching_prime: P.
-    """
-    digits = sum(prime / 2 / key_switching_prime for prime in primes)
-    return NOISE_BOUND * polynomial_degree * digits + ROUNDING_BOUND * (1 + polynomial_degree)
 
 
 def test_draws_of_the_noise_stay_within_its_bound() -> None:

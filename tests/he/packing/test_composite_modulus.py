@@ -13,6 +13,7 @@ from support.convolutions import convolve, make_shape
 from support.made_up_profile import LINK, PROFILE
 from support.protocol_sessions import IMAGES, NETWORK, session
 from support.reference import reference_forward
+from support.rotation_bound import rotation_bound
 from support.selection_networks import NETWORK as SELECTION_NETWORK
 
 from autoprivacy.errors import UserError
@@ -27,7 +28,7 @@ from autoprivacy.he.packing.composite_modulus import CompositePlan, composed
 from autoprivacy.he.packing.plan import Rotate
 from autoprivacy.he.packing.slot import SlotPlan
 from autoprivacy.he.parameters.noise import decryption_error_rate, required_z, z_of
-from autoprivacy.he.parameters.noise_bounds import fresh_bound, reply_bound, rotation_bound
+from autoprivacy.he.parameters.noise_bounds import fresh_bound, reply_bound
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, Target
 from autoprivacy.he.parameters.policy import EXACT_TARGET, Policy
 from autoprivacy.he.ring.primes import is_prime, primes_for
