@@ -33,6 +33,11 @@ EVIDENCE = {
             ),
             ("sensitivity", "sensitivity", [f"{RESULTS}/sensitivity.csv"]),
             (
+                "repeated_queries",
+                "queries",
+                [f"{RESULTS}/repeated-queries.json"],
+            ),
+            (
                 "wraps",
                 "wraps",
                 [f"{RESULTS}/wraps/{network}.csv" for network in TOLERANCE_NETWORKS],

@@ -1,7 +1,21 @@
 # Experiments beside the comparison of the schemes: part of a study where run.studies names them, or asked for by name.
 # in: networks/<network>.npz, quantization/<network>.csv, policies/<network>/darl-<packing>.json, datasets/<dataset>.npz
-# out: multiplication.csv, sensitivity.csv, published-sets.csv, wraps/<network>.csv, sampling/<network>.csv,
-#      tolerance/<network>-<packing>.csv, figures of the last two
+# out: repeated-queries.json, multiplication.csv, sensitivity.csv, published-sets.csv, wraps/<network>.csv,
+#      sampling/<network>.csv, tolerance/<network>-<packing>.csv, figures of the last two
+
+
+rule repeated_queries:
+    output:
+        f"{RESULTS}/repeated-queries.json",
+    log:
+        f"{RESULTS}/logs/repeated_queries.log",
+    resources:
+        mem_mb=1000,
+    params:
+        library=library("repeated_queries.py"),
+        seed=config["seed"],
+    script:
+        "../scripts/repeated_queries.py"
 
 
 rule multiplication:
