@@ -8,7 +8,7 @@ from autoprivacy.workflow.logs import run_script
 from autoprivacy.workflow.provenance import provenance
 
 # Hidden values of the layers that are attacked; 7CNET's last layer reads 1,024. Outputs, and images asked about.
-SIZES, CLASSES, IMAGES = (32, 128, 512), 10, 3
+SIZES, CLASSES, IMAGES = (32, 128, 256), 10, 3
 
 
 def main(snakemake: Any) -> None:

@@ -21,7 +21,7 @@ from autoprivacy.quantization.residues import truncated_activation
 MODULUS = 1 << 20
 SHIFT = 9  # of the activations: values of 17 bits become 8
 QUERIES_PER_VALUE = 10  # of an image, for each hidden value
-SWEEPS = 40
+SWEEPS = 15
 EXPLAINED = 1e-6  # mean squared residual below which the client knows that it is right
 
 
@@ -111,7 +111,7 @@ def regression(lows: np.ndarray, answers: np.ndarray, levels: int) -> np.ndarray
         residual = float(np.mean(left**2))
         if residual < EXPLAINED:
             return columns
-        if residual > 0.9999 * best:
+        if residual > 0.99 * best:
             return None
         best = residual
     return None
