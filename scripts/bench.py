@@ -7,12 +7,13 @@ from pathlib import Path
 from autoprivacy.bench.garbling import rates, relu_bytes
 from autoprivacy.bench.homomorphic import ciphertexts, products, transforms
 from autoprivacy.bench.inference import resnet32_offline, seven_cnet_offline
+from autoprivacy.bench.lookups import lookups
 from autoprivacy.bench.seal_yardstick import MISSING, is_installed
 from autoprivacy.bench.timing import Result
 from autoprivacy.storage import write_json
 from autoprivacy.workflow.provenance import provenance
 
-BENCHMARKS = (transforms, products, ciphertexts, rates, relu_bytes, seven_cnet_offline, resnet32_offline)
+BENCHMARKS = (transforms, products, ciphertexts, rates, relu_bytes, lookups, seven_cnet_offline, resnet32_offline)
 FOLDER = Path(__file__).parents[1] / "results" / "bench"
 LINE = "{:32} {:>10} {:>8} {:>10}  {:4}"
 

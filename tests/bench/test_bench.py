@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 import bench
-from autoprivacy.bench import garbling, homomorphic, inference, seal_yardstick, timing
+from autoprivacy.bench import garbling, homomorphic, inference, lookups, seal_yardstick, timing
 from autoprivacy.gc import rates as gc_timing
 from autoprivacy.gc.activation import Activation
 from autoprivacy.ot.kernels import numba_supported
@@ -111,6 +111,12 @@ def test_bytes_per_relu_are_what_the_parties_send() -> None:
         ands = Activation(modulus, garbling.SHIFT, 0, 255).circuit.and_count
         assert result.value == pytest.approx(32 * ands + 8 * bits / 8 + (16 + 4) * bits + bits / 8, rel=1e-3)
         assert result.value <= target == result.target
+
+
+def test_lookups_have_targets() -> None:
+    results = lookups.lookups()
+    assert results.keys() == lookups.TARGETS.keys()
+    assert all(result.value > 0 and result.target == lookups.TARGETS[name] for name, result in results.items())
 
 
 def test_the_yardstick_is_optional_and_pinned() -> None:
