@@ -46,3 +46,14 @@ def test_commands_that_are_named_exist(page):
         assert (ROOT / "scripts" / (module.replace(".", "/") + ".py")).exists(), module
     for config in re.findall(r"--configfile (config/[\w.-]+)", text):
         assert (ROOT / config).exists(), config
+
+
+def test_the_containers_recipe_copies_and_runs_what_is_there():
+    lines = (ROOT / "Containerfile").read_text().replace("\\\n", " ").splitlines()
+    instructions = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    allowed = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}
+    assert instructions[0][0] == "FROM" and {name for name, _ in instructions} <= allowed
+    for name, words in instructions:
+        if name == "COPY":
+            assert all((ROOT / source).exists() for source in words.split()[:-1])
+    assert 'ENTRYPOINT ["bin/autoprivacy"]' in lines and (ROOT / "bin" / "autoprivacy").stat().st_mode & 0o111
