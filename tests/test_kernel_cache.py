@@ -1,5 +1,6 @@
 """The cache of compiled kernels: an edit of a file that a kernel's file imports compiles it again."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -92,3 +93,14 @@ def test_every_kernel_of_the_library_is_cached_so():
     for path in LIBRARY.rglob("*.py"):
         if path.name != "kernel_cache.py":
             assert "numba import njit" not in path.read_text() and "numba.njit" not in path.read_text(), path
+
+
+def test_a_read_only_installation_compiles_for_itself_and_says_so(library, tmp_path):
+    home = tmp_path / "home"
+    for path in (library / "__pycache__", home):
+        path.write_text("a file, so that no folder can be made here, by root neither")
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    command = [sys.executable, "-B", "-m", "autoprivacy.kernel"]
+    answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert answer.stdout.split() == ["30", "0"], answer.stderr
+    assert answer.stderr.count("\n") == 1 and "set NUMBA_CACHE_DIR to a folder that can" in answer.stderr
