@@ -24,9 +24,9 @@ def main(snakemake: Any) -> None:
     measurements = [ResultFile.read(path) for path in files.measurements]
     policies = [ResultFile.read(path) for path in files.policies]
     folder = str(Path(snakemake.output.parameters).parent)
-    first = paper_tables.table1_rows(read_table(files.published), policies, paper)
+    first = paper_tables.table1_rows(read_table(files.published[0]), policies, paper)
     write(folder, "table1", first, paper_tables.table1(first))
-    measured = table2_rows(measurements, read_accuracy(files.accuracy))
+    measured = table2_rows(measurements, read_accuracy(files.accuracy[0]))
     second = paper_tables.table2_paper_columns(measured, paper)
     write(folder, "table2", second, paper_tables.table2(second, measurements, paper))
     third = paper_tables.table3_rows(measured, policies, paper)
