@@ -148,6 +148,7 @@ def _parameters_row(policy: ResultFile, index: int) -> dict[str, Any]:
         "network": policy.network,
         "scheme": policy.scheme,
         "packing": policy.get("packing"),
+        "approximate": policy.value.get("approximate"),
         "layer": name,
         "plaintext_modulus": policy.get(*where, "parameters", "plaintext_modulus"),
         "polynomial_degree": policy.get(*where, "parameters", "polynomial_degree"),

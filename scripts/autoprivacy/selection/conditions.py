@@ -14,6 +14,7 @@ from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.he.ring.primes import PRIME_SIZES
 from autoprivacy.link import Link
 from autoprivacy.quantization.integer_network import LayerShape
+from autoprivacy.quantization.outputs import Output
 from autoprivacy.selection.latency import layer_cost, operation_counts
 from autoprivacy.selection.secure_set import Setting
 
@@ -30,6 +31,7 @@ class Selection:
         flooding: how replies hide the weights.
         packing: the packing's name. In slot packing a target's error rate is a ciphertext's.
         activation: how activations are computed where that is chosen: `garbled`, `lookup`, or `auto`, the cheaper.
+        output: what clients learn of an image.
     """
 
     profile: OperationProfile
@@ -37,12 +39,14 @@ class Selection:
     flooding: Flooding
     packing: str = COEFFICIENT
     activation: str = "auto"
+    output: Output = "logits"
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any], profile: OperationProfile, packing: str) -> Selection:
         """From the config's part `selection` (config/schema.yaml)."""
         flooding = Flooding(settings["flooding"], settings["kappa"])
-        return cls(profile, Link(**settings["link"]), flooding, packing, activation=settings.get("activation", "auto"))
+        link, activation = Link(**settings["link"]), settings.get("activation", "auto")
+        return cls(profile, link, flooding, packing, activation, settings.get("output", "logits"))
 
     def degrees(self, p: int) -> list[int]:
         """The polynomial degrees measured at which p can be used; UserError where there is none."""

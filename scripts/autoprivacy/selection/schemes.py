@@ -266,6 +266,7 @@ def of_layers(
         selection.flooding,
         tuple(layers),
         provenance=provenance(),
+        output=selection.output,
         commitment=commitment,
     )
     if network.architecture.squares:
