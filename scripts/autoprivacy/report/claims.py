@@ -73,7 +73,7 @@ def judge(evidence: Evidence, study: str, configfile: str | None, rules: Mapping
         try:
             outcome = rules[name](evidence, claim["values"])
         except NotTestedError as error:
-            outcome = Outcome(NOT_TESTED, f"{str(error)[0].upper()}{str(error)[1:]}.")
+            outcome = Outcome(NOT_TESTED, f"Missing: {error}.")
         path = f"results/{study}/{outcome.result}"
         rows.append(
             {

@@ -70,7 +70,7 @@ def prior_error_rates(evidence: Evidence, values: Values) -> Outcome:
         raise NotTestedError("no rate of a published set could be computed")
     near = all(rate > 0 and abs(math.log2(rate) - values["log2_rate"]) <= 10 for rate in rates)
     largest = max(rates)
-    text = power_of_two(largest) if largest else "0 in double precision"
+    text = power_of_two(largest) if largest else "a rate below what a double holds"
     return Outcome(
         REPRODUCED if near and not missing else NOT_REPRODUCED,
         "q of 165 and 180 bits leaves so much room that nothing ever decrypts wrongly"
