@@ -1,5 +1,7 @@
 """What is published: checkpoints with their records, and the accuracy table, which README.md repeats."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import yaml
 from autoprivacy.networks import build
 from autoprivacy.storage import read_json, read_rows
 from autoprivacy.training.checkpoints import load_weights
+from autoprivacy.training.settings import TrainingSettings
 from autoprivacy.workflow.config import complete
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +28,18 @@ def test_checkpoints_fit_their_networks_and_have_a_record(name):
     commit = record["provenance"]["commit"]
     assert len(commit) == 40 and all(digit in "0123456789abcdef" for digit in commit)
     assert record["provenance"]["settings"]["epochs"] == len(record["progress"]["losses"])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_config_holds_the_recipe(name):
+    """Of networks trained in one run, as far as the record's commit had the settings already."""
+    record = read_json((ROOT / NETWORKS[name]["checkpoint"]).with_suffix(".json"))
+    if record.get("initial_weights_sha256"):
+        pytest.skip("trained in several runs")
+    recorded = record["provenance"]["settings"]
+    settings = asdict(TrainingSettings.from_config(NETWORKS[name]["training"], record["provenance"]["seed"]))
+    expected = json.loads(json.dumps(settings))
+    assert recorded == {key: expected[key] for key in recorded}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
