@@ -68,6 +68,20 @@ def test_exactness_is_recorded_as_such(measured):
     assert measured["ignored_share_bits"] == 0
 
 
+def test_a_client_that_learns_the_class_alone_is_measured_too(files, tmp_path):
+    contender, dataset = files
+    policy = replace(POLICY, output="label")
+    policy.save(tmp_path / "label.json")
+    expected = nearest(NETWORK, policy, NETWORK.architecture.quantize_images(PIXELS))
+    assert np.array_equal(expected[:, 0], contender.expected.argmax(1))
+    (record,) = measure(
+        [Contender(contender.network, tmp_path / "label.json", expected)], dataset, np.arange(COUNT), SETTINGS
+    )
+    assert record["output"] == "label" and record["rms_difference"] == 0
+    assert [image["prediction"] for image in record["images"]] == expected[:, 0].tolist()
+    assert record["summary"]["m_on"]["median"] > 0
+
+
 @pytest.mark.parametrize("selection", [FLOODED, FLOODED_SLOTS], ids=lambda selection: selection.packing)
 def test_ignored_share_bits_are_measured_as_simulated(selection, tmp_path):
     """Between two processes: outputs round at random, so they are off, by as much as in the simulation."""

@@ -24,9 +24,9 @@ def session(policy: Policy, network: IntegerNetwork = NETWORK) -> Iterator[Clien
     with socket.create_server(("127.0.0.1", 0)) as listener:
         left = socket.create_connection(listener.getsockname())
         right, _ = listener.accept()
-    thread = threading.Thread(target=lambda: serve(model, Channel(right, 20, bounds=STRANGER)))
+    thread = threading.Thread(target=lambda: serve(model, Channel(right, 60, bounds=STRANGER)))
     thread.start()
-    channel = Channel(left, 20)
+    channel = Channel(left, 60)
     try:
         client = Client(channel, policy)
         yield client

@@ -85,9 +85,9 @@ class Recorder:
 def session(policy=POLICY, network=NETWORK, expected=None, pool=16):
     """A client connected to a server thread; yields the client and the recorders of both ends."""
     left, right = (Recorder(end) for end in socket.socketpair())
-    thread = threading.Thread(target=lambda: serve(Model(network, policy), Channel(right, 20, bounds=STRANGER), pool))
+    thread = threading.Thread(target=lambda: serve(Model(network, policy), Channel(right, 60, bounds=STRANGER), pool))
     thread.start()
-    channel = Channel(left, 20)
+    channel = Channel(left, 60)
     try:
         client = Client(channel, expected)
         yield client, (left, right)

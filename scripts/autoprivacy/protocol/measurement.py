@@ -16,6 +16,7 @@ import numpy as np
 
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.protocol.pair import Pair
+from autoprivacy.quantization.outputs import Output, predicted_class
 from autoprivacy.timing import quartiles
 
 
@@ -84,7 +85,7 @@ class Contender:
 
     Attributes:
         network, policy: the files.
-        expected: the integer network's outputs modulo the policy's p for the measured images, int64 [images, classes],
+        expected: what a client learns of the integer network's outputs for the measured images, int64 [images, values],
             all activations rounded to the nearest.
         simulated_rms: the root mean square of what simulated decryption errors and random roundings change in an output
             of these images; None where nobody simulated.
@@ -184,7 +185,7 @@ def record(
     for index in range(len(outputs)):
         offline = _merge(client, server, index + skip, "offline")
         online = _merge(client, server, index + skip, "online")
-        compared = _compared(outputs[index], expected[index])
+        compared = _compared(outputs[index], expected[index], policy.output)
         images.append({"image": index, "label": int(labels[index]), **compared, "offline": offline, "online": online})
     set_up = _merge(client, server, None, "set-up")
     return {
@@ -195,6 +196,7 @@ def record(
         "network_setting": network.name,
         "link": {"bits_per_second": network.bits_per_second, "round_trip_seconds": network.round_trip_seconds},
         "exact": not policy.approximate,
+        "output": policy.output,
         "ignored_share_bits": max(layer.target.ignored_share_bits for layer in policy.layers),
         "rms_difference": _rms(outputs - expected),
         "simulated_rms_difference": contender.simulated_rms,
@@ -204,12 +206,12 @@ def record(
     }
 
 
-def _compared(outputs: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
-    """One image's outputs beside the integer network's, both int64 [classes]."""
+def _compared(outputs: np.ndarray, expected: np.ndarray, output: Output) -> dict[str, Any]:
+    """What a client learns of one image beside what the integer network says, both int64 [outputs]."""
     difference = outputs - expected
     return {
-        "prediction": int(outputs.argmax()),
-        "expected_prediction": int(expected.argmax()),
+        "prediction": int(predicted_class(outputs, output)),
+        "expected_prediction": int(predicted_class(expected, output)),
         "differing_outputs": int((difference != 0).sum()),
         "largest_difference": int(np.abs(difference).max()),
         "rms_difference": _rms(difference),

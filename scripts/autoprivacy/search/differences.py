@@ -9,6 +9,8 @@ import numpy as np
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.quantization.outputs import shown
+from autoprivacy.quantization.residues import Residues
 from autoprivacy.search.decryption_errors import perturbation, simulated_shares
 
 # Evaluations of an image for `simulated_rms`: with ten outputs each, which move together, the rms is a few percent off.
@@ -16,18 +18,22 @@ EVALUATIONS = 1000
 
 
 def nearest(network: IntegerNetwork, policy: Policy, images: np.ndarray) -> np.ndarray:
-    """The integer network's outputs modulo the policy's p, int64 [images, outputs].
+    """What a client learns of the integer network's outputs modulo the policy's p, int64 [images, outputs].
 
     No decryption errors, and every activation rounds to the nearest, whatever share bits it ignores.
     """
     residues = policy.residues(network.architecture)
-    return Evaluator(network, residues).forward(images).numpy()
+    return _shown(Evaluator(network, residues).forward(images).numpy(), policy, residues, network)
+
+
+def _shown(outputs: np.ndarray, policy: Policy, residues: Residues, network: IntegerNetwork) -> np.ndarray:
+    return shown(outputs, policy.output, residues.read[network.architecture.nodes[-1].name])
 
 
 def simulated_differences(
     network: IntegerNetwork, policy: Policy, images: np.ndarray, seed: int, draws: int
 ) -> np.ndarray:
-    """What simulated decryption errors and random roundings change in the outputs, int64 [draws, images, outputs].
+    """What simulated errors and random roundings change in what a client learns, int64 [draws, images, outputs].
 
     Args:
         network: the integer network.
@@ -37,10 +43,12 @@ def simulated_differences(
         draws: how often each image is evaluated.
     """
     architecture = network.architecture
-    evaluator = Evaluator(network, policy.residues(architecture), simulated_shares("evaluate", seed))
+    residues = policy.residues(architecture)
+    evaluator = Evaluator(network, residues, simulated_shares("evaluate", seed))
     errors = perturbation(policy, architecture, "evaluate", seed)
     outputs = evaluator.forward(np.tile(images, (draws, 1, 1, 1)), errors).numpy()
-    return outputs.reshape(draws, len(images), -1) - nearest(network, policy, images)
+    learned = _shown(outputs, policy, residues, network)
+    return learned.reshape(draws, len(images), -1) - nearest(network, policy, images)
 
 
 def simulated_rms(network: IntegerNetwork, policy: Policy, images: np.ndarray, seed: int) -> float | None:
