@@ -250,7 +250,7 @@ def test_a_killed_run_goes_on_where_it_stood(tmp_path):
 
 @pytest.mark.slow
 def test_the_short_study_of_the_paper_runs_to_its_end(tmp_path):
-    """With AUTOPRIVACY_DATA set to CIFAR-10 and CIFAR-100; within an hour on two idle cores."""
+    """With AUTOPRIVACY_DATA set to CIFAR-10 and CIFAR-100."""
     if not os.environ.get("AUTOPRIVACY_DATA"):
         pytest.skip("AUTOPRIVACY_DATA does not say where CIFAR is")
     checkout = Checkout(tmp_path)
