@@ -43,7 +43,8 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address():
-    with service(pool=8 * 16 * MODEL.agreement.lengths.server_bundle_bytes) as address:
+    # kernels that are compiled in the first session may take minutes on a busy machine
+    with service(pool=8 * 16 * MODEL.agreement.lengths.server_bundle_bytes, timeout=600.0) as address:
         yield address
 
 
@@ -56,7 +57,7 @@ def integers(pixels):
 
 def test_infer_answers_images_of_ones_own(files, address, capsys):
     given = [str(files / "a.png"), str(files / "mine.npz")]
-    assert main(["infer", *given, "--connect", address, "--json"]) == 0
+    assert main(["infer", *given, "--timeout", "600", "--connect", address, "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     pixels = np.load(files / "mine.npz")["test_images"]
     assert [line["image"] for line in lines] == [given[0], f"{given[1]}[0]", f"{given[1]}[1]"]
@@ -67,10 +68,10 @@ def test_infer_answers_images_of_ones_own(files, address, capsys):
 
 def test_infer_scales_when_asked(files, address, capsys):
     large = str(files / "large.png")
-    assert main(["infer", large, "--connect", address]) == 1
+    assert main(["infer", large, "--timeout", "600", "--connect", address]) == 1
     told = capsys.readouterr().err
     assert "give --resize to scale it" in told and told.count("\n") == 1
-    assert main(["infer", large, "--connect", address, "--resize"]) == 0
+    assert main(["infer", large, "--timeout", "600", "--connect", address, "--resize"]) == 0
     assert capsys.readouterr().out.startswith(f"{large}: class ")
 
 
@@ -151,7 +152,7 @@ def test_the_server_listens_on_ipv6_and_the_client_finds_it(files, capsys):
     try:
         address = server.stdout.readline().strip()
         assert address.startswith("[::1]:")
-        assert main(["infer", str(files / "a.png"), "--connect", address]) == 0
+        assert main(["infer", str(files / "a.png"), "--timeout", "600", "--connect", address]) == 0
     finally:
         server.kill()
         server.wait()
@@ -159,7 +160,17 @@ def test_the_server_listens_on_ipv6_and_the_client_finds_it(files, capsys):
 
 
 def test_a_closed_pipe_and_a_full_disk_are_one_line(files, address):
-    command = [sys.executable, "-m", "autoprivacy", "infer", str(files / "mine.npz"), "--connect", address]
+    command = [
+        sys.executable,
+        "-m",
+        "autoprivacy",
+        "infer",
+        str(files / "mine.npz"),
+        "--timeout",
+        "600",
+        "--connect",
+        address,
+    ]
     with open("/dev/full", "w") as full:
         run = subprocess.run(command, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True)
     assert run.returncode == 1 and run.stderr.endswith(
