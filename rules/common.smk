@@ -34,7 +34,9 @@ try:
             config["networks"][name]["dataset"] for name in config["run"]["networks"]
         }
         found = {
-            name: counts(name, config["datasets"].get(name), Path("data"))
+            name: counts(
+                name, config["datasets"].get(name), Path(workflow.basedir, "data")
+            )
             for name in used
         }
         check_limits(config, found, origin)
