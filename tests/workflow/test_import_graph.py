@@ -20,6 +20,11 @@ def test_every_module_of_the_library_is_in_the_graph() -> None:
     assert set(room_graph(module_graph())) <= set(ROOMS)
 
 
+def test_the_docs_name_every_room() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    assert [room for room in ROOMS if f"`{room}`" not in text] == []
+
+
 def library(folder: Path, files: dict[str, str]) -> Path:
     """A library of these modules."""
     for name, text in files.items():
