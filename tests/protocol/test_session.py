@@ -9,6 +9,7 @@ from support.made_up_profile import LINK, PROFILE
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
+from autoprivacy.protocol.bundles import OnceWritten
 from autoprivacy.protocol.channel import ProtocolError
 from autoprivacy.protocol.server import Model
 from autoprivacy.protocol.server import main as server_main
@@ -86,3 +87,13 @@ def test_a_share_is_refused_by_length_range_and_spare_bits():
     ):
         with pytest.raises(ProtocolError, match=words):
             unpack_shares(wrong, (P,), (3, 1, 1))
+
+
+def test_a_share_once_drawn_is_never_replaced():
+    """A second share of a node would be a one-time pad that somebody else chose, or one that is used twice."""
+    shares = OnceWritten()
+    shares["relu"] = {P: np.zeros((1, 4, 4), np.int64)}
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="node relu has a share already; a share is never replaced"):
+            shares["relu"] = {P: np.ones((1, 4, 4), np.int64)}
+        shares.pop("relu", None)  # used up; its name stays taken
