@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from autoprivacy.data.dataset import Split
 from autoprivacy.errors import UserError
+from autoprivacy.he.parameters.commitment import check_norms, norm_bounds
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.quantization.residues import Residues
@@ -200,6 +201,19 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: p
         with pytest.raises(KeyboardInterrupt):
             finetune(network, train, errors, settings, 1, state)
     assert same_weights(finetune(network, train, errors, settings, 1, state), expected)
+
+
+def test_weights_that_outgrow_their_norm_bound_are_scaled_back() -> None:
+    """The policy's flood is sized by the bound, so the finetuned network must stay within it."""
+    network = small_network()
+    model = TrainableNetwork(network)
+    for layer in model.layers:
+        layer.weight_change.data += 0.5 * torch.sign(layer.start_weight)
+    rounded = model.rounded()
+    bounds = norm_bounds(network)
+    check_norms(rounded, bounds, "policy")
+    for name, layer in rounded.layers.items():
+        assert layer.weight_norm > 0.98 * bounds[name] > network.layers[name].weight_norm
 
 
 def test_mistakes_are_named() -> None:
