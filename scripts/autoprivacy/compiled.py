@@ -13,11 +13,7 @@ def choose_cache() -> None:
     numba takes the folder of the source file, else one in the home folder, and ends with an error where neither can be
     written. The folder named here is the user's own, so that nobody else can put code into it.
     """
-    if VARIABLE in os.environ:
-        return
-    sources = Path(__file__).parent / "__pycache__"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache")
-    if any(_writable(place) for place in (sources, home)):
+    if cache_place() is not None:
         return
     place = Path(tempfile.gettempdir()) / f"autoprivacy-{os.getuid()}"
     try:
@@ -27,6 +23,15 @@ def choose_cache() -> None:
         return  # numba has its say
     if status.st_uid == os.getuid() and not status.st_mode & 0o022 and place.is_dir() and not place.is_symlink():
         os.environ[VARIABLE] = str(place)
+
+
+def cache_place() -> Path | None:
+    """Where numba keeps compiled code, as far as it can be written: what the environment names, else as it looks."""
+    if VARIABLE in os.environ:
+        return Path(os.environ[VARIABLE])
+    sources = Path(__file__).parent / "__pycache__"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache")
+    return next((place for place in (sources, home) if _writable(place)), None)
 
 
 def _writable(place: Path) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from autoprivacy.backend import default_backend
 from autoprivacy.cli.tables import table
+from autoprivacy.compiled import cache_place
 from autoprivacy.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -93,10 +94,10 @@ def _backend() -> Finding:
 
 
 def _kernels() -> Finding:
-    place = os.environ.get("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / "__pycache__"))
-    if _writable(Path(place)):
-        return "ok", place, ""
-    return "warning", f"{place} cannot be written", "name a folder in NUMBA_CACHE_DIR, or code is compiled every time"
+    place = cache_place()
+    if place is not None:
+        return "ok", f"kept in {place}", ""
+    return "warning", "no place to keep it", "name a folder in NUMBA_CACHE_DIR, or it is compiled every time"
 
 
 def _results() -> Finding:
