@@ -168,7 +168,7 @@ def test_rates_are_measured_by_the_gate(monkeypatch: pytest.MonkeyPatch) -> None
         return (own.circuit.and_count + 2.0 * 8) * 8 if isinstance(own, rates._Garbled) else 1.0
 
     with monkeypatch.context() as patched:
-        patched.setattr(rates, "_seconds", seconds)
+        patched.setattr(rates, "thread_seconds", seconds)
         times = timer.times()
     assert times["garble"] == times["evaluate"] == 1.0
     assert times["project"] == 2 * 2.0  # once for either party
