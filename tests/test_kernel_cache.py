@@ -12,7 +12,7 @@ from autoprivacy import kernel_cache
 from autoprivacy.workflow.fingerprint import SourceFiles
 
 LIBRARY = Path(kernel_cache.__file__).parents[1]
-NEEDED = ("__init__", "errors", "storage", "kernel_cache", "workflow/__init__", "workflow/fingerprint")
+NEEDED = ("__init__", "compiled", "errors", "storage", "kernel_cache", "workflow/__init__", "workflow/fingerprint")
 KERNEL = """
 from autoprivacy.kernel_cache import njit
 from autoprivacy.parts import FACTOR, times

@@ -213,7 +213,7 @@ def test_the_fast_simulation_rounds_as_the_low_bits_that_it_draws(bits: int) -> 
         share = torch.from_numpy(words.reshape(2, 4, 5, 3).transpose(0, 3, 1, 2))
         expected = truncated_activation(values.long(), share, node, p, bits)
         evaluator._shares = np.random.default_rng(5)
-        assert torch.equal(evaluator._activation(node, values).long(), expected)
+        assert torch.equal(evaluator.activation(node, values).long(), expected)
 
 
 def test_simulated_shares_follow_seed_and_half() -> None:

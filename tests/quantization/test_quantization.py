@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.evaluation import Evaluator, read_nodes, wrap_rate_bound
-from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.quantization.integer_network import IntegerNetwork, rounding_constant
 from autoprivacy.quantization.quantize import (
     QuantizationSettings,
     calibration_split,
@@ -341,7 +341,10 @@ def test_dead_layers_are_quantised():
         module[5].bias.fill_(-10)
     network, rows = quantize(module, smooth_dataset((17, 17)), QuantizationSettings(5))
     assert not network.layers["conv2"].weight.any()
-    assert rows[1]["accumulator_maximum"] < 0 < rows[1]["required_maximum"]
+    shift = next(node.shift for node in network.architecture.nodes if node.inputs == ("conv2",))
+    # saturated: the largest bias that the activation still cuts off
+    assert rows[1]["accumulator_maximum"] + rounding_constant(shift) < 1 << shift
+    assert rows[1]["accumulator_maximum"] <= rows[1]["required_maximum"]
     outputs = Evaluator(network, None).forward(np.zeros((1, 3, 17, 17), int))[0].numpy() * network.output_scale
     np.testing.assert_allclose(outputs, module[9].bias.detach().numpy(), atol=0.01)
 

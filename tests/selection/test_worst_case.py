@@ -179,7 +179,8 @@ def test_sets_that_cannot_be_are_refused(degree: int, primes: tuple[int, ...], m
         ParameterSet(1 << 20, degree, primes)
 
 
-def test_weights_beyond_eight_bits_are_refused() -> None:
-    shape = LAYERS[2].shape
-    with pytest.raises(UserError, match=r"layer fc: a weight of 128 in size; allowed -127 to 127, 8 bits; quantize"):
-        LinearLayer(shape, np.full((10, 64, 1, 1), -128), np.zeros(10, np.int64))
+def test_weights_beyond_fourteen_bits_are_refused() -> None:
+    shape, bias = LAYERS[2].shape, np.zeros(10, np.int64)
+    LinearLayer(shape, np.full((10, 64, 1, 1), -8191), bias)
+    with pytest.raises(UserError, match=r"layer fc: a weight of 8192 in size; allowed 8191, 14 bits; quantize"):
+        LinearLayer(shape, np.full((10, 64, 1, 1), -8192), bias)

@@ -13,6 +13,7 @@ from autoprivacy.he.bfv.flood import WIDEST_GAUSSIAN, wide_flood
 from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent
 from autoprivacy.he.bfv.reply_bits import reply_bytes, smallest_reply_bits
 from autoprivacy.he.packing.coefficient import CoefficientPlan, admissible_plans
+from autoprivacy.he.packing.public_noise import layer_noise
 from autoprivacy.he.parameters.noise import fresh_noise, rounding_noise
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, ReplyBits, Target
 from autoprivacy.he.ring.ring import Ring, ntt_primes, primes_for
@@ -49,8 +50,8 @@ class Parties:
     def __init__(
         self, layer: LinearLayer, plan: CoefficientPlan, parameters: ParameterSet, flooding: Flooding, target: Target
     ) -> None:
-        self.layer, self.p = layer, parameters.plaintext_modulus
-        self.bits = smallest_reply_bits(plan.workload, parameters, target, plan.noise(layer.weight), flooding)
+        self.layer, self.p, self.flooding = layer, parameters.plaintext_modulus, flooding
+        self.bits = smallest_reply_bits(plan.workload, parameters, target, layer_noise(layer, plan, flooding), flooding)
         self.client = ClientLinear(plan, ClientCipher(parameters), self.bits)
         self.server = ServerComponent(layer, plan, parameters, flooding, target, self.bits)
         self.cipher = ServerCipher(parameters, self.client.cipher.public_key())
@@ -128,7 +129,10 @@ def test_noise_of_the_reply_is_the_predicted_one(parties: Parties) -> None:
     squares = (weight**2).reshape(len(weight), -1).sum(1)
     blocks = np.arange(len(weight)) // plan.channels_per_output
     weighted = fresh_noise() * np.sqrt(np.array([squares[blocks == block].sum() for block in blocks]))
-    assert np.max(weighted) == pytest.approx(server.noise.weighted)
+    # a flood is sized by the public bound of the weights, which the noise of these weights stays within
+    largest = np.max(weighted)
+    assert largest <= server.noise.weighted * (1 + 1e-9)
+    assert parties.flooding.kind != "none" or largest == pytest.approx(server.noise.weighted)
     roundings = rounding_noise(parties.bits.c0), rounding_noise(parties.bits.c1)
     terms = np.count_nonzero(parties.client.cipher._ternary_secret())  # the model's 2n/3 is off by percents at small n
     switching = server.parameters.q * math.hypot(roundings[0], math.sqrt(terms) * roundings[1])

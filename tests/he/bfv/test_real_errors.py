@@ -14,6 +14,7 @@ from autoprivacy.he.bfv.linear import ClientLinear, ServerComponent, no_rotation
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.packing.coefficient import CoefficientPlan
 from autoprivacy.he.packing.plan import Plan, Rotate
+from autoprivacy.he.packing.public_noise import layer_noise
 from autoprivacy.he.packing.slot import SlotPlan
 from autoprivacy.he.parameters.noise import (
     ROUNDING_VARIANCE,
@@ -86,7 +87,7 @@ class RealLayer:
     def _parameters(self, setting: Setting) -> ParameterSet:
         special = ntt_primes(1 << 58, DEGREE, 1)[0] if self.plan.galois_elements else None
         trial = ParameterSet(P, DEGREE, ntt_primes(1 << 57, DEGREE, 1), special, insecure_for_test=True)
-        weighted = weighted_noise(self.plan.noise(self.layer.weight), trial)
+        weighted = weighted_noise(layer_noise(self.layer, self.plan, setting.flooding), trial)
         noise = reply_noise(DEGREE, weighted, setting.flooding).total
         prime = ntt_prime_from(math.ceil(noise * P / setting.tau), DEGREE, besides=(P, special or P))
         return ParameterSet(P, DEGREE, (prime,), special, insecure_for_test=True)

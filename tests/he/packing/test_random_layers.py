@@ -15,6 +15,7 @@ from autoprivacy.he.bfv.reply_bits import smallest_reply_bits
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker, Rotator
 from autoprivacy.he.packing import packing_named
 from autoprivacy.he.packing.plan import Plan, Rotate
+from autoprivacy.he.packing.public_noise import layer_noise
 from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet
 from autoprivacy.he.parameters.policy import EXACT_TARGET
 from autoprivacy.protocol.shares import apply_layer
@@ -128,7 +129,9 @@ def test_the_parties_shares_add_up_to_the_layer(kind: str, way: tuple[str, int])
         assert len(parameters.components) == way[1] and not parameters.insecure_for_test
         shape, p, most = layer.shape, parameters.plaintext_modulus, layer.shape.input_maximum
         keys = ClientCipher(parameters)
-        bits = smallest_reply_bits(plan.workload, parameters, EXACT_TARGET, plan.noise(layer.weight), flooding)
+        bits = smallest_reply_bits(
+            plan.workload, parameters, EXACT_TARGET, layer_noise(layer, plan, flooding), flooding
+        )
         client = ClientLinear(plan, keys, bits)
         server = ServerLinear(layer, plan, parameters, flooding, EXACT_TARGET, bits)
         rotate: Rotate = no_rotation

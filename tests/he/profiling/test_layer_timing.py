@@ -10,9 +10,9 @@ import pytest
 from support.made_up_profile import LINK, PROFILE
 from torch import nn
 
+from autoprivacy import timing
 from autoprivacy.he.bfv.linear import ClientLinear, ServerLinear
 from autoprivacy.he.parameters.parameter_set import Flooding
-from autoprivacy.he.profiling import operation_timing
 from autoprivacy.he.profiling.layer_timing import comparison_rows, summary_rows, time_layers, work
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer
 from autoprivacy.quantization.untrained import untrained_network
@@ -58,7 +58,7 @@ def test_the_clock_covers_all_three_steps(monkeypatch: pytest.MonkeyPatch) -> No
     net = network()
     policy = darl(net, "net", P, Selection(PROFILE, LINK, Flooding("none")))
     clock = iter(range(1000))
-    monkeypatch.setattr(operation_timing.time, "thread_time", lambda: float(next(clock)))
+    monkeypatch.setattr(timing.time, "thread_time", lambda: float(next(clock)))
     assert time_layers(net, policy, 1) == {"first": [3.0], "second": [3.0], "last": [3.0]}
 
 
