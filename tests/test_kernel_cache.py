@@ -100,6 +100,7 @@ def test_a_read_only_installation_compiles_for_itself_and_says_so(library, tmp_p
     for path in (library / "__pycache__", home):
         path.write_text("a file, so that no folder can be made here, by root neither")
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    environment.pop("NUMBA_CACHE_DIR", None)  # which would be another place that can be written
     command = [sys.executable, "-B", "-m", "autoprivacy.kernel"]
     answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert answer.stdout.split() == ["30", "0"], answer.stderr
