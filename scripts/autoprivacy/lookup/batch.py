@@ -26,7 +26,7 @@ from autoprivacy.quantization.residues import Residues
 
 WAVE = 1 << 13
 # Sends this party's message and returns the other's, which has so many bytes.
-Exchange = Callable[[bytes, int], bytes | bytearray]
+Exchange = Callable[[bytes, int], bytes | bytearray | memoryview]
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class ExtensionSender:
         self._trees = np.repeat(np.arange(len(sizes)), sizes)
         self._chosen = -offset_bits(delta).astype(np.uint64)[:, None]
 
-    def extend(self, message: bytes | bytearray, count: int) -> np.ndarray:
+    def extend(self, message: bytes | bytearray | memoryview, count: int) -> np.ndarray:
         """Labels of value 0 of `count` transfers, uint64 [count, 2]; the receiver's are these ^ choice * delta.
 
         Raises:
@@ -101,11 +101,11 @@ class ExtensionSender:
         """
         return self._extend(message, count, random=False)
 
-    def extend_random(self, message: bytes | bytearray, count: int) -> np.ndarray:
+    def extend_random(self, message: bytes | bytearray | memoryview, count: int) -> np.ndarray:
         """As `extend`, of transfers of random bits."""
         return self._extend(message, count, random=True)
 
-    def _extend(self, message: bytes | bytearray, count: int, random: bool) -> np.ndarray:
+    def _extend(self, message: bytes | bytearray | memoryview, count: int, random: bool) -> np.ndarray:
         trees, first = self._streams.trees, int(random)
         expected = _message_bytes(count, trees - first)
         if len(message) != expected:

@@ -44,17 +44,17 @@ class TransferSetup:
         """The first message, `HELLO_BYTES` long."""
         return self._sender.message()
 
-    def answer(self, hello: bytes | bytearray) -> bytes:
+    def answer(self, hello: bytes | bytearray | memoryview) -> bytes:
         """The answer to the other party's hello, `ANSWER_BYTES` long; ValueError for a malformed one."""
         self._other = bytes(hello)
         return self._receiver.reply(self._other)
 
-    def trees(self, answer: bytes | bytearray) -> bytes:
+    def trees(self, answer: bytes | bytearray | memoryview) -> bytes:
         """What follows the other party's answer, `TREES_BYTES` long; ValueError for a malformed one."""
         self._owned, message = plant(self._sender.finish(bytes(answer)), self._bits, self._random)
         return message
 
-    def finish(self, trees: bytes | bytearray) -> tuple[ExtensionReceiver, ExtensionSender]:
+    def finish(self, trees: bytes | bytearray | memoryview) -> tuple[ExtensionReceiver, ExtensionSender]:
         """Both sides of the extensions, from the other party's trees; ValueError for malformed ones."""
         pruned = prune(self._receiver.seeds, offset_bits(self._delta), self._bits, trees)
         key = self.session_key(b"extension")

@@ -63,7 +63,7 @@ def plant(pairs: np.ndarray, bits: int, random: SecureRandom) -> tuple[np.ndarra
     return _labels(leaves), message
 
 
-def prune(seeds: np.ndarray, choices: np.ndarray, bits: int, message: bytes | bytearray) -> np.ndarray:
+def prune(seeds: np.ndarray, choices: np.ndarray, bits: int, message: bytes | bytearray | memoryview) -> np.ndarray:
     """The other party's leaves, those of a tree in the order y = number ^ x: leaf x itself, at y = 0, is zeros.
 
     Args:

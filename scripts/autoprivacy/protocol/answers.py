@@ -25,7 +25,7 @@ class ClientAnswer:
     """What a client keeps until the image is known: labels of its share, uint64 [wires, instances, 2], and tables."""
 
     labels: np.ndarray
-    tables: list[bytearray] = field(default_factory=list)
+    tables: list[memoryview] = field(default_factory=list)
 
 
 @dataclass

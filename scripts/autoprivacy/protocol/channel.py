@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from autoprivacy.link import Link
 from autoprivacy.protocol.messages import (
     FAILURE_BYTES,
@@ -33,7 +35,6 @@ from autoprivacy.protocol.messages import (
 
 PIECE = 1 << 18  # bytes handed to the connection at a time, so that a long message shows progress
 PROGRESS_BYTES = 1 << 14  # of a message that must come within the time-out, or all of it: less is no progress
-FIRST_BYTES = 1 << 16  # memory that a message is given before more of it has come
 FRAME_COST = 512  # bytes of memory that a frame takes beside its payload
 TLS_RECORDS = (21, 22)  # first byte of a TLS alert and handshake (RFC 8446, section 5.1)
 FAREWELL_SECONDS = 1.0  # how long a side that closes waits for the other to take its last words
@@ -120,7 +121,7 @@ class Channel:
         self._bounds = bounds
         self._deadline: float | None = None
         self._outgoing: queue.SimpleQueue[tuple[float, list[memoryview]] | None] = queue.SimpleQueue()
-        self._incoming: queue.SimpleQueue[tuple[float, int, bytearray] | ProtocolError] = queue.SimpleQueue()
+        self._incoming: queue.SimpleQueue[tuple[float, int, memoryview] | ProtocolError] = queue.SimpleQueue()
         self._failure: ProtocolError | None = None
         self._room = threading.Condition()  # guards _queued and _unread
         self._queued = self._unread = 0
@@ -192,7 +193,7 @@ class Channel:
         left = max(start, self._received_at, self._sent_at) + self._timeout - now
         return left if self._deadline is None else min(left, self._deadline - now)
 
-    def receive(self, *expected: Message) -> tuple[Message, bytearray]:
+    def receive(self, *expected: Message) -> tuple[Message, memoryview]:
         """The next frame, which must be one of `expected`; ProtocolError otherwise, at a time-out, or a lost peer."""
         names = " or ".join(message.name for message in expected)
         due, kind, payload = self._next(names)
@@ -208,7 +209,7 @@ class Channel:
             raise ProtocolError(f"expected {names}, got {name} of {len(payload)} bytes")
         return Message(kind), payload
 
-    def _next(self, names: str) -> tuple[float, int, bytearray]:
+    def _next(self, names: str) -> tuple[float, int, memoryview]:
         start = time.monotonic()
         while (left := self._patience(start)) > 0:
             try:
@@ -236,7 +237,7 @@ class Channel:
             if item[1] == Message.FAILURE:
                 return ended_by_peer(item[2])
 
-    def receive_payload(self, expected: Message, length: int | None = None) -> bytearray:
+    def receive_payload(self, expected: Message, length: int | None = None) -> memoryview:
         """The payload of the next frame; ProtocolError unless it has the type and, where given, the length expected."""
         _, payload = self.receive(expected)
         if length is not None and len(payload) != length:
@@ -319,13 +320,11 @@ class Channel:
             self._unread += cost
             self._room.wait_for(lambda: self._unread <= self._bounds.unread or self._closing.is_set())
 
-    def _read_exactly(self, length: int) -> bytearray:
-        content, got, shown = bytearray(min(length, FIRST_BYTES)), 0, 0
+    def _read_exactly(self, length: int) -> memoryview:
+        # Not bytearray(length), which writes zeros: pages of `empty` are taken from the system as bytes arrive in them.
+        content, got, shown = np.empty(length, np.uint8).data, 0, 0
         while got < length:
-            if got == len(content):
-                content.extend(bytes(min(got, length - got)))
-            with memoryview(content) as view:
-                count = self._connection.recv_into(view[got:])
+            count = self._connection.recv_into(content[got:])
             if count == 0:
                 part = f" ({got} of {length} bytes had come)" if got else ""
                 raise ProtocolError(f"the peer closed the connection{part}")

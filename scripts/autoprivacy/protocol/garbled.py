@@ -33,7 +33,7 @@ class ClientGarbling:
     """
 
     labels: np.ndarray
-    tables: list[bytearray] = field(default_factory=list)
+    tables: list[memoryview] = field(default_factory=list)
 
 
 @dataclass

@@ -55,7 +55,7 @@ class LookupParty:
             waves = prepare(self.party, batches, agreement.tree_bits, self._exchange, inputs)
         return {node.name: Lookups(own) for node, own in zip(nodes, waves, strict=True)}
 
-    def _exchange(self, message: bytes, length: int) -> bytearray:
+    def _exchange(self, message: bytes, length: int) -> memoryview:
         self.channel.send(Message.LOOKUP_MAKING, message)
         self.ledger.charge(EVERY_LAYER, "lookup")
         received = self.channel.receive_payload(Message.LOOKUP_MAKING, length)

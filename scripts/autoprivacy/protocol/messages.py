@@ -65,9 +65,9 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)[:SHOWN_CHARACTERS]
 
 
-def ended_by_peer(payload: bytes | bytearray) -> ProtocolError:
+def ended_by_peer(payload: Buffer) -> ProtocolError:
     """The error for a FAILURE that was received."""
-    return ProtocolError(f"the peer ended the session: {printable(payload.decode(errors='replace'))}")
+    return ProtocolError(f"the peer ended the session: {printable(bytes(payload).decode(errors='replace'))}")
 
 
 def failure_frame(reason: str) -> bytes:

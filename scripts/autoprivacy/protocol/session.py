@@ -25,7 +25,7 @@ from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.lookup.batch import Batch
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS, tree_sizes
 from autoprivacy.protocol.lengths import Lengths
-from autoprivacy.protocol.messages import ProtocolError, printable
+from autoprivacy.protocol.messages import Buffer, ProtocolError, printable
 from autoprivacy.protocol.shares import ModularShares
 from autoprivacy.quantization.graph_check import check_architecture, read_architecture
 from autoprivacy.quantization.integer_network import Architecture, Node
@@ -207,14 +207,14 @@ class Agreement:
         return json.dumps({"architecture": self.architecture.as_json(), "policy": self.policy.essence()}).encode()
 
     @classmethod
-    def from_bytes(cls, payload: bytes | bytearray) -> Agreement:
+    def from_bytes(cls, payload: Buffer) -> Agreement:
         """Parse and check what the server announced; every parameter set is checked for 128 bits on this side too.
 
         Raises:
             UserError: anything is wrong with it, down to the last length of a message; one printable line.
         """
         try:
-            value: dict[str, Any] = json.loads(payload)
+            value: dict[str, Any] = json.loads(bytes(payload))
             agreement = cls(read_architecture(value["architecture"]), Policy.from_json(value["policy"], "the server"))
             agreement.lengths.check()
             return agreement
