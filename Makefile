@@ -1,4 +1,6 @@
-# The commands of the README. Each creates .venv from requirements.txt when it is missing or out of date.
+# The commands of the README. Each creates .venv when it is missing or out of date, from a list of hashes (LOCK): with torch
+# for CPUs, or as the package index serves it, `make LOCK=requirements-lock-cuda.txt`.
+LOCK ?= requirements-lock.txt
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,15 +14,15 @@ RULES := Snakefile $(wildcard rules/*.smk)
 help:  ## what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-install: $(INSTALLED)  ## create .venv and install the pinned list
+install: $(INSTALLED)  ## create .venv and install the locked list
 
-$(INSTALLED): requirements.txt install/seal-toolchain.cmake
+$(INSTALLED): $(LOCK) install/seal-toolchain.cmake
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 is needed, $$($(PYTHON) --version) was found; name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	@command -v c++ >/dev/null || { echo "a C++ compiler (c++) is needed to build Pyfhel; none was found"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	CMAKE_TOOLCHAIN_FILE=$(CURDIR)/install/seal-toolchain.cmake $(BIN)/pip install --quiet --disable-pip-version-check \
-		-r requirements.txt
+		--require-hashes -r $(LOCK)
 	@touch $@
 
 quick: $(INSTALLED)  ## every stage on the committed CIFAR-10 sample, real cryptography, minutes

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +24,42 @@ def test_what_is_installed_is_what_is_pinned():
         if line and line[0] != "#":
             name, version = line.split("==")
             assert metadata.version(name).split("+")[0] == version, name
+
+
+def pins(file):
+    """Version by normalised name of the lines of a list that is not hashed, or is."""
+    lines = [line.split(" ")[0] for line in (ROOT / file).read_text().splitlines() if line and line[0] != "#"]
+    return {re.sub("[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
+
+
+@pytest.mark.parametrize("lock", ["requirements-lock.txt", "requirements-lock-cuda.txt"])
+def test_the_locked_list_agrees_with_the_requirements(lock):
+    asked, locked = pins("requirements.txt"), pins(lock)
+    assert {name: locked.get(name) for name in asked} == asked
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if line[0] != "#"]
+    assert len(lines) == len(locked) > 100
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+( --hash=sha256:[0-9a-f]{64})+", line)] == []
+    assert ("nvidia-cublas" in locked) == ("cuda" in lock)
+
+
+def test_the_locked_list_holds_all_that_its_packages_need():
+    from importlib import metadata
+
+    locked = pins("requirements-lock.txt")
+    for name in locked:
+        for line in metadata.requires(name) or []:
+            need = Requirement(line)
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                version = locked.get(re.sub("[-_.]+", "-", need.name).lower())
+                assert version is not None and need.specifier.contains(version, prereleases=True), (
+                    f"{name} needs {line}"
+                )
+
+
+def test_installing_checks_hashes():
+    installing = [(ROOT / "Makefile").read_text(), (ROOT / "Containerfile").read_text()]
+    assert all("--require-hashes -r " in text for text in installing)
+    assert "LOCK ?= requirements-lock.txt" in installing[0]
 
 
 def test_ci_runs_the_test_command_of_the_readme():
