@@ -81,6 +81,12 @@ NO_IMAGE = "expected a number from 0 to 2"
         ({"connect": "127.0.0.1"}, 'address "127.0.0.1": expected host:port'),
         ({"timeout": "0"}, "time-out 0 s; expected seconds above 0"),
         ({"pool": "-1"}, "--pool -1: expected 0 or more bundles"),
+        (
+            {"image-memory": "99"},
+            "a prepared image of the server's network takes .* bytes of memory, allowed 99; allow",
+        ),
+        ({"memory": "99"}, "memory: 2147483648 bytes an image, 99 in all; expected at least 1 byte an image"),
+        ({"pool": "9999"}, "--pool 9999: 4294967296 bytes of memory have room for .*; expected at most"),
         ({"pool": "17"}, "the peer ended the session: the pool holds 16 bundles already; use one before"),
         ({"round-trip-seconds": "1"}, "--round-trip-seconds without --bits-per-second; give both"),
         ({"policy": "other.json"}, "the server's policy is not the expected one: .*: 1048576 expected, 1032193 told"),

@@ -82,14 +82,14 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def session(policy=POLICY, network=NETWORK, expected=None, pool=16):
-    """A client connected to a server thread; yields the client and the recorders of both ends."""
+def session(policy=POLICY, network=NETWORK, expected=None, pool=16, **more):
+    """A client, given `more`, connected to a server thread; yields it and the recorders of both ends."""
     left, right = (Recorder(end) for end in socket.socketpair())
     thread = threading.Thread(target=lambda: serve(Model(network, policy), Channel(right, 60, bounds=STRANGER), pool))
     thread.start()
     channel = Channel(left, 60)
     try:
-        client = Client(channel, expected)
+        client = Client(channel, expected, **more)
         yield client, (left, right)
         with contextlib.suppress(ProtocolError):
             client.close()

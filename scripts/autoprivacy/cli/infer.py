@@ -12,7 +12,7 @@ import numpy as np
 
 from autoprivacy.cli.own_images import own_images
 from autoprivacy.errors import UserError
-from autoprivacy.protocol.client import add_server_options, expected_of, trust_of
+from autoprivacy.protocol.client import add_server_options, expected_of, memory_of, trust_of
 from autoprivacy.protocol.client_session import Client
 from autoprivacy.protocol.endpoints import connect, link_of
 
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print label and scores of every image; 0 when all were answered."""
-    expected = expected_of(options)
+    expected, memory = expected_of(options), memory_of(options)
     channel = connect(options.connect, options.timeout, link_of(options), trust_of(options))
     try:
-        client = Client(channel, *expected)
+        client = Client(channel, *expected, memory)
         architecture = client.agreement.architecture
         for name, pixels in own_images(options.images, architecture.nodes[0].shape, options.resize):
             start = time.perf_counter()

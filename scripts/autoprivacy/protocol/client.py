@@ -24,7 +24,8 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.programs import run_program
 from autoprivacy.protocol.bundles import ClientBundle
-from autoprivacy.protocol.client_session import Client
+from autoprivacy.protocol.client_memory import ClientMemory
+from autoprivacy.protocol.client_session import DEFAULT_MEMORY, Client
 from autoprivacy.protocol.endpoints import ServiceSettings, add_link_options, connect, link_of
 from autoprivacy.protocol.messages import ProtocolError
 from autoprivacy.protocol.session import Agreement
@@ -126,6 +127,10 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, default=ServiceSettings.timeout, help="seconds of silence that end the session"
     )
+    parser.add_argument(
+        "--image-memory", type=int, default=DEFAULT_MEMORY.image, metavar="BYTES", help="that one image may take"
+    )
+    parser.add_argument("--memory", type=int, default=DEFAULT_MEMORY.total, metavar="BYTES", help="that all may take")
     parser.add_argument("--tls-ca", metavar="FILE", help="authorities that the server's certificate must be from")
     parser.add_argument("--tls-fingerprint", metavar="SHA256", help="what the server's certificate must have")
     parser.add_argument("--tls-cert", metavar="FILE", help="the client's certificate, where the server asks for one")
@@ -137,6 +142,11 @@ def trust_of(options: argparse.Namespace) -> ServerTrust | None:
     """What the options ask of the server's certificate."""
     given = options.tls_ca, options.tls_fingerprint, options.tls_cert, options.tls_key
     return ServerTrust.load(*given) if any(part is not None for part in given) else None
+
+
+def memory_of(options: argparse.Namespace) -> ClientMemory:
+    """What the options allow a session."""
+    return ClientMemory(options.image_memory, options.memory)
 
 
 def expected_of(options: argparse.Namespace) -> tuple[Policy | None, Architecture | None]:
@@ -165,10 +175,13 @@ def _run(options: argparse.Namespace) -> int:
     try:
         if options.pool < 0:
             raise UserError(f"--pool {options.pool}: expected 0 or more bundles")
+        memory = memory_of(options)
         images = load(options.dataset).test.images
         expected = expected_of(options)
         channel = connect(options.connect, options.timeout, link_of(options), trust_of(options))
-        _answer_all(Client(channel, *expected), images, options.pool)
+        client = Client(channel, *expected, memory)
+        memory.check_pool(options.pool, client.lengths)
+        _answer_all(client, images, options.pool)
     except (UserError, OSError, KeyboardInterrupt) as error:
         if channel is not None:
             # Words about this side's input are none of the server's business.

@@ -3,7 +3,6 @@ public shapes."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +21,7 @@ from autoprivacy.ot.trees import TREES_BYTES
 from autoprivacy.protocol.answers import AnswerClient
 from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
 from autoprivacy.protocol.channel import Channel
+from autoprivacy.protocol.client_memory import ClientMemory
 from autoprivacy.protocol.garbled import ClientGarbling, GarbledClient
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups
@@ -31,6 +31,8 @@ from autoprivacy.protocol.shares import ModularShares, local_shares, masked_squa
 from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
 from autoprivacy.randomness.generator import SecureRandom
 
+DEFAULT_MEMORY = ClientMemory()
+
 
 class Client:
     """One session with a server.
@@ -39,15 +41,22 @@ class Client:
         channel: the connection.
         policy, architecture: what this side expects; None accepts the server's (the security of its parameters is
             checked in any case).
+        memory: what the session may take of it.
+
+    Raises:
+        ProtocolError: the server is another than expected, or its network takes more memory than allowed.
     """
 
     def __init__(
-        self, channel: Channel, policy: Policy | None = None, architecture: Architecture | None = None
+        self,
+        channel: Channel,
+        policy: Policy | None = None,
+        architecture: Architecture | None = None,
+        memory: ClientMemory = DEFAULT_MEMORY,
     ) -> None:
         self.channel = channel
         self.ledger = Ledger(channel)
         self._random = SecureRandom()
-        self._unused: Pool[ClientBundle] = Pool(sys.maxsize)  # the server has the limit
         with self.ledger.phase("set-up"):
             with self.ledger.part(EVERY_LAYER, "session"):
                 channel.send(Message.HELLO)
@@ -57,6 +66,7 @@ class Client:
                 self.agreement = Agreement.from_bytes(welcome)
                 self.agreement.check_expected(policy, architecture)
                 self.lengths = self.agreement.lengths
+                self._unused: Pool[ClientBundle] = Pool(memory.bundles(self.lengths))
                 channel.admit(self.lengths.client_bounds)
             self._set_up()
 

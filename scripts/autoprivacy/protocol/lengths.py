@@ -252,6 +252,16 @@ class Lengths:
         return kept + 8 * values + ENTRY_COST * len(agreement.architecture.nodes)
 
     @cached_property
+    def client_working_bytes(self) -> int:
+        """Memory of a client for messages of one image that are on their way: all that the server sends for one
+        request, less the tables, which a bundle keeps, and the longest message of its own."""
+        tables = sum(length for kind, length in self.offline_to_client() if kind == Message.GARBLED_TABLES)
+        phases = self.offline_to_client(), self.online_to_client()
+        offline, online = (sum(length + FRAME_COST for _, length in phase) for phase in phases)
+        own = max(length for _, length in [*self.offline_to_server(), *self.online_to_server()])
+        return max(offline - tables, online) + own
+
+    @cached_property
     def server_bundle_bytes(self) -> int:
         """Memory of a server's bundle: seeds, and the masks of activations, 4 bytes for every modulus."""
         agreement = self._agreement
