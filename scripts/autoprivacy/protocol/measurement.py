@@ -53,6 +53,7 @@ class MeasureSettings:
         warm_up_images: run first and not counted.
         timeout: seconds of silence that end a session, those in which the others have their turn among them.
         threads: of each party's numerical libraries.
+        in_turn: schemes that take turns image by image; as many pairs of parties keep their memory at once.
         throughput: the run of many images; None leaves it out.
         network: the connection.
     """
@@ -61,6 +62,7 @@ class MeasureSettings:
     warm_up_images: int = 1
     timeout: float = 120.0
     threads: int = 1
+    in_turn: int = 3
     throughput: Throughput | None = None
     network: NetworkSetting = NetworkSetting("loopback")
 
@@ -103,11 +105,20 @@ def measure(
     """Run the protocol for every contender on the first test images and return one record each.
 
     Args:
-        contenders: measured in turn, image by image, so that a slow moment of the machine meets all of them.
+        contenders: measured in turn, image by image, so that a slow moment of the machine meets all of them; at most
+            `settings.in_turn` of them, then the next.
         dataset: the prepared data set.
         labels: the measured images' classes.
         settings: see MeasureSettings.
     """
+    starts = range(0, len(contenders), settings.in_turn)
+    groups = [contenders[start : start + settings.in_turn] for start in starts]
+    return [record for group in groups for record in _measure_in_turn(group, dataset, labels, settings)]
+
+
+def _measure_in_turn(
+    contenders: Sequence[Contender], dataset: Path, labels: np.ndarray, settings: MeasureSettings
+) -> list[dict[str, Any]]:
     outputs: list[list[list[int]]] = [[] for _ in contenders]
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
