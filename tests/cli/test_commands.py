@@ -14,8 +14,10 @@ from support.services import MODEL, service
 
 from autoprivacy.cli.infer import answered, in_words
 from autoprivacy.cli.main import COMMANDS, main
+from autoprivacy.cli.measure import in_words as in_a_table
 from autoprivacy.cli.own_images import own_images
 from autoprivacy.compiled import VARIABLE, choose_cache
+from autoprivacy.data.dataset import Dataset, Split, save
 from autoprivacy.errors import UserError
 from autoprivacy.protocol.endpoints import address_text, parse_address
 
@@ -116,6 +118,21 @@ def test_inspect_shows_policies_and_networks(files, capsys):
     assert rows[0]["weights"] == next(iter(NETWORK.layers.values())).weight.size
     assert main(["inspect", str(files / "a.png")]) == 1
     assert "expected a policy, .json, or a network, .npz" in capsys.readouterr().err
+
+
+def test_measure_runs_both_parties_over_a_link(files, capsys):
+    images = np.random.default_rng(2).integers(0, 256, (3, HEIGHT, WIDTH, CHANNELS), dtype=np.uint8)
+    labels = np.arange(3) % 2
+    split = Split(images, labels)
+    save(Dataset("own", split, split, (0.5,) * CHANNELS, (0.25,) * CHANNELS, "here"), files / "dataset.npz")
+    given = ["measure", "--dataset", str(files / "dataset.npz"), "--images", "2"]
+    given += ["--network", str(files / "network.npz"), "--policy", str(files / "policy.json")]
+    assert main([*given, "--link", "lan", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["link"] == {"bits_per_second": 1e9, "round_trip_seconds": 1e-3} and len(record["images"]) == 2
+    assert in_a_table(record, POLICY, 0).count("\n") > 6
+    assert main([*given, "--link", "moon"]) == 1
+    assert "--link moon; expected one of loopback, lan, wan" in capsys.readouterr().err
 
 
 def test_doctor_finds_this_installation_sound(capsys):

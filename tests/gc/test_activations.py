@@ -26,6 +26,7 @@ from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, LayerShape, LinearLayer, Node
 from autoprivacy.quantization.residues import Residues, truncated_activation
+from autoprivacy.quantization.windows import Window
 from autoprivacy.search.decryption_errors import HALVES, simulated_shares
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.layer_selection import layer_policy
@@ -129,8 +130,9 @@ def test_simulated_rounding_is_what_circuits_compute_for_all_values_and_shares(p
             for low, high in ((0, 15), (-8, 7), (0, 255), (-256, 255)):
                 node = Node("a", "activation", shift=shift, minimum=low, maximum=high)
                 expected = Activation(p, shift, low, high, ignored).reference(share, (value - share) % p)
-                assert np.array_equal(truncated_activation(value, share, node, p, ignored), expected)
-                tensors = truncated_activation(torch.tensor(value), torch.tensor(share), node, p, ignored)
+                window = Window.signed(p)
+                assert np.array_equal(truncated_activation(value, share, node, window, ignored), expected)
+                tensors = truncated_activation(torch.tensor(value), torch.tensor(share), node, window, ignored)
                 assert np.array_equal(tensors.numpy(), expected)
 
 
@@ -211,7 +213,7 @@ def test_the_fast_simulation_rounds_as_the_low_bits_that_it_draws(bits: int) -> 
         again = np.random.default_rng(5)
         words = again.bit_generator.random_raw(2 * count).view(kind)[:count].astype(np.int64) % (1 << bits)
         share = torch.from_numpy(words.reshape(2, 4, 5, 3).transpose(0, 3, 1, 2))
-        expected = truncated_activation(values.long(), share, node, p, bits)
+        expected = truncated_activation(values.long(), share, node, Window.signed(p), bits)
         evaluator._shares = np.random.default_rng(5)
         assert torch.equal(evaluator.activation(node, values).long(), expected)
 

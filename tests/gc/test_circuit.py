@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -117,6 +118,40 @@ def test_activation_is_exact_at_edges_and_random_shares_of_real_moduli(modulus: 
             check_activation(*edge_shares(activation), activation)
             client, server = rng.integers(0, modulus, (2, 20_000)).astype(np.uint64)
             check_activation(client, server, activation)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 1), (0, 7), (0, 31), (-2, 1), (-8, 7)])
+def test_activations_of_every_window_and_all_shares(shift: int, minimum: int, maximum: int) -> None:
+    """The shares are of 2^7: the windows of 2^5 drop two bits."""
+    shares = np.arange(1 << 7, dtype=np.uint64)
+    client, server = (grid.reshape(-1) for grid in np.meshgrid(shares, shares))
+    step, size = 1 << shift, 1 << 5
+    for lowest in range(2 * step - size, 0, step):
+        for ignored in range(shift + 1):
+            activation = Activation(size, shift, minimum, maximum, ignored, lowest)
+            check_activation(client, server, activation)
+            if not ignored:
+                rounded = (client + server + np.uint64(activation.constant)).astype(np.int64) % size
+                read = np.where(rounded >= lowest + size, rounded - size, rounded)
+                wanted = np.clip(read >> shift, minimum, maximum)
+                np.testing.assert_array_equal(activation.reference(client, server), wanted)
+
+
+def test_and_gates_of_windows() -> None:
+    """One for every bit of the threshold between the top one and the last that is set; none for a quarter."""
+    plain = Activation(1 << 20, 9, 0, 255)
+    for thirty_seconds, more in ((16, 0), (8, 0), (24, 1), (20, 2), (17, 4), (28, 2), (31, 4)):
+        window = replace(plain, lowest=(thirty_seconds << 15) - (1 << 20))
+        assert window.circuit.and_count == plain.circuit.and_count + more, thirty_seconds
+
+
+@pytest.mark.parametrize(
+    ("modulus", "lowest"), [(1 << 10, -3), (1 << 10, 0), (1 << 10, -1024), (1 << 10, -1020), (1032193, -4)]
+)
+def test_windows_that_no_activation_reads_are_refused(modulus: int, lowest: int) -> None:
+    with pytest.raises(UserError, match="numbers from"):
+        Activation(modulus, 2, 0, 63, 0, lowest)
 
 
 def test_reference_rounds_and_clips_by_hand() -> None:

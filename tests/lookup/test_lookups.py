@@ -10,7 +10,8 @@ from support.lookup_parties import TREE_BITS, looked_up, online, parties, prepar
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation
 from autoprivacy.lookup import batch as batches_module
-from autoprivacy.lookup.batch import WAVE, Batch, Questions, answers, schedule
+from autoprivacy.lookup import making_numpy
+from autoprivacy.lookup.batch import STRIDE, WAVE, Batch, Questions, answers, schedule
 from autoprivacy.lookup.shape import IndexShape, LookupShape
 from autoprivacy.lookup.table import LookupTable
 from autoprivacy.ot import kernels
@@ -51,10 +52,19 @@ def test_all_shares_of_a_small_modulus(shift: int, minimum: int, maximum: int, i
     check(LookupTable(Activation(256, shift, minimum, maximum, ignored)), client, server, 13)
 
 
+@pytest.mark.parametrize(("minimum", "maximum", "ignored"), [(0, 15, 0), (0, 3, 3), (-8, 7, 0)])
+def test_all_shares_in_windows(minimum: int, maximum: int, ignored: int) -> None:
+    """Shares modulo 2^7 in windows of 2^6, the threshold at every step."""
+    client, server = (part.reshape(-1).astype(np.uint64) for part in np.meshgrid(np.arange(128), np.arange(128)))
+    for lowest in range(2 * 8 - 64, 0, 8):
+        check(LookupTable(Activation(64, 3, minimum, maximum, ignored, lowest)), client, server, 13)
+
+
 def edges(activation: Activation, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Shares of accumulators at and around steps, both clips and the ends of the range, then of random ones."""
     p, step, half = activation.modulus, 1 << activation.shift, activation.modulus // 2
-    levels = np.array([0, 1, 2, activation.maximum, activation.maximum + 1, activation.minimum - 1, -1, half // step])
+    ends = (half if activation.lowest is None else activation.threshold) // step
+    levels = np.array([0, 1, 2, activation.maximum, activation.maximum + 1, activation.minimum - 1, -1, ends])
     around = np.array([-step // 2 - 1, -step // 2, -1, 0, 1, step // 2 - 1, step // 2])
     near = np.add.outer(levels * step, around).reshape(-1)
     accumulators = np.concatenate([near, RNG.integers(-half, half, count - near.size)])
@@ -71,6 +81,14 @@ def test_edge_values_of_real_moduli(bits: int, shift: int, ignored: int, squared
     minimum, maximum = (-16, 15) if squared else (0, 255)
     table = LookupTable(Activation(1 << bits, shift, minimum, maximum, ignored), squared)
     check(table, *edges(table.activation, 3000), bits)
+
+
+@pytest.mark.parametrize(("bits", "shift", "eighths"), [(19, 8, 3), (19, 9, 7), (20, 10, 1)])
+def test_edge_values_of_real_windows(bits: int, shift: int, eighths: int) -> None:
+    lowest = -eighths << bits - 3
+    table = LookupTable(Activation(1 << bits, shift, 0, 255, 0, lowest))
+    client, server = edges(table.activation, 3000)
+    check(table, client + np.uint64(3 << bits), server, 21)  # the high bits that are dropped
 
 
 def test_signed_values_and_moduli_that_grow() -> None:
@@ -135,8 +153,9 @@ def test_waves_travel_together() -> None:
     table = LookupTable(EXACT)
     batches = [Batch(table, 20, count) for count in (64, 3 * WAVE + 5, 100, WAVE - 7)]
     slots, exchanges = schedule(batches), LookupShape.of(table, 20).exchanges
-    assert len(slots) == exchanges + 5 and slots[0][0] == (0, 0, 0)
-    assert exchanges <= 10 and len(schedule([Batch(table, 20, 1000)])) == exchanges
+    assert len(slots) == STRIDE * (exchanges - 1) + 1 + 5 and slots[0][0] == (0, 0, 0)
+    alone = schedule([Batch(table, 20, 1000)])
+    assert exchanges <= 10 and sum(map(bool, alone)) == exchanges == len(alone[::STRIDE])
     done = [entry for slot in slots for entry in slot]
     waves = [(index, number) for index, batch in enumerate(batches) for number in range(len(batch.slices))]
     assert sorted(done) == [(*wave, exchange) for wave in waves for exchange in range(exchanges)]
@@ -148,16 +167,17 @@ def test_several_batches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = [Batch(table, 20, count) for table, count in zip(tables, (1000, 60, 511), strict=True)]
     shares = [edges(batch.table.activation, batch.count) for batch in batches]
     own, others, messages = prepared(*parties(), batches, [client for client, _ in shares])
-    assert len(messages) == len(schedule(batches)) > len(schedule(batches[:1]))
+    assert len(messages) == sum(map(bool, schedule(batches))) > sum(map(bool, schedule(batches[:1])))
     for batch, mine, theirs, (client, server) in zip(batches, own, others, shares, strict=True):
         np.testing.assert_array_equal(online(batch, mine, theirs, server), expected(batch.table, client, server, 20))
 
 
 def test_nothing_is_masked_twice_in_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No party hashes a label twice under one key, offline and online, over two images."""
+    """No party hashes a label twice under one key, offline and online, over two images; by the numpy backend, whose
+    bits compiled code has."""
     monkeypatch.setattr(batches_module, "WAVE", 64)
-    module, seen = kernels.load_kernels(None), dict[bytes, int]()
-    hashed = module.hash_words
+    seen = dict[bytes, int]()
+    hashed = making_numpy.hash_words
 
     def recording(keys: np.ndarray, labels: np.ndarray, offset: np.ndarray | None = None) -> np.ndarray:
         inputs = labels if offset is None else labels ^ offset
@@ -167,8 +187,9 @@ def test_nothing_is_masked_twice_in_a_session(monkeypatch: pytest.MonkeyPatch) -
                 seen[pair] = seen.get(pair, 0) + 1
         return hashed(keys, labels, offset)
 
-    monkeypatch.setattr(module, "hash_words", recording)
-    count, pair = 100, parties(b"n")
+    for module in (making_numpy, kernels.load_kernels("numpy")):
+        monkeypatch.setattr(module, "hash_words", recording)
+    count, pair = 100, parties(b"n", "numpy")
     zero, batch = np.zeros(count, np.uint64), Batch(LookupTable(EXACT), 20, count)
     for _ in range(2):
         own, others, _ = prepared(*pair, [batch], [zero])

@@ -13,6 +13,7 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import EXACT_TARGET, Policy
 from autoprivacy.protocol.messages import Message
 from autoprivacy.protocol.session import Agreement
+from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.selection.schemes import darl, layerwise
 
 P = 1 << 18  # 11 and 12 bits are looked up
@@ -77,6 +78,24 @@ def test_layers_may_have_moduli_of_their_own(bits: int) -> None:
     with session(with_lookups(policy)) as (client, _):
         outputs = client.infer(client.prepare(), IMAGES[0])
     assert np.array_equal(outputs, reference_forward(NETWORK, IMAGES[0], residues))
+
+
+@pytest.mark.parametrize("lookups", [(), ("second",)], ids=["all looked up", "one garbled"])
+@pytest.mark.parametrize("bits", [11, 13, 17])
+def test_windows_of_shares_are_the_integer_network_s(bits: int, lookups: tuple[str, ...]) -> None:
+    """Windows of few bits wrap; both parties' outputs and the evaluator's are the reference's."""
+    policy = with_lookups(GARBLED, *lookups)
+    windows = {"first": (-(3 << bits - 3), (5 << bits - 3) - 1), "second": (-(1 << bits - 4), (15 << bits - 4) - 1)}
+    layers = tuple(replace(layer, share_window=windows.get(layer.name)) for layer in policy.layers)
+    policy = replace(policy, layers=layers)
+    residues = policy.residues(NETWORK.architecture)
+    expected = [reference_forward(NETWORK, image, residues) for image in IMAGES]
+    evaluator = Evaluator(NETWORK, residues)
+    np.testing.assert_array_equal(evaluator.forward(IMAGES).numpy(), expected)
+    assert evaluator.wraps.total() > 0 or bits == 17
+    with session(policy) as (client, _):
+        for image, outputs in zip(IMAGES, expected, strict=True):
+            np.testing.assert_array_equal(client.infer(client.prepare(), image), outputs)
 
 
 @pytest.mark.parametrize(

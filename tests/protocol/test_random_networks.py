@@ -14,6 +14,8 @@ from autoprivacy.quantization.evaluation import FLOAT32_LIMIT, Evaluator, read_n
 from autoprivacy.quantization.float_forms import INTEGER, forms
 from autoprivacy.quantization.graph_check import read_architecture
 from autoprivacy.quantization.integer_network import Architecture, rounding_constant, to_signed
+from autoprivacy.quantization.residues import Residues, tied_layers
+from autoprivacy.quantization.windows import Window
 from autoprivacy.search.finetuning import TrainableNetwork
 
 SEEDS = range(30)
@@ -65,6 +67,31 @@ def test_evaluator_equals_plain_integer_arithmetic(seed):
         np.testing.assert_array_equal(evaluator.forward(images).numpy(), expected)
         wraps += evaluator.wraps.total()
     assert wraps > 0
+
+
+def check_windows(seed):
+    """The evaluator beside plain arithmetic where every layer has a window; how many values wrapped."""
+    network = RandomNetwork(seed).network()
+    architecture, images = network.architecture, random_images(network, 3, seed)
+    rng, step = np.random.default_rng(seed), 1 << max((node.shift for node in architecture.activations), default=0)
+    size = max(8 * step, 1 << 9)
+    windows = {}
+    for group in tied_layers(architecture):
+        window = Window(size, -int(rng.integers(1, size // step - 1)) * step)
+        windows |= dict.fromkeys(group, window)
+    names = [layer.name for layer in architecture.layers]
+    residues = Residues.of(architecture, dict.fromkeys(names, 1 << 20), dict.fromkeys(names, 0), windows)
+    evaluator = Evaluator(network, residues)
+    expected = [reference_forward(network, image, residues) for image in images]
+    np.testing.assert_array_equal(evaluator.forward(images).numpy(), expected)
+    fed = [node for node in architecture.activations if architecture.feeders[node.inputs[0]]]
+    assert set(residues.windows) == {node.inputs[0] for node in fed}
+    assert all(residues.window(node.inputs[0]).size == size for node in fed)
+    return evaluator.wraps.total()
+
+
+def test_evaluator_reads_windows_as_plain_integer_arithmetic():
+    assert sum(check_windows(seed) > 0 for seed in SEEDS) > len(SEEDS) / 2
 
 
 @pytest.mark.parametrize("seed", SEEDS)

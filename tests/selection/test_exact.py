@@ -16,29 +16,31 @@ from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.parameters.policy import EXACT_TARGET
 from autoprivacy.quantization.evaluation import Evaluator
-from autoprivacy.quantization.integer_network import sign_threshold
 from autoprivacy.quantization.outputs import Output, shown
 from autoprivacy.quantization.residues import Residues, tied_layers
+from autoprivacy.quantization.windows import Window
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.exact import EXACT_SCHEME, autoprivacy_plus, layer_moduli
 from autoprivacy.selection.garbled_costs import predicted_seconds, with_garbling
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import layerwise
+from autoprivacy.selection.share_windows import share_windows, with_share_windows, without_share_windows
 from autoprivacy.timing import quartiles
 
 RATES = {"garble": 1e-8, "evaluate": 2e-8, "project": 4e-8, "label": 8e-9, "transfer": 6e-8}
 RATED = replace(PROFILE, garbling={name: quartiles([value]) for name, value in RATES.items()})
 SELECTION = Selection(RATED, LINK, Flooding("statistical"))
 RANGES = {"first": (-60_000, 60_064), "second": (-100_000, 400_000), "fc": (-500_000, 500_000)}
-NARROW = {"first": 1 << 17, "second": 1 << 20, "fc": 1 << 20}
+NARROW = {"first": 1 << 17, "second": 1 << 19, "fc": 1 << 20}  # 500,001 numbers fit into a window of 2^19
 
 
 def test_every_layer_has_the_fewest_bits_that_hold_its_range() -> None:
     moduli = layer_moduli(NETWORK.architecture, RANGES, SELECTION, PlaintextRule())
     assert moduli[-1] == NARROW
     assert all(len(set(other.values())) == 1 for other in moduli[:-1])
-    for layer, p in NARROW.items():
-        assert RANGES[layer][1] < sign_threshold(p) and RANGES[layer][0] >= -sign_threshold(p)
+    for layer, window in {**share_windows(NETWORK.architecture, RANGES), "fc": Window.signed(1 << 20)}.items():
+        assert window.size == NARROW[layer]
+        assert window.interval[0] <= RANGES[layer][0] and RANGES[layer][1] <= window.interval[1]
 
 
 def test_layers_whose_accumulators_meet_have_one_modulus() -> None:
@@ -49,7 +51,9 @@ def test_layers_whose_accumulators_meet_have_one_modulus() -> None:
     assert tied_layers(NETWORK.architecture) == [("first",), ("second",), ("fc",)]
     assert tied_layers(architecture) == [("first", "second"), ("fc",)]
     moduli = layer_moduli(architecture, RANGES, SELECTION, PlaintextRule())
-    assert moduli[-1] == {"first": 1 << 20, "second": 1 << 20, "fc": 1 << 20}
+    assert moduli[-1] == {"first": 1 << 19, "second": 1 << 19, "fc": 1 << 20}
+    windows = share_windows(architecture, RANGES)
+    assert windows["first"] == windows["second"] and "fc" not in windows
 
 
 @pytest.mark.parametrize(
@@ -73,13 +77,36 @@ def test_the_policy_is_exact_and_the_fastest_of_the_candidates() -> None:
     policy = autoprivacy_plus(NETWORK, "residual", RANGES, SELECTION, PlaintextRule())
     assert policy.scheme == EXACT_SCHEME and not policy.approximate and not policy.warnings
     assert {layer.target for layer in policy.layers} == {EXACT_TARGET}
-    assert {layer.name: layer.parameters.plaintext_modulus for layer in policy.layers} == NARROW
+    windows = share_windows(NETWORK.architecture, RANGES)
     assert all(layer.predicted["decryption_error_rate"] <= 2.0**-40 * (1 + 1e-6) for layer in policy.layers)
     for moduli in layer_moduli(NETWORK.architecture, RANGES, SELECTION, PlaintextRule()):
         targets = dict.fromkeys(NETWORK.layers, EXACT_TARGET)
-        other = layerwise(NETWORK, "residual", moduli, targets, SELECTION)
+        other = with_share_windows(layerwise(NETWORK, "residual", moduli, targets, SELECTION), windows)
         other = with_garbling(other, NETWORK.architecture, RATED, LINK)
         assert predicted_seconds(policy) <= predicted_seconds(other)
+
+
+def test_windows_hold_calibrated_ranges_in_the_fewest_bits() -> None:
+    windows = share_windows(NETWORK.architecture, RANGES)
+    policy = layerwise(
+        NETWORK, "residual", dict.fromkeys(RANGES, 1 << 20), dict.fromkeys(RANGES, EXACT_TARGET), SELECTION
+    )
+    narrow = with_share_windows(policy, windows)
+    assert [layer.window for layer in narrow.layers] == [windows["first"], windows["second"], None]
+    residues = narrow.residues(NETWORK.architecture)
+    assert residues.window("first") == windows["first"] and residues.window("sum") == windows["second"]
+    assert without_share_windows(narrow) == policy
+    own = with_share_windows(layerwise(NETWORK, "r", NARROW, dict.fromkeys(RANGES, EXACT_TARGET), SELECTION), windows)
+    assert [layer.share_window for layer in own.layers] == [None, windows["second"].interval, None]
+    assert without_share_windows(own) == own  # p itself holds the range in no other way
+    gates = [with_garbling(p, NETWORK.architecture, RATED, LINK).predicted["and_gates"] for p in (policy, narrow)]
+    assert gates[1] < gates[0]
+
+
+def test_windows_are_of_powers_of_two_alone() -> None:
+    policy = layerwise(NETWORK, "r", dict.fromkeys(RANGES, 1032193), dict.fromkeys(RANGES, EXACT_TARGET), SELECTION)
+    assert with_share_windows(policy, share_windows(NETWORK.architecture, RANGES)) == policy
+    assert share_windows(one_square().architecture, dict.fromkeys(one_square().layers, (-300, 300))) == {}
 
 
 def test_secure_outputs_are_the_integer_network_s() -> None:

@@ -8,7 +8,7 @@ from queue import Queue
 
 import numpy as np
 
-from autoprivacy.lookup.batch import Batch, Questions, answers, exchange_bytes, prepare
+from autoprivacy.lookup.batch import Batch, Messages, Questions, answers, exchange_bytes, prepare
 from autoprivacy.lookup.hash_keys import HashKeys
 from autoprivacy.lookup.wave import Party, Wave
 from autoprivacy.ot.labels import random_delta
@@ -39,21 +39,23 @@ def parties(key: bytes = b"l", backend: str | None = None) -> tuple[Party, Party
 def prepared(
     client: Party, server: Party, batches: Sequence[Batch], shares: Sequence[np.ndarray]
 ) -> tuple[list[list[Wave]], list[list[Wave]], list[tuple[bytes, bytes]]]:
-    """Both parties' waves of all batches, and the messages of every exchange, the client's first."""
+    """Both parties' waves of all batches, and the messages of every slot, the client's first."""
     queues: list[Queue[bytes]] = [Queue(), Queue()]
     sent: list[list[bytes]] = [[], []]
 
     def run(party: Party) -> list[list[Wave]]:
         own, other = (0, 1) if party.client else (1, 0)
 
-        def exchange(message: bytes, length: int) -> bytes:
+        def send(message: bytes) -> None:
             sent[own].append(message)
             queues[own].put(message)
+
+        def receive(length: int) -> bytes:
             received = queues[other].get(timeout=TIMEOUT)
             assert len(received) == length
             return received
 
-        return prepare(party, batches, TREE_BITS, exchange, shares if party.client else None)
+        return prepare(party, batches, TREE_BITS, Messages(send, receive), shares if party.client else None)
 
     with ThreadPoolExecutor(2) as threads:
         waves = list(threads.map(run, (client, server)))

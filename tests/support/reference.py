@@ -46,10 +46,10 @@ def reference_forward(
     values: dict[str, np.ndarray] = {}
     for node in architecture.nodes:
         if residues and client_shares and residues.ignored_bits.get(node.name):
-            own = (node, read[node.inputs[0]], residues.ignored_bits[node.name])
+            own = (node, residues.window(node.inputs[0]), residues.ignored_bits[node.name])
             value = truncated_activation(values[node.inputs[0]], client_shares[node.name], *own)
         else:
-            value = _value(network, node, [values[name] for name in node.inputs], image, read)
+            value = _value(network, node, [values[name] for name in node.inputs], image, residues)
         moduli = residues.moduli[node.name] if residues else ()
         values[node.name] = _reduced(value, moduli[0] if len(moduli) == 1 else None)
     last = architecture.nodes[-1].name
@@ -58,15 +58,16 @@ def reference_forward(
 
 
 def _value(
-    network: IntegerNetwork, node: Node, inputs: list[np.ndarray], image: np.ndarray, read: Mapping[str, int]
+    network: IntegerNetwork, node: Node, inputs: list[np.ndarray], image: np.ndarray, residues: Residues | None
 ) -> np.ndarray:
     if node.operation == "input":
         return image.astype(np.int64)
     x = inputs[0]
     if node.operation == "linear":
-        return _linear(network.layers[node.name], x, read.get(node.name))
+        return _linear(network.layers[node.name], x, residues.read[node.name] if residues else None)
     if node.operation == "activation":
-        shifted = _signed(x + rounding_constant(node.shift), read.get(node.inputs[0])) >> node.shift
+        rounded = x + rounding_constant(node.shift)
+        shifted = (residues.window(node.inputs[0]).read(rounded) if residues else rounded) >> node.shift
         clipped = np.clip(shifted, node.minimum, node.maximum)
         return clipped * clipped if node.squared else clipped
     if node.operation == "sum_pool":

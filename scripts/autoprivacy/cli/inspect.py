@@ -42,7 +42,7 @@ def _policy(policy: Policy) -> tuple[str, list[str], list[list[object]]]:
         f"policy {policy.scheme} of {policy.network}: {policy.packing} packing, {policy.flooding.kind} flooding, "
         f"{exact}; clients learn the {policy.output}"
     )
-    header = ["layer", "p bits", "n", "log q", "security", "activation", "predicted seconds"]
+    header = ["layer", "p bits", "n", "log q", "security", "activation", "share bits", "predicted seconds", "because"]
     rows: list[list[object]] = []
     for layer in policy.layers:
         own = layer.parameters
@@ -57,7 +57,9 @@ def _policy(policy: Policy) -> tuple[str, list[str], list[list[object]]]:
                 round(bits),
                 security,
                 layer.activation,
+                layer.window.bits if layer.window else (own.plaintext_modulus - 1).bit_length(),
                 float(seconds),
+                layer.activation_reason,
             ]
         )
     return title, header, rows

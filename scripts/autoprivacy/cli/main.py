@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "serve a network privately",
     "infer": "have images of one's own classified by a server, which sees none of them",
     "select": "choose a network's encryption parameters by rule",
+    "measure": "measure private inference under a policy over a link: bytes, seconds, memory",
     "profile": "time this machine's cryptographic operations, for select",
     "inspect": "show a policy or an integer network in a table",
     "doctor": "check what this machine and this installation have",

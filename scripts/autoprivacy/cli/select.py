@@ -11,6 +11,7 @@ from autoprivacy.he.parameters.parameter_set import Flooding
 from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.link import Link
 from autoprivacy.quantization.integer_network import IntegerNetwork
+from autoprivacy.selection.activation_choice import CHOICES
 from autoprivacy.selection.by_rule import RULES, chosen_by_rule
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--packing", choices=list(PACKINGS), default="coefficient", help="%(default)s")
     parser.add_argument("--bits-per-second", type=float, default=1e9, help="of the link (%(default)g)")
     parser.add_argument("--round-trip-seconds", type=float, default=0.001, help="of the link (%(default)s)")
+    parser.add_argument("--activation", choices=list(CHOICES), default="auto", help="of autoprivacy+ (%(default)s)")
     parser.add_argument("--output", required=True, help="policy file to write")
 
 
@@ -38,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     if not layers.exists():
         raise UserError(f"{layers}: no such file; the quantize step writes it, name it with --layers")
     link = Link(options.bits_per_second, options.round_trip_seconds)
-    selection = Selection(OperationProfile.load(options.profile), link, Flooding("statistical", KAPPA), options.packing)
+    profile, flooding = OperationProfile.load(options.profile), Flooding("statistical", KAPPA)
+    selection = Selection(profile, link, flooding, options.packing, options.activation)
     network = IntegerNetwork.load(file)
     rule = PlaintextRule(kind="cheapest")
     policy = chosen_by_rule(options.scheme, network, file.stem, read_rows(layers), selection, rule)

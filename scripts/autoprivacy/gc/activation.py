@@ -14,14 +14,25 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.gc.circuit import FALSE, Circuit, CircuitBuilder
+from autoprivacy.gc.circuit import FALSE, TRUE, Circuit, CircuitBuilder, Wire
 from autoprivacy.gc.modular_addition import ModularAddition
-from autoprivacy.quantization.integer_network import MAXIMUM_MODULUS_BITS, rounding_constant, to_signed
+from autoprivacy.quantization.integer_network import (
+    MAXIMUM_MODULUS_BITS,
+    Node,
+    rounding_constant,
+    sign_threshold,
+    to_signed,
+)
+from autoprivacy.quantization.residues import Residues
+from autoprivacy.quantization.windows import Window
 
 
 @dataclass(frozen=True)
 class Activation:
     """y = clip(to_signed(x + rounding mod p) >> shift, minimum, maximum) for x = c + s mod p, c the client's share.
+
+    Modulo 2^k the sum may be read in a window (`lowest`) in place of to_signed, and shares modulo a larger power of two
+    lose their high bits.
 
     With t ignored bits it is the same of numbers t bits shorter, M = 2^(k-t) for p = 2^k and M = (p-1) / 2^t for other
     p: X = C + S mod M and y = clip(to_signed(X) >> (shift - t), minimum, maximum). S is z' >> t modulo M for
@@ -41,6 +52,8 @@ class Activation:
         shift: f, 0 to k - 2 for p of k bits.
         minimum, maximum: 0 and 2^b - 1, a ReLU, or -2^b and 2^b - 1, a linear bottleneck.
         ignored_bits: t, 0 to f; for p that is not a power of two 2^t divides p - 1, and p - 1 is no power of two.
+        lowest: the smallest number that sums are read as, a multiple of 2^f with at least two such steps from 0 on, for
+            p = 2^k; None: of signed residues.
 
     Raises:
         UserError: one of these does not hold.
@@ -51,6 +64,7 @@ class Activation:
     minimum: int
     maximum: int
     ignored_bits: int = 0
+    lowest: int | None = None
 
     def __post_init__(self) -> None:
         bits, p, t = modulus_bits(self.modulus), self.modulus, self.ignored_bits
@@ -70,6 +84,30 @@ class Activation:
                 f"activation: {t} ignored share bits modulo {p}; expected a modulus 2^k, or one == 1 mod 2^{t} other "
                 f"than 2^k + 1: choose such a modulus, or ignore fewer bits"
             )
+        if self.lowest is not None:
+            step, odd = 1 << self.shift, not self._is_power
+            if odd or self.lowest % step or not 2 * step - p <= self.lowest < 0:
+                raise UserError(
+                    f"activation: numbers from {self.lowest} on modulo {p}; expected p = 2^k and a multiple of {step} "
+                    f"from {2 * step - p} to {-step}"
+                )
+
+    @classmethod
+    def of(cls, node: Node, residues: Residues) -> Activation:
+        """An activation of a graph.
+
+        Raises:
+            UserError: there is none modulo its p.
+        """
+        window, ignored = residues.windows.get(node.inputs[0]), residues.ignored_bits[node.name]
+        modulus = window.size if window else residues.read[node.inputs[0]]
+        lowest = window.lowest if window else None
+        return cls(modulus, node.shift, node.minimum, node.maximum, ignored, lowest)
+
+    @property
+    def threshold(self) -> int:
+        """The smallest residue that stands for a negative number."""
+        return sign_threshold(self.modulus) if self.lowest is None else self.lowest + self.modulus
 
     @property
     def _is_power(self) -> bool:
@@ -115,7 +153,11 @@ class Activation:
         total = self._client_residue(client_share).astype(np.int64) + self._server_residue(server_share).astype(
             np.int64
         )
-        shifted = to_signed(total, self._short_modulus) >> (self.shift - self.ignored_bits)
+        if self.lowest is None:
+            read = to_signed(total, self._short_modulus)
+        else:
+            read = Window(self._short_modulus, self.lowest >> self.ignored_bits).read(total)
+        shifted = read >> (self.shift - self.ignored_bits)
         return np.clip(shifted, self.minimum, self.maximum)
 
     def _server_residue(self, share: np.ndarray) -> np.ndarray:
@@ -150,17 +192,32 @@ def _circuit(activation: Activation) -> Circuit:
     """The circuit of an activation.
 
     The sum takes the AND gates of `ModularAddition`. With b bits of magnitude in the output and g between them and the
-    sign, a ReLU takes g + b more, a signed output g - 1 + b more where g > 0, else none.
+    sign, a ReLU takes g + b more, a signed output g - 1 + b more where g > 0, else none. In a window of its own the
+    sign takes as many as its threshold has bits below the top one, trailing zeros left out.
     """
     builder = CircuitBuilder()
     bits, shift = activation.share_bits, activation.shift - activation.ignored_bits
     server, client = builder.garbler_inputs(bits), builder.evaluator_inputs(bits)
-    *total, sign = activation.addition.build(builder, client, server)
-    signed = activation.minimum < 0
-    end = min(shift + activation.maximum.bit_length(), bits - 1)
-    outside = FALSE if signed else sign
-    for bit in total[end:]:
+    total, signed = activation.addition.build(builder, client, server), activation.minimum < 0
+    if activation.lowest is None:
+        lowest, threshold = -1 << bits - 1, 1 << bits - 1  # in two's complement
+    else:
+        lowest, threshold = (n >> activation.ignored_bits for n in (activation.lowest, activation.threshold))
+    sign = _at_least(builder, total, threshold)
+    reach = max(threshold - 1, -lowest - 1) if signed else threshold - 1
+    end = min(shift + activation.maximum.bit_length(), reach.bit_length())
+    # where the threshold is that large, a bit of `total[end:]` is set in every negative number
+    outside = sign if not signed and threshold < 1 << end else FALSE
+    for bit in reversed(total[end:]):
         outside = builder.or_(outside, builder.xor(bit, sign) if signed else bit)
     clipped = builder.not_(sign)  # all bits of the maximum, or of the minimum
     outputs = [builder.xor(b, builder.and_(outside, builder.xor(b, clipped))) for b in total[shift:end]]
     return builder.build([*outputs, sign] if signed else outputs, signed)
+
+
+def _at_least(builder: CircuitBuilder, bits: list[Wire], threshold: int) -> Wire:
+    """Whether a number is at least the threshold, which has as many bits."""
+    reached = TRUE
+    for place, bit in enumerate(bits):
+        reached = builder.and_(bit, reached) if threshold >> place & 1 else builder.or_(bit, reached)
+    return reached

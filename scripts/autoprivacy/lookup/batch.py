@@ -1,10 +1,10 @@
 """All lookups of an image: prepared in few exchanges with bounded memory, then asked and answered activation by
 activation.
 
-Lookups go in waves of at most `WAVE`, and every exchange starts as many waves as have that many lookups together, so
-that messages of several waves travel at once: what a slow link waits for is bytes, not round trips, and no more than
-about as many waves are in the making as a wave has exchanges. Both parties walk the same schedule, so every length is
-known.
+Lookups go in waves of at most `WAVE`, and every slot starts as many waves as have that many lookups together, so that
+messages of several waves travel at once and no more than about `STRIDE` times as many waves are in the making as a wave
+has exchanges. A wave's exchanges are `STRIDE` slots apart: while its message is on the way, both parties compute and
+send those of other waves, so that a slow link is kept busy. Both walk the same schedule, so every length is known.
 """
 
 from __future__ import annotations
@@ -24,9 +24,22 @@ from autoprivacy.lookup.wave import Party, Wave
 from autoprivacy.quantization.architecture import Node
 from autoprivacy.quantization.residues import Residues
 
-WAVE = 1 << 13
-# Sends this party's message and returns the other's, which has so many bytes.
-Exchange = Callable[[bytes, int], bytes | bytearray | memoryview]
+# Lookups of a wave, whose labels take about 6 MiB.
+WAVE = 1 << 12
+STRIDE = 2
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What carries messages.
+
+    Attributes:
+        send: sends this party's next one, without waiting for it to arrive.
+        receive: the other party's next one, which has so many bytes.
+    """
+
+    send: Callable[[bytes], None]
+    receive: Callable[[int], bytes | bytearray | memoryview]
 
 
 @dataclass(frozen=True)
@@ -56,9 +69,7 @@ class Batch:
             raise UserError("a squared activation by lookup; expected garbled: its triples need a prime modulus")
         if any(p & (p - 1) for p in moduli):
             raise UserError(f"lookup: output modulo {', '.join(map(str, moduli))}; expected powers of two")
-        modulus, ignored = residues.read[node.inputs[0]], residues.ignored_bits[node.name]
-        activation = Activation(modulus, node.shift, node.minimum, node.maximum, ignored)
-        return cls(LookupTable(activation), modulus_bits(max(moduli)), math.prod(node.shape))
+        return cls(LookupTable(Activation.of(node, residues)), modulus_bits(max(moduli)), math.prod(node.shape))
 
     @property
     def shape(self) -> LookupShape:
@@ -84,7 +95,7 @@ class Batch:
 
 
 def schedule(batches: Sequence[Batch]) -> list[list[tuple[int, int, int]]]:
-    """What happens in every exchange: number of the batch, of its wave, and of the wave's own exchange."""
+    """What happens in every slot: number of the batch, of its wave, and of the wave's own exchange."""
     waves = [(index, number) for index, batch in enumerate(batches) for number in range(len(batch.slices))]
     slots: list[list[tuple[int, int, int]]] = []
     slot = started = 0
@@ -94,27 +105,28 @@ def schedule(batches: Sequence[Batch]) -> list[list[tuple[int, int, int]]]:
             slot, started = slot + 1, 0
         started += part.stop - part.start
         exchanges = batches[index].shape.exchanges
-        slots += [[] for _ in range(slot + exchanges - len(slots))]
+        slots += [[] for _ in range(slot + STRIDE * (exchanges - 1) + 1 - len(slots))]
         for exchange in range(exchanges):
-            slots[slot + exchange].append((index, number, exchange))
+            slots[slot + STRIDE * exchange].append((index, number, exchange))
     return slots
 
 
 def exchange_bytes(batches: Sequence[Batch], tree_bits: int, client: bool) -> list[int]:
-    """Bytes of one party's messages, exchange by exchange."""
+    """Bytes of one party's messages, slot by slot; slots in which nothing happens have none."""
     sizes = {
         (index, number): batch.shape.offline_bytes(part.stop - part.start, tree_bits, client)
         for index, batch in enumerate(batches)
         for number, part in enumerate(batch.slices)
     }
-    return [sum(sizes[index, number][exchange] for index, number, exchange in slot) for slot in schedule(batches)]
+    slots = filter(None, schedule(batches))
+    return [sum(sizes[index, number][exchange] for index, number, exchange in slot) for slot in slots]
 
 
 def prepare(
     party: Party,
     batches: Sequence[Batch],
     tree_bits: int,
-    exchange: Exchange,
+    messages: Messages,
     shares: Sequence[np.ndarray] | None = None,
 ) -> list[list[Wave]]:
     """One party's waves of all batches, in the same order.
@@ -123,25 +135,27 @@ def prepare(
         party: this party.
         batches: of an image.
         tree_bits: of the transfers.
-        exchange: carries messages.
+        messages: carries them.
         shares: of the client: its shares of the inputs of every batch, uint64 [count].
 
     Raises:
         ValueError: a message has the wrong length.
     """
     waves: list[list[Wave]] = [[] for _ in batches]
-    lengths = exchange_bytes(batches, tree_bits, not party.client)
-    for slot, length in zip(schedule(batches), lengths, strict=True):
-        for index, number, step in slot:
-            if step == 0:
-                waves[index].append(_started(party, batches[index], number, shares[index] if shares else None))
-        sent = b"".join(waves[index][number].send() for index, number, _ in slot)
-        view = memoryview(exchange(sent, length))
-        for index, number, step in slot:
+    lengths = iter(exchange_bytes(batches, tree_bits, not party.client))
+    slots, nothing = schedule(batches), list[list[tuple[int, int, int]]]([[]] * STRIDE)
+    for arriving, leaving in zip(nothing + slots, slots + nothing, strict=True):
+        view = memoryview(messages.receive(next(lengths)) if arriving else b"")
+        for index, number, step in arriving:
             wave = waves[index][number]
             size = wave.shape.offline_bytes(wave.count, tree_bits, not party.client)[step]
             wave.receive(bytes(view[:size]))
             view = view[size:]
+        for index, number, step in leaving:
+            if step == 0:
+                waves[index].append(_started(party, batches[index], number, shares[index] if shares else None))
+        if leaving:
+            messages.send(b"".join(waves[index][number].send() for index, number, _ in leaving))
     return waves
 
 

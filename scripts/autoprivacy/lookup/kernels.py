@@ -1,10 +1,21 @@
-"""Chooses the code that packs and reads one-hot vectors: compiled by numba, or plain numpy."""
+"""Chooses the code that makes, packs and reads one-hot vectors: compiled by numba, or plain numpy."""
 
 from __future__ import annotations
 
 from types import ModuleType
 
 from autoprivacy.ot.kernels import default_backend
+
+
+def load_making(backend: str | None) -> ModuleType:
+    """As `load_kernels`, the steps of making and reading lookups."""
+    if (backend or default_backend()) == "numba":
+        from autoprivacy.lookup import making_numba
+
+        return making_numba
+    from autoprivacy.lookup import making_numpy
+
+    return making_numpy
 
 
 def load_kernels(backend: str | None) -> ModuleType:

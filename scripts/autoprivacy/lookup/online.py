@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprivacy.lookup.kernels import load_kernels
+from autoprivacy.lookup.kernels import load_kernels, load_making
 from autoprivacy.lookup.table import LookupTable
 from autoprivacy.lookup.wave import Wave
-from autoprivacy.ot.kernels import load_kernels as load_hashes
 
 ONE = np.uint64(1)
 
@@ -46,8 +45,8 @@ class Question:
         """This party's shares of the outputs modulo 2^k, uint64 [count]; ValueError for an answer of a wrong length."""
         wave, shape = self._wave, self._wave.shape
         fields = wave.unpack(answer, shape.answer_fields)
-        bits = self._value ^ wave.products
-        labels = wave.labels
+        bits, making = self._value ^ wave.products, load_making(wave.party.backend)
+        u = v = np.zeros(wave.count, np.uint64)
         if shape.low:
             u, v = (
                 own ^ other & _ones(width)
@@ -55,13 +54,10 @@ class Question:
             )
             v &= _ones(shape.output)
             bits = bits ^ _all(u) & wave.differences ^ v & _all(wave.carry)
-            labels = labels.copy()
-            _select(wave, labels, u, v)
-        hashes = load_hashes(wave.party.backend).hash_words(wave.output_keys, labels)
-        total = fields[-1]
-        for place, transfer in enumerate(fields[-1 - shape.output : -1]):
-            total = total + ((hashes[place] + (bits >> np.uint64(place) & ONE) * transfer) << np.uint64(place))
-        return total & _ones(shape.modulus)
+        chosen = _selected(wave, np.zeros(wave.count, np.uint64), u, v)
+        own = making.received_integers(wave.output_keys, chosen, bits, fields[-1 - shape.output : -1])
+        total: np.ndarray = (fields[-1] + own) & _ones(shape.modulus)
+        return total
 
 
 def answer(wave: Wave, table: LookupTable, question: bytes | bytearray | memoryview, mask: np.ndarray) -> bytes:
@@ -76,35 +72,29 @@ def answer(wave: Wave, table: LookupTable, question: bytes | bytearray | memoryv
     Raises:
         ValueError: the question has the wrong length.
     """
-    shape, delta = wave.shape, wave.party.delta
+    shape, opened = wave.shape, list[np.ndarray]()
     fields = wave.unpack(question, shape.question_fields)
     correction = fields[-1]
     value, difference, carry = _read(wave, table, fields[: len(shape.indices)])
-    bits, labels, opened = value ^ wave.products, wave.labels.copy(), []
-    hashes = load_hashes(wave.party.backend)
-    for place, label in enumerate(labels):
-        hashes.add_where(label, correction >> np.uint64(place) & ONE, delta[None])
+    bits = value ^ wave.products
+    u = v = np.zeros(wave.count, np.uint64)
     if shape.low:
         opened = [carry ^ wave.carry, difference ^ wave.differences]
         u, v = (own ^ other for own, other in zip(opened, fields[-3:-1], strict=True))
         bits = bits ^ _all(u) & (v ^ wave.differences) ^ v & _all(wave.carry)
-        _select(wave, labels, u, v)
-    zero = hashes.hash_words(wave.output_keys, labels)
-    one = hashes.hash_words(wave.output_keys, labels, delta)
-    transfers, total = [], np.uint64(table.smallest & (1 << shape.modulus) - 1) - mask
-    for place in range(shape.output):
-        bit = bits >> np.uint64(place) & ONE
-        transfers.append(zero[place] - one[place] + ONE - (bit << ONE))
-        total = total + ((bit - zero[place]) << np.uint64(place))
+    making, chosen = load_making(wave.party.backend), _selected(wave, correction, u, v)
+    transfers, own = making.sent_integers(wave.output_keys, chosen, wave.party.delta, bits)
+    total = np.uint64(table.smallest & (1 << shape.modulus) - 1) - mask + own
     return wave.pack([*opened, *transfers, total], shape.answer_fields)
 
 
-def _select(wave: Wave, labels: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
-    """Adds to the label of every output bit that of its difference where u is set, and the carry's where its v is."""
-    add = load_hashes(wave.party.backend).add_where
-    for place, label in enumerate(labels):
-        add(label, u, wave.difference_labels[place])
-        add(label, v >> np.uint64(place) & ONE, wave.carry_labels[0])
+def _selected(wave: Wave, correction: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Labels of the server's output bits: of the masks, as corrected, of the differences where u is set, of the carry
+    where v is.
+    """
+    own = (wave.labels, correction, wave.party.delta, wave.difference_labels, wave.carry_labels)
+    chosen: np.ndarray = load_making(wave.party.backend).selected(*own, u, v)
+    return chosen
 
 
 def _read(wave: Wave, table: LookupTable, places: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

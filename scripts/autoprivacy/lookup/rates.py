@@ -21,7 +21,8 @@ TREE_BITS = (4, 6, 8)  # the trees worth comparing: more work, fewer bytes
 # Counted by `lookup_counts`: random transfers from trees of each size; a lookup made, without its transfers and
 # words; a word of its one-hot vectors; a lookup read.
 TRANSFERS = {bits: f"random_transfer_{bits}" for bits in TREE_BITS}
-OPERATIONS = (*TRANSFERS.values(), "lookup", "lookup_word", "lookup_read")
+READING = "lookup_read"
+OPERATIONS = (*TRANSFERS.values(), "lookup", "lookup_word", READING)
 LOOKUPS, TRANSFER_COUNT = 1 << 13, 1 << 17
 # Two tables that differ in their words: one word without a carry, and 48.
 SMALL, LARGE = Activation(1 << 10, 4, 0, 15, 4), Activation(1 << 20, 9, 0, 255)
@@ -33,7 +34,7 @@ def lookup_counts(shape: LookupShape, count: int, tree_bits: int) -> dict[str, i
         TRANSFERS[tree_bits]: shape.transfers * count,
         "lookup": count,
         "lookup_word": count * sum(index.words for index in shape.indices),
-        "lookup_read": count,
+        READING: count,
     }
 
 
@@ -81,7 +82,7 @@ class LookupTimer:
             waves = self._make(table)
             read = _seconds(self._read, table, waves) / LOOKUPS
         word = max(0.0, made[1] - made[0]) / (words[1] - words[0])
-        return {**transfers, "lookup": max(0.0, made[0] - word * words[0]), "lookup_word": word, "lookup_read": read}
+        return {**transfers, "lookup": max(0.0, made[0] - word * words[0]), "lookup_word": word, READING: read}
 
 
 def _parties(bits: int, backend: str | None) -> tuple[Party, Party]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from autoprivacy.lookup.making_numpy import WORD_INDEX_BITS
 from autoprivacy.lookup.table import LookupTable
 from autoprivacy.ot.extension import random_extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES
-
-WORD_INDEX_BITS = 6  # low bits of an index, whose one-hot vector is a word
 
 
 @dataclass(frozen=True)

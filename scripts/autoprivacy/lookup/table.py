@@ -16,7 +16,6 @@ import numpy as np
 
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation, modulus_bits
-from autoprivacy.quantization.integer_network import sign_threshold
 
 MAXIMUM_INDEX_BITS = 12  # of one of the two one-hot vectors, whose size grows with 2^bits
 WORD_BITS = 64
@@ -68,7 +67,9 @@ class LookupTable:
         activation, size = self.activation, 1 << self.index_bits
         levels = np.arange(size)
         clipped = np.clip(
-            np.where(levels >= sign_threshold(size), levels - size, levels), activation.minimum, activation.maximum
+            np.where(levels >= activation.threshold >> activation.shift, levels - size, levels),
+            activation.minimum,
+            activation.maximum,
         )
         return clipped * clipped if self.squared else clipped
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprivacy.lookup.hash_keys import HashKeys
-from autoprivacy.lookup.kernels import load_kernels
+from autoprivacy.lookup.kernels import load_kernels, load_making
 from autoprivacy.lookup.one_hot import Ends, IndexSide
 from autoprivacy.lookup.shape import LookupShape, fields_bytes
 from autoprivacy.ot.extension import ExtensionReceiver, ExtensionSender
@@ -68,6 +68,7 @@ class Wave:
     ) -> None:
         self.party, self.shape, self.count, self._parts = party, shape, count, parts
         self._kernels, self._hashes = load_kernels(party.backend), load_hashes(party.backend)
+        self._making = load_making(party.backend)
         self.vectors: list[np.ndarray] = []
         self.places: list[np.ndarray] = []
         nothing = np.zeros(count, np.uint64)
@@ -100,6 +101,7 @@ class Wave:
         other = self._sizes(not self.party.client)
         ends = yield from self._transfer()
         indices = self._indices(ends)
+        del ends  # most of the memory of a wave in the making
         for exchange in range(1, shape.exchanges):
             fields = [field for index in indices for field in index.send(exchange)]
             if exchange == 1:
@@ -132,7 +134,7 @@ class Wave:
         incoming = yield message
         sent = self.party.sender.extend_random(incoming, others * count)
         return Ends(
-            choices.astype(np.uint64).reshape(mine, count),
+            choices.reshape(mine, count),
             received.reshape(mine, count, 2),
             sent.reshape(others, count, 2),
         )
@@ -151,9 +153,9 @@ class Wave:
         labels = (ends.sent if party.client else ends.received)[first:]
         self.labels, self.difference_labels = labels[: shape.output].copy(), labels[shape.output :].copy()
         if not party.client:
-            self.choices = _packed_bits(ends.choices[first : first + shape.output])
+            self.choices = self._making.packed(ends.choices[first : first + shape.output])
             if shape.low:
-                self.differences = _packed_bits(ends.choices[first + shape.output :])
+                self.differences = self._making.packed(ends.choices[first + shape.output :])
         return indices
 
     def _start_products(self, ends: Ends, role: int) -> None:
@@ -166,12 +168,11 @@ class Wave:
         if not party.client:
             own, others = others, own
         hashes, keys = self._hashes, self._carry_keys
-        self.carry = ends.choices[role].copy()
+        self.carry = ends.choices[role].astype(np.uint64)
         received = hashes.hash_words(keys[own], ends.received[role : role + 1])[0]
-        zero = hashes.hash_words(keys[others], ends.sent[role : role + 1])[0]
-        one = hashes.hash_words(keys[others], ends.sent[role : role + 1], party.delta)[0]
-        self._carry_received, self._carry_both = received, zero ^ one
-        self.products = received ^ zero
+        zero, both = self._making.hash_both(keys[others], ends.sent[role : role + 1], party.delta)
+        self._carry_both: np.ndarray = both[0]
+        self.products = received ^ zero[0]
         labels = ends.sent if party.client else ends.received
         self.carry_labels = labels[role : role + 1].copy()
         if party.client:
@@ -184,7 +185,7 @@ class Wave:
     def _send_extras(self, indices: list[IndexSide]) -> list[np.ndarray]:
         """Besides the indices' fields: of the client the products for integers, of the server that for mu nu."""
         if self.party.client:
-            return [field for index in indices for field, _ in index.send_integers()]
+            return [field for index in indices for field in index.send_integers()]
         return [(self._carry_both ^ self.differences) & self._output_mask] if self.shape.low else []
 
     def _receive_extras(self, indices: list[IndexSide], left: list[np.ndarray]) -> list[np.ndarray]:
@@ -224,11 +225,3 @@ class Wave:
             fields.append(self._kernels.unpack(view[:length], size, self.count))
             view = view[length:]
         return fields
-
-
-def _packed_bits(rows: np.ndarray) -> np.ndarray:
-    """Bits, uint64 [rows, count], as one number for each column."""
-    packed = np.zeros(rows.shape[1], np.uint64)
-    for place, row in enumerate(rows):
-        packed |= row << np.uint64(place)
-    return packed

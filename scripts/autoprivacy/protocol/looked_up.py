@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprivacy.lookup.batch import Questions, answers, prepare
+from autoprivacy.lookup.batch import Messages, Questions, answers, prepare
 from autoprivacy.lookup.wave import Party, Wave
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
@@ -52,11 +52,14 @@ class LookupParty:
         if shares is not None:
             inputs = [_flat(shares[node.inputs[0]][agreement.read_modulus(node)]) for node in nodes]
         with self.ledger.part(EVERY_LAYER, "lookup"), parsing(Message.LOOKUP_MAKING):
-            waves = prepare(self.party, batches, agreement.tree_bits, self._exchange, inputs)
+            messages = Messages(self._send, self._receive)
+            waves = prepare(self.party, batches, agreement.tree_bits, messages, inputs)
         return {node.name: Lookups(own) for node, own in zip(nodes, waves, strict=True)}
 
-    def _exchange(self, message: bytes, length: int) -> memoryview:
+    def _send(self, message: bytes) -> None:
         self.channel.send(Message.LOOKUP_MAKING, message)
+
+    def _receive(self, length: int) -> memoryview:
         self.ledger.charge(EVERY_LAYER, "lookup")
         received = self.channel.receive_payload(Message.LOOKUP_MAKING, length)
         self.ledger.charge(EVERY_LAYER, "waiting")

@@ -148,8 +148,7 @@ class Agreement:
 
     def activation(self, node: Node) -> Activation:
         """What is computed under garbling: an activation of shares modulo the p of `read_modulus`."""
-        ignored = self.residues.ignored_bits[node.name]
-        return Activation(self.read_modulus(node), node.shift, node.minimum, node.maximum, ignored)
+        return Activation.of(node, self.residues)
 
     @cached_property
     def tree_bits(self) -> int:

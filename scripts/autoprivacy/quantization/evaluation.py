@@ -27,12 +27,12 @@ from autoprivacy.quantization.integer_network import (
     LinearLayer,
     Node,
     rounding_constant,
-    sign_threshold,
 )
 from autoprivacy.quantization.operations import Operations
 from autoprivacy.quantization.outputs import Output, predicted_class, shown
 from autoprivacy.quantization.residues import Residues, low_share_bits, truncated_activation
 from autoprivacy.quantization.tensor_operations import TensorOperations
+from autoprivacy.quantization.windows import Window
 from autoprivacy.training.batches import device
 
 Perturbation = Callable[[str, Tensor], Tensor]
@@ -168,7 +168,7 @@ class Evaluator(TensorOperations):
 
     Attributes:
         wraps: per node that is read as a signed number (the linear layers, or the additions and poolings after them),
-            how many values so far had a signed residue other than the true value.
+            how many values so far had a signed residue, or an integer of the layer's window, other than the true value.
         counts: how many values there were.
 
     Raises:
@@ -304,7 +304,7 @@ class Evaluator(TensorOperations):
         """Round down and clip what has the activation's own form already, or is brought to it; then square."""
         source, ignored = node.inputs[0], self._ignored.get(node.name, 0)
         if ignored and self._residues and self._residues.read[source] % 2:
-            return self._truncated(node, x, self._residues.read[source], ignored).to(self._type(node.name))
+            return self._truncated(node, x, self._residues.window(source), ignored).to(self._type(node.name))
         form, wanted = self._forms[source], activation_form(node, ignored)
         if form != wanted:
             x = (x * (wanted.unit / form.unit)).add_((wanted.offset - form.offset) * wanted.unit)
@@ -320,29 +320,29 @@ class Evaluator(TensorOperations):
         clipped = clipped.to(self._type(node.name))
         return clipped.square_() if node.squared else clipped
 
-    def _truncated(self, node: Node, x: Tensor, modulus: int, ignored: int) -> Tensor:
+    def _truncated(self, node: Node, x: Tensor, window: Window, ignored: int) -> Tensor:
         """An activation that ignores share bits modulo an odd p, under fresh shares of the client."""
         assert self._shares is not None
         source, constant = node.inputs[0], rounding_constant(node.shift, ignored)
         read = self._signed(source, self._integers(source, x) + constant, INTEGER).to(torch.int64) - constant
-        share = torch.from_numpy(self._shares.integers(modulus, size=tuple(read.shape))).to(read.device)
-        activated: Tensor = truncated_activation(read, share, node, modulus, ignored)
+        share = torch.from_numpy(self._shares.integers(window.size, size=tuple(read.shape))).to(read.device)
+        activated: Tensor = truncated_activation(read, share, node, window, ignored)
         return activated
 
     def _signed(self, name: str, values: Tensor, form: Form) -> Tensor:
-        """Values in `form`, its offset included, reduced to signed residues modulo p; counts those that change."""
+        """Values in `form`, its offset included, reduced to the integers of the node's window, or to signed residues
+        modulo p; counts those that change."""
         self.counts[name] += values.numel()
         if self._residues is None:
             return values
-        modulus = self._residues.read[name]
-        highest = sign_threshold(modulus) - 1
-        lowest = highest + 1 - modulus
+        window = self._residues.window(name)
+        lowest, highest = window.interval
         low, high = torch.aminmax(values.permute(0, 2, 3, 1))  # in the order of memory: a sixth of the time
         if low >= lowest * form.unit and high <= highest * form.unit:
             return values
         # the remainder of floats is exact; float64 because p may be larger than float32 counts
         exact = values.double() / form.unit
-        signed = torch.remainder(exact - lowest, modulus) + lowest
+        signed = torch.remainder(exact - lowest, window.size) + lowest
         self.wraps[name] += int((signed != exact).sum())
         return signed.mul_(form.unit)
 

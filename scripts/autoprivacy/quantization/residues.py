@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.integer_network import Architecture, Node, rounding_constant, sign_threshold
+from autoprivacy.quantization.integer_network import Architecture, Node, rounding_constant
+from autoprivacy.quantization.windows import Window
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,24 @@ class Residues:
             and the largest p of all layers where it comes from activations alone.
         ignored_bits: per activation how many low share bits it ignores: the fewest of the layers that feed it,
             none where no layer does.
+        windows: per node whose value activations read in a window of its own, that of the layers that feed it. Where
+            they have several, or one has none, all bits are read.
     """
 
     moduli: dict[str, tuple[int, ...]]
     read: dict[str, int]
     ignored_bits: dict[str, int]
+    windows: dict[str, Window] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, architecture: Architecture, layer_moduli: Mapping[str, int], layer_ignored_bits: Mapping[str, int]
+        cls,
+        architecture: Architecture,
+        layer_moduli: Mapping[str, int],
+        layer_ignored_bits: Mapping[str, int],
+        layer_windows: Mapping[str, Window] | None = None,
     ) -> Residues:
-        """From every layer's modulus and ignored share bits.
+        """From every layer's modulus and ignored share bits, and the windows of those that have one.
 
         Raises:
             UserError: layers whose moduli differ meet in an addition, or one reads another's accumulators.
@@ -58,7 +66,12 @@ class Residues:
             node.name: min((layer_ignored_bits[layer] for layer in feeders[node.inputs[0]]), default=0)
             for node in architecture.activations
         }
-        return cls({name: tuple(sorted(moduli)) for name, moduli in wanted.items()}, read, ignored)
+        windows = _common_windows(architecture, layer_windows or {})
+        return cls({name: tuple(sorted(moduli)) for name, moduli in wanted.items()}, read, ignored, windows)
+
+    def window(self, name: str) -> Window:
+        """As which integers a node's residues are read."""
+        return self.windows.get(name) or Window.signed(self.read[name])
 
     @classmethod
     def uniform(cls, architecture: Architecture, modulus: int) -> Residues:
@@ -66,6 +79,17 @@ class Residues:
         names = [node.name for node in architecture.nodes]
         activations = [node.name for node in architecture.activations]
         return cls(dict.fromkeys(names, (modulus,)), dict.fromkeys(names, modulus), dict.fromkeys(activations, 0))
+
+
+def _common_windows(architecture: Architecture, layer_windows: Mapping[str, Window]) -> dict[str, Window]:
+    """By node that activations read the window of all the layers that feed it."""
+    found: dict[str, Window] = {}
+    for name in dict.fromkeys(node.inputs[0] for node in architecture.activations):
+        windows = {layer_windows.get(layer) for layer in architecture.feeders[name]}
+        window = windows.pop() if len(windows) == 1 else None
+        if window is not None:
+            found[name] = window
+    return found
 
 
 def _meeting(architecture: Architecture) -> dict[str, set[str]]:
@@ -116,27 +140,27 @@ def low_share_bits(shares: np.random.Generator, ignored_bits: int, shape: tuple[
     return words.view(kind)[:count].reshape(shape) & kind.type((1 << ignored_bits) - 1)
 
 
-def truncated_activation(value: Any, share: Any, node: Node, modulus: int, ignored_bits: int) -> Any:
+def truncated_activation(value: Any, share: Any, node: Node, window: Window, ignored_bits: int) -> Any:
     """An activation whose two parties drop the low bits of their shares; the reason is in `gc.activation.Activation`.
 
     Args:
         value: x, the integers or residues that it reads: an int64 array or tensor.
         share: c, the client's share of x: uniform residues modulo p of the same form.
         node: the activation.
-        modulus: p of k bits.
+        window: as which integers z is read; its size is p, or 2^m where high share bits are dropped.
         ignored_bits: t, at least 1.
 
     Returns:
         clip((z - e) >> f, minimum, maximum), or its square where the node squares; of the same form. Here z = x +
-        constant mod p; for p = 2^k, e = lo(c); for other p, e = lo(d) + [d < z] with d = c - 1 mod p. Where z - e has
-        its top bit set it stands for z - e less p, or p - 1, a multiple of 2^t.
+        constant mod p; for p = 2^k, e = lo(c); for other p, e = lo(d) + [d < z] with d = c - 1 mod p. Where z - e
+        reaches the window's threshold it stands for z - e less p, or p - 1, a multiple of 2^t.
     """
-    odd = modulus % 2
+    modulus, odd = window.size, window.size % 2
     z = (value + rounding_constant(node.shift, ignored_bits)) % modulus
     d = (share - odd) % modulus
     less = z - d % (1 << ignored_bits)
     if odd:
         less = less - (d < z) * 1
-    signed = less - (less >= sign_threshold(modulus)) * (modulus - odd)
+    signed = less - (less >= window.threshold) * (modulus - odd)
     clipped = (signed >> node.shift).clip(node.minimum, node.maximum)
     return clipped * clipped if node.squared else clipped

@@ -17,6 +17,7 @@ import numpy as np
 from autoprivacy.quantization.integer_network import Node, rounding_constant
 from autoprivacy.quantization.outputs import Output, shown
 from autoprivacy.quantization.residues import truncated_activation
+from autoprivacy.quantization.windows import Window
 
 MODULUS = 1 << 20
 SHIFT = 9  # of the activations: values of 17 bits become 8
@@ -67,7 +68,7 @@ class Server:
         errors = self._rng.random(shares.shape) < policy.error_rate
         read = (values + errors * self._rng.choice((-1, 1), shares.shape)) % MODULUS
         if policy.ignored_bits:
-            hidden = truncated_activation(read, shares, node, MODULUS, policy.ignored_bits)
+            hidden = truncated_activation(read, shares, node, Window.signed(MODULUS), policy.ignored_bits)
         else:
             signed = read - MODULUS * (read >= MODULUS // 2)
             hidden = np.clip((signed + rounding_constant(SHIFT)) >> SHIFT, node.minimum, node.maximum)

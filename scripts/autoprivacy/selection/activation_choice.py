@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import ActivationKind, Policy
@@ -16,15 +15,47 @@ from autoprivacy.lookup.rates import TREE_BITS
 from autoprivacy.quantization.architecture import Architecture
 from autoprivacy.quantization.residues import tied_layers
 from autoprivacy.selection.garbled_costs import activation_cost
-from autoprivacy.selection.lookup_costs import lookup_cost
+from autoprivacy.selection.lookup_costs import exchanges_seconds, lookup_cost
+from autoprivacy.selection.share_windows import without_share_windows
 
-logger = logging.getLogger(__name__)
 # What `selection.activation` of the config admits.
 CHOICES: dict[str, tuple[ActivationKind, ...]] = {
     "auto": ("garbled", "lookup"),
     "garbled": ("garbled",),
     "lookup": ("lookup",),
 }
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Layers whose accumulators meet, and what their activations take either way.
+
+    Attributes:
+        layers: their names.
+        garbled: seconds by circuits.
+        windowed: whether circuits take the policy's windows of shares.
+        looked_up: seconds by lookups; inf where that is impossible or unmeasured.
+        exchanges: seconds that a slow link adds once, for all lookups of an image.
+        refusal: why there are no lookups.
+    """
+
+    layers: tuple[str, ...]
+    garbled: float
+    windowed: bool
+    looked_up: float
+    exchanges: float
+    refusal: str = ""
+
+    def reason(self, lookup: bool, free: bool) -> str:
+        """What was compared, in words; `free` says whether both kinds were allowed."""
+        if self.refusal:
+            return f"garbled: {self.refusal}"
+        took, other = (self.looked_up, self.garbled) if lookup else (self.garbled, self.looked_up)
+        names = ("lookup", "garbled") if lookup else ("garbled", "lookup")
+        told = f"{names[0]} {1e3 * took:.3g} ms, {names[1]} {1e3 * other:.3g} ms"
+        if not free:
+            return f"{told}: the config's choice"
+        return told if took <= other else f"{told}, and {1e3 * self.exchanges:.3g} ms once for the first lookup"
 
 
 def with_cheaper_activations(
@@ -37,6 +68,8 @@ def with_cheaper_activations(
     """The policy with the kind of activations of less predicted latency, layer by layer, and the trees of transfers.
 
     Layers whose accumulators meet are given one kind. Where lookups are impossible or unmeasured, circuits remain.
+    Circuits read all bits where that is cheaper than the policy's windows of shares. Lookups that save less together
+    than their exchanges' round trips take are not taken. Every layer has the reason in words.
 
     Args:
         policy: of one link.
@@ -45,39 +78,52 @@ def with_cheaper_activations(
         link: the parties'.
         kinds: what may be chosen; where circuits are left out, they remain only where lookups are impossible.
     """
-    best, least = policy, math.inf
-    for bits in TREE_BITS if "lookup" in kinds else ():
-        chosen, seconds = _under_trees(policy, architecture, profile, link, bits, set(kinds))
-        if seconds < least:
-            best, least = chosen, seconds
-    return best
+    allowed = set(kinds)
+    candidates = [
+        _chosen(policy, list(_groups(policy, architecture, profile, link, bits)), bits, allowed) for bits in TREE_BITS
+    ]
+    return min(candidates, key=lambda candidate: candidate[1])[0]
 
 
-def _under_trees(
-    policy: Policy,
-    architecture: Architecture,
-    profile: OperationProfile,
-    link: Link,
-    tree_bits: int,
-    kinds: set[ActivationKind],
-) -> tuple[Policy, float]:
-    """The policy of transfers from such trees, and the seconds of its activations."""
-    residues = policy.residues(architecture)
+def _groups(
+    policy: Policy, architecture: Architecture, profile: OperationProfile, link: Link, tree_bits: int
+) -> Iterator[_Group]:
+    """The layers that activations follow, with transfers from such trees."""
+    residues, all_bits = policy.residues(architecture), without_share_windows(policy).residues(architecture)
     rates = {name: times["median"] for name, times in profile.garbling.items()}
-    total, lookups = 0.0, set[str]()
     for group in tied_layers(architecture):
         nodes = [node for node in architecture.activations if architecture.feeders[node.inputs[0]].keys() & set(group)]
-        garbled = sum(activation_cost(node, residues, rates, link)["garbled_seconds"] for node in nodes)
+        if not nodes:
+            continue
+        narrow, wide = (
+            sum(activation_cost(node, read, rates, link)["garbled_seconds"] for node in nodes)
+            for read in (residues, all_bits)
+        )
+        circuits = min(narrow, wide), narrow < wide  # a bit less may take more gates, for the sign
         try:
             batches = [Batch.of(node, residues) for node in nodes]
             looked_up = sum(lookup_cost(batch, rates, link, tree_bits)["lookup_seconds"] for batch in batches)
         except UserError as error:
-            logger.info("%s: circuits: %s", ", ".join(group), error)
-            looked_up = math.inf
-        if nodes and looked_up < (garbled if "garbled" in kinds else math.inf):
-            lookups |= set(group)
-        total += looked_up if set(group) <= lookups else garbled
-    layers = tuple(
-        replace(layer, activation="lookup" if layer.name in lookups else "garbled") for layer in policy.layers
-    )
-    return replace(policy, layers=layers, tree_bits=tree_bits if lookups else policy.tree_bits), total
+            yield _Group(group, *circuits, math.inf, 0.0, str(error))
+        else:
+            yield _Group(group, *circuits, looked_up, exchanges_seconds(batches, link))
+
+
+def _chosen(policy: Policy, groups: list[_Group], tree_bits: int, kinds: set[ActivationKind]) -> tuple[Policy, float]:
+    """The policy of transfers from such trees, and the seconds of its activations."""
+    possible = [group for group in groups if "lookup" in kinds and group.looked_up < math.inf]
+    better = [group for group in possible if "garbled" not in kinds or group.looked_up < group.garbled]
+    once = max((group.exchanges for group in better), default=0.0)
+    saved = sum(group.garbled - group.looked_up for group in better)
+    if "garbled" in kinds and saved <= once:
+        better, once = [], 0.0
+    total = once + sum(group.looked_up if group in better else group.garbled for group in groups)
+    by_layer = {layer: group for group in groups for layer in group.layers}
+    layers = []
+    for layer, wide in zip(policy.layers, without_share_windows(policy).layers, strict=True):
+        group = by_layer.get(layer.name)
+        looked_up = group in better
+        entry = layer if group is None or looked_up or group.windowed else wide
+        reason = group.reason(looked_up, len(kinds) > 1) if group else ""
+        layers.append(replace(entry, activation="lookup" if looked_up else "garbled", activation_reason=reason))
+    return replace(policy, layers=tuple(layers), tree_bits=tree_bits if better else policy.tree_bits), total

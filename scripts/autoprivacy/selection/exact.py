@@ -18,6 +18,7 @@ from autoprivacy.selection.garbled_costs import predicted_seconds, with_garbling
 from autoprivacy.selection.layer_selection import layer_policy
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import of_layers
+from autoprivacy.selection.share_windows import share_windows, with_share_windows
 
 logger = logging.getLogger(__name__)
 EXACT_SCHEME = "autoprivacy+"
@@ -40,13 +41,14 @@ def autoprivacy_plus(
     """
     names = [shape.name for shape in network.architecture.layers]
     known: dict[tuple[str, int], LayerPolicy] = {}
+    windows = share_windows(network.architecture, ranges)
 
     def chosen(moduli: Mapping[str, int]) -> Policy:
         for layer, p in moduli.items():
             if (layer, p) not in known:
                 known[layer, p] = layer_policy(network.layers[layer], EXACT_TARGET, p, selection)
         layers = [known[layer, moduli[layer]] for layer in names]
-        policy = of_layers(EXACT_SCHEME, network, name, layers, selection)
+        policy = with_share_windows(of_layers(EXACT_SCHEME, network, name, layers, selection), windows)
         kinds = CHOICES[selection.activation]
         return with_cheaper_activations(policy, network.architecture, selection.profile, selection.link, kinds)
 
@@ -59,7 +61,8 @@ def layer_moduli(
     """The plaintext moduli by layer that are worth comparing.
 
     One for all layers, as `rule` lists them; and where a power of two will do, the smallest for every layer, of layers
-    whose accumulators meet the one that holds them all: narrower moduli need less of q and shorter circuits.
+    whose accumulators meet the one that holds them all: narrower moduli need less of q and shorter circuits. Where
+    activations alone read accumulators, a window holds them in as few bits as their range has, wherever 0 lies in it.
     """
     squares, names = bool(architecture.squares), [shape.name for shape in architecture.layers]
     uniform = rule.candidates(ranges, selection.packing, selection.profile.degrees, squares)
@@ -68,9 +71,14 @@ def layer_moduli(
     if powers and not squares and not packing_named(selection.packing).in_slots:
         own = PlaintextRule(kind="power_of_two")
         narrow: dict[str, int] = {}
+        reads = [*(node.inputs[0] for node in architecture.activations), architecture.nodes[-1].name]
+        # what comes from no layer is read modulo the largest modulus, as a signed residue
+        windows = share_windows(architecture, ranges) if all(architecture.feeders[read] for read in reads) else {}
         for group in tied_layers(architecture):
             held = {layer: ranges[layer] for layer in group}
-            narrow |= dict.fromkeys(group, own.modulus(held, selection.packing, selection.profile.degrees))
+            signed = own.modulus(held, selection.packing, selection.profile.degrees)
+            window = windows.get(group[0])
+            narrow |= dict.fromkeys(group, min(signed, window.size) if window else signed)
         moduli.append({layer: narrow[layer] for layer in names})
     return moduli
 

@@ -28,9 +28,10 @@ from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.outputs import Output
 from autoprivacy.quantization.residues import Residues
-from autoprivacy.selection.lookup_costs import LOOKUP_TOTALS, lookup_cost
+from autoprivacy.selection.lookup_costs import LOOKUP_TOTALS, exchanges_seconds, lookup_cost
 
 logger = logging.getLogger(__name__)
+LINEAR_ROUND_TRIPS = 2  # of an image's linear layers: all ciphertexts there and back offline, image and outputs online
 
 
 def garbled_counts(circuit: Circuit, moduli: Sequence[int], instances: int) -> dict[str, int]:
@@ -75,8 +76,7 @@ def activation_cost(node: Node, residues: Residues, rates: Mapping[str, float], 
         UserError: there is no circuit for the activation or for p, or a rate is missing.
     """
     instances, moduli = math.prod(node.shape), residues.moduli[node.name]
-    modulus, ignored = residues.read[node.inputs[0]], residues.ignored_bits[node.name]
-    circuit = Activation(modulus, node.shift, node.minimum, node.maximum, ignored).circuit
+    circuit = Activation.of(node, residues).circuit
     sent = sum(garbled_bytes(circuit, moduli, instances, 2 if node.squared else 1).values())
     cost = _cost(garbled_counts(circuit, moduli, instances), sent, rates, link)
     return {**cost, "garbled_seconds": cost["garbled_seconds"] + link.round_trip_seconds}
@@ -169,13 +169,16 @@ def circuit_seconds(
 def with_garbling(policy: Policy, architecture: Architecture, profile: OperationProfile, link: Link) -> Policy:
     """The policy with `garbling` among its predictions: of every layer, and in its totals.
 
-    total_seconds is the linear layers' latency_seconds, all garbled_seconds and all lookup_seconds. A network whose
-    activations have no circuit cannot be served: its policy is returned as it is.
+    total_seconds is the linear layers' latency_seconds, all garbled_seconds and all lookup_seconds, but for the layers'
+    round trips: alone each is charged one, together they take one offline and one online. A network whose activations
+    have no circuit cannot be served: its policy is returned as it is.
     """
-    looked_up = [name for name, kind in policy.activation_kinds(architecture).items() if kind == "lookup"]
+    kinds, residues = policy.activation_kinds(architecture), policy.residues(architecture)
+    looked_up = [node for node in architecture.activations if kinds[node.name] == "lookup"]
     trees = policy.tree_bits or DEFAULT_TREE_BITS
     try:
-        costs = garbling(architecture, policy.residues(architecture), profile, link, policy.output, looked_up, trees)
+        names = [node.name for node in looked_up]
+        costs = garbling(architecture, residues, profile, link, policy.output, names, trees)
     except UserError as error:
         logger.warning("%s: no prediction of garbled activations: %s", policy.network, error)
         return policy
@@ -187,8 +190,11 @@ def with_garbling(policy: Policy, architecture: Architecture, profile: Operation
         totals[name] = sum(cost.get(name, 0) for cost in costs.values())
     for name in LOOKUP_TOTALS if looked_up else ():
         totals[name] = sum(cost.get(name, 0) for cost in costs.values())
+    if looked_up:
+        totals["lookup_seconds"] += exchanges_seconds([Batch.of(node, residues) for node in looked_up], link)
     spent = ("latency_seconds", "garbled_seconds", "lookup_seconds")
-    totals["total_seconds"] = sum(totals.get(name, 0) for name in spent)
+    shared = (LINEAR_ROUND_TRIPS - len(policy.evaluations)) * link.round_trip_seconds
+    totals["total_seconds"] = sum(totals.get(name, 0) for name in spent) + shared
     return replace(policy, layers=layers, predicted=totals)
 
 

@@ -182,7 +182,7 @@ def _modulus(
     bits: int | None,
     power_of_two: bool = False,
 ) -> int:
-    minimum, maximum = _union(ranges)
+    minimum, maximum = union(ranges)
     try:
         return plaintext_modulus(maximum, minimum, bits, (max(degrees),) if batches else CIRCUIT_DEGREES, power_of_two)
     except UserError as error:
@@ -191,12 +191,12 @@ def _modulus(
 
 def _composite_moduli(ranges: Mapping[str, Interval], degrees: Collection[int], bits: int) -> list[int]:
     """The distinct composite moduli of the degrees that have one, from the largest degree downwards."""
-    minimum, maximum = _union(ranges)
+    minimum, maximum = union(ranges)
     found = (composite_modulus(maximum, minimum, degree, bits) for degree in sorted(degrees, reverse=True))
     return list(dict.fromkeys(modulus for modulus in found if modulus is not None))
 
 
-def _union(ranges: Mapping[str, Interval]) -> Interval:
+def union(ranges: Mapping[str, Interval]) -> Interval:
     """The smallest interval that holds all."""
     return min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
 

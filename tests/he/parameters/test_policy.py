@@ -41,7 +41,7 @@ def with_one_weight_changed(network: IntegerNetwork) -> IntegerNetwork:
 
 def test_the_file_keeps_every_entry(tmp_path: Path) -> None:
     policy = policy_for(output="label")
-    layers = (replace(policy.layers[0], activation="lookup", share_window=(-512, 1023)), *policy.layers[1:])
+    layers = (replace(policy.layers[0], activation="lookup", share_window=(-512, 1535)), *policy.layers[1:])
     policy = replace(policy, layers=layers)
     policy.save(tmp_path / "policy.json")
     assert Policy.load(tmp_path / "policy.json") == policy
@@ -126,6 +126,8 @@ def test_a_client_is_told_what_both_must_agree_on_and_no_more() -> None:
     assert told["provenance"] == {} == told["predicted"] and told["commitment"] is None
     assert all(layer["predicted"] == {} for layer in told["layers"])
     assert policy_for(output="label").essence() != policy_for().essence()
+    narrow = replace(policy, layers=tuple(replace(layer, share_window=(-512, 1535)) for layer in policy.layers))
+    assert narrow.essence() != told
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,10 @@ def test_a_client_is_told_what_both_must_agree_on_and_no_more() -> None:
         ("norm_bound", 0, "norm_bound 0.0; expected a positive number"),
         ("norm_bound", float("nan"), "norm_bound nan"),
         ("activation", "magic", "expected garbled or lookup"),
-        ("share_window", [5, 5], r"share_window \[5, 5\]"),
+        ("share_window", [5, 5], r"share_window \[5, 5\]; expected 2.m integers"),
+        ("share_window", [-512, 1024], r"share_window \[-512, 1024\]"),
+        ("share_window", [-513, 1534], r"the smallest a multiple of 2.m / 32"),
+        ("share_window", [-(1 << 16), (1 << 16) - 1], "share_window of 131072 integers modulo 65536"),
     ],
 )
 def test_mistakes_in_a_layer_are_named(entry: str, value: Any, message: str) -> None:

@@ -15,6 +15,7 @@ from autoprivacy.he.parameters.parameter_set import Flooding, ParameterSet, Repl
 from autoprivacy.quantization.integer_network import Architecture, IntegerNetwork, Interval
 from autoprivacy.quantization.outputs import Output, check_output
 from autoprivacy.quantization.residues import Residues
+from autoprivacy.quantization.windows import Window
 from autoprivacy.storage import read_json, write_json
 
 FORMAT_VERSION = 2
@@ -41,11 +42,12 @@ class LayerPolicy:
         tiling: how the packing lays the layer out, `CoefficientPlan.tiling`; both parties derive the plan from it.
         reply_bits: what replies are sent in; None leaves it to `he.bfv.reply_bits.default_reply_bits` on both sides.
         activation: how the activations that read the layer's output are computed.
-        share_window: the smallest and the largest accumulator that these activations tell apart, where they read fewer
-            bits of the shares than p has; None: all of them.
+        share_window: the smallest and the largest number, rounding included, that these activations tell apart modulo
+            2^m, where p = 2^k: the high k - m bits of the shares are dropped. None: the signed residues modulo p.
+        activation_reason: why that kind was chosen, in words, for people.
 
     Raises:
-        UserError: the bound is not positive, the activation unknown, or the window empty.
+        UserError: the bound is not positive, the activation unknown, or the window none or larger than p.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LayerPolicy:
     reply_bits: ReplyBits | None = None
     activation: ActivationKind = "garbled"
     share_window: Interval | None = None
+    activation_reason: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.norm_bound < math.inf:
@@ -64,8 +67,19 @@ class LayerPolicy:
         if self.activation not in get_args(ActivationKind):
             allowed = " or ".join(get_args(ActivationKind))
             raise UserError(f"layer {self.name}: activation {self.activation!r}; expected {allowed}")
-        if self.share_window is not None and not self.share_window[0] < self.share_window[1]:
-            raise UserError(f"layer {self.name}: share_window {list(self.share_window)}; expected [smallest, largest]")
+        try:
+            size, p = self.window.size if self.window else 1, self.parameters.plaintext_modulus
+        except UserError as error:
+            raise UserError(f"layer {self.name}: share_window {error}") from None
+        if p % size:
+            raise UserError(
+                f"layer {self.name}: share_window of {size} integers modulo {p}; expected p = 2^k of at least as many"
+            )
+
+    @property
+    def window(self) -> Window | None:
+        """`share_window`; None where the activations read all bits of the shares."""
+        return Window.between(self.share_window) if self.share_window else None
 
     def as_json(self) -> dict[str, Any]:
         """The layer as it stands in a policy file."""
@@ -78,6 +92,7 @@ class LayerPolicy:
             "reply_bits": asdict(self.reply_bits) if self.reply_bits else None,
             "activation": self.activation,
             "share_window": list(self.share_window) if self.share_window else None,
+            "activation_reason": self.activation_reason,
             "predicted": self.predicted,
         }
 
@@ -95,6 +110,7 @@ class LayerPolicy:
             ReplyBits(int(bits["c0"]), int(bits["c1"])) if bits else None,
             value.get("activation", "garbled"),
             (int(window[0]), int(window[1])) if window else None,
+            str(value.get("activation_reason", "")),
         )
 
 
@@ -199,7 +215,7 @@ class Policy:
         return moduli.pop()
 
     def residues(self, architecture: Architecture) -> Residues:
-        """What the layers' plaintext moduli and ignored share bits mean for the nodes of the network.
+        """What the layers' plaintext moduli, ignored share bits and windows mean for the nodes of the network.
 
         Raises:
             UserError: values meet that have different moduli.
@@ -207,8 +223,9 @@ class Policy:
         self.check_layers([layer.name for layer in architecture.layers])
         moduli = {layer.name: layer.parameters.plaintext_modulus for layer in self.layers}
         ignored = {layer.name: layer.target.ignored_share_bits for layer in self.layers}
+        windows = {layer.name: window for layer in self.layers if (window := layer.window)}
         try:
-            return Residues.of(architecture, moduli, ignored)
+            return Residues.of(architecture, moduli, ignored, windows)
         except UserError as error:
             raise UserError(f"policy {self.scheme} of {self.network}: {error}") from None
 
@@ -267,9 +284,10 @@ class Policy:
     def essence(self) -> dict[str, Any]:
         """What the two parties must agree on, JSON-able, and all that a client is sent.
 
-        Predictions, provenance and commitment are left out: they tell more of the weights than the norm bounds do.
+        Predictions, reasons, provenance and commitment are left out: they tell more of the weights than the norm bounds
+        do, or how fast this machine is.
         """
-        layers = tuple(replace(layer, predicted={}) for layer in self.layers)
+        layers = tuple(replace(layer, predicted={}, activation_reason="") for layer in self.layers)
         triples = replace(self.triples, predicted={}) if self.triples else None
         bare = replace(self, layers=layers, triples=triples, predicted={}, provenance={}, commitment=None)
         return bare.as_json()
