@@ -156,11 +156,11 @@ rule compare_peers:
             network_checkpoint(network) for network in config["peers"]["networks"]
         ],
         networks=[integer_network(network) for network in config["peers"]["networks"]],
-        policies=[
-            policy_file(network, scheme, "coefficient")
+        layers=[
+            f"{RESULTS}/quantization/{network}.csv"
             for network in config["peers"]["networks"]
-            for scheme in config["peers"]["schemes"]
         ],
+        profile=f"{RESULTS}/profile.json",
     output:
         table=f"{RESULTS}/tables/peers.csv",
         markdown=f"{RESULTS}/tables/peers.md",
@@ -178,6 +178,7 @@ rule compare_peers:
         python=config["peers"]["python"],
         networks=config["peers"]["networks"],
         schemes=config["peers"]["schemes"],
+        selection=config["selection"],
         models=[config["networks"][n]["model"] for n in config["peers"]["networks"]],
         classes=[config["networks"][n]["classes"] for n in config["peers"]["networks"]],
         settings={

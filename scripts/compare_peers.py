@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from autoprivacy.bench.peers import cheetah_inference, export
 from autoprivacy.data.dataset import load
 from autoprivacy.he.parameters.policy import Policy
+from autoprivacy.he.profiling.profile import OperationProfile
+from autoprivacy.link import LOOPBACK, Link
 from autoprivacy.networks import build_for
 from autoprivacy.protocol.measurement import Contender, MeasureSettings, NetworkSetting, measure
 from autoprivacy.quantization.importer import import_module
@@ -18,7 +21,10 @@ from autoprivacy.quantization.integer_network import IntegerNetwork
 from autoprivacy.report.table_formats import TextTable
 from autoprivacy.report.text import megabytes, significant
 from autoprivacy.search.differences import nearest
-from autoprivacy.storage import write_rows, write_text
+from autoprivacy.selection.by_rule import chosen_by_rule
+from autoprivacy.selection.conditions import COEFFICIENT, Selection
+from autoprivacy.selection.plaintext_modulus import PlaintextRule
+from autoprivacy.storage import read_rows, write_rows, write_text
 from autoprivacy.training.batches import normalise
 from autoprivacy.training.checkpoints import load_weights
 from autoprivacy.workflow.logs import run_script
@@ -28,18 +34,32 @@ TITLE = "SPU's Cheetah beside this project"
 CAPTION = (
     "In turn on one machine; set-up is in no number of seconds. SPU 0.9.5, Cheetah over 64-bit rings, one image, "
     "weights and image secret-shared beforehand; its bytes are counted where its connection is shaped. "
-    "Ours: the median of two images, offline and online together. "
+    "Ours: parameters and activations chosen for the link, the median of two images, offline and online together. "
     "Errors: of SPU's outputs against floats, of ours against the integer network."
 )
 
 
-def ours(snakemake: Any, number: int, setting: NetworkSetting) -> list[dict[str, Any]]:
+def chosen(snakemake: Any, number: int, network: IntegerNetwork, setting: NetworkSetting, folder: Path) -> list[Path]:
+    """Files of the policies of every scheme, chosen for the link that they are measured over."""
+    params, files, written = snakemake.params, snakemake.input, []
+    settings, name = params.selection, params.networks[number]
+    selection = Selection.from_config(settings, OperationProfile.load(files.profile), COEFFICIENT)
+    rate = setting.bits_per_second
+    selection = replace(selection, link=Link(rate, setting.round_trip_seconds) if rate else LOOPBACK)
+    rule, rows = PlaintextRule(**settings["plaintext"]), read_rows(files.layers[number])
+    for scheme in params.schemes:
+        written.append(folder / f"{scheme}.json")
+        chosen_by_rule(scheme, network, name, rows, selection, rule).save(written[-1])
+    return written
+
+
+def ours(snakemake: Any, number: int, setting: NetworkSetting, folder: Path) -> list[dict[str, Any]]:
     """Our protocol on one network under every policy."""
-    files, count = snakemake.input, len(snakemake.params.schemes)
+    files = snakemake.input
     network_file, dataset_file = Path(files.networks[number]), Path(files.datasets[number])
     network, test = IntegerNetwork.load(network_file), load(dataset_file).test.take(slice(0, 2))
     images = network.architecture.quantize_images(test.images)
-    policies = [Path(path) for path in files.policies[number * count : (number + 1) * count]]
+    policies = chosen(snakemake, number, network, setting, folder)
     contenders = [Contender(network_file, path, nearest(network, Policy.load(path), images), None) for path in policies]
     records = measure(contenders, dataset_file, test.labels, MeasureSettings(2, 1, 600.0, network=setting))
     return [
@@ -86,7 +106,10 @@ def main(snakemake: Any) -> None:
             shape = {key: value for key, value in values.items() if key != "source"}
             setting = NetworkSetting(label, **shape)
             with tempfile.TemporaryDirectory() as folder:
-                found = [theirs(snakemake, number, setting, Path(folder)), *ours(snakemake, number, setting)]
+                found = [
+                    theirs(snakemake, number, setting, Path(folder)),
+                    *ours(snakemake, number, setting, Path(folder)),
+                ]
             rows += [{"network": name, "network_setting": label, **row} for row in found]
             for row in found:
                 logging.info("%s, %s, %s: %.3g s", name, label, row["system"], row["seconds"])

@@ -101,7 +101,8 @@ def fastest(
             refusals.append(error)
             continue
         policies.append(with_garbling(policy, network.architecture, selection.profile, selection.link))
-        logger.info("p = %s: %.3f s predicted", p, predicted_seconds(policies[-1]))
+        used = sorted({layer.parameters.plaintext_modulus for layer in policies[-1].layers})
+        logger.info("p of %s: %.3f s predicted", " and ".join(map(str, used)), predicted_seconds(policies[-1]))
     if not policies:
         raise refusals[0]
     return min(policies, key=predicted_seconds)
