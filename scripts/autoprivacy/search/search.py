@@ -154,7 +154,8 @@ class _Search:
         admitted = [trial for trial in self.trials if self.problem.admits(trial.levels)]
         distinct = {self.problem.key(trial.levels): trial for trial in sorted(admitted, key=self._rank)}
         rows: list[dict[str, Any]] = []
-        for key, trial in sorted(distinct.items(), key=lambda item: self._rank(item[1]), reverse=True)[: finals.count]:
+        ranked = sorted(distinct.items(), key=lambda item: self._rank(item[1]), reverse=True)[: finals.count]
+        for key, trial in ranked:
             started, label = time.monotonic(), self.problem.label(trial.levels)
             if key not in self.final_rewards:
                 policy = self.problem.policy(trial.levels)
@@ -162,7 +163,9 @@ class _Search:
             self.seconds += time.monotonic() - started
             self.save()
             own = self.final_rewards[key]
-            logging.info("finalist: error %.2f%%, finetuned %.2f%%", -100 * trial.reward, -100 * own)
+            minutes = (len(ranked) - len(rows) - 1) * (time.monotonic() - started) / 60
+            found = (len(rows) + 1, len(ranked), -100 * trial.reward, -100 * own, minutes)
+            logging.info("finalist %d of %d: error %.2f%%, finetuned %.2f%%; %.1f minutes left", *found)
             rows.append({"trial": trial, "targets": label, "reward": trial.reward, "finetuned_reward": own})
         enough = max((row["finetuned_reward"] for row in rows), default=0.0) - (self.settings.run.allowed_loss or 0.0)
         return sorted(
@@ -210,13 +213,14 @@ def _log(search: _Search, evaluations: int) -> None:
     if row["best_episode"]:
         best = f"{-100 * row['best_reward']:.2f}%, {row['best_latency_seconds']:.4g} s"
     logging.info(
-        "episode %d of %d: error %.2f%%, latency %.4g s; best %s; %.1f minutes left",
+        "episode %d of %d: error %.2f%%, latency %.4g s; best %s; %.1f minutes left%s",
         done,
         evaluations,
         -100 * row["reward"],
         row["latency_seconds"],
         best,
         search.seconds / done * _expected(search, evaluations) / 60,
+        f", then {finals.count} finalists" if (finals := search.settings.finals) else "",
     )
 
 
