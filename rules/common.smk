@@ -9,6 +9,7 @@ from autoprivacy.data.sources import counts, folder_listing
 from autoprivacy.workflow.config import complete, search_settings
 from autoprivacy.workflow.config_origin import Origin
 from autoprivacy.workflow.data_limits import check_limits
+from autoprivacy.workflow.durations import announcement, steps_of
 from autoprivacy.errors import UserError
 from autoprivacy.workflow.fingerprint import SourceFiles
 
@@ -85,6 +86,12 @@ STUDIES = config["run"]["studies"]
 TOLERANCE_NETWORKS = config["tolerance"]["networks"] or NETWORKS
 SAMPLING_NETWORKS = config["sampling"]["networks"] or NETWORKS[:1]
 COMPARED_NETWORKS = config["search"]["comparison"]["networks"] or NETWORKS
+# of every network a file for each seed, which are made side by side
+COMPARISONS = [
+    f"{RESULTS}/comparison/{network}/{config['seed'] + number}.csv"
+    for network in COMPARED_NETWORKS
+    for number in range(config["search"]["comparison"]["seeds"])
+]
 SENSITIVITY_NETWORK = config["sensitivity"]["network"] or NETWORKS[0]
 
 
@@ -96,6 +103,10 @@ onstart:
             f"{takes['memory_gb']} GB of memory and {takes['disk_gb']} GB of disk.",
             file=sys.stderr,
         )
+    print(
+        announcement(steps_of(workflow), config, found, workflow.cores),
+        file=sys.stderr,
+    )
 
 
 wildcard_constraints:

@@ -35,8 +35,6 @@ rule fit_dataset:
         height=r"\d+|own",
         width=r"\d+|own",
         channels="1|3|own",
-    conda:
-        "../environment.yml"
     resources:
         mem_mb=3000,
     params:

@@ -59,10 +59,7 @@ EVIDENCE = {
             (
                 "comparison",
                 "strategies",
-                [
-                    f"{RESULTS}/comparison/{network}.csv"
-                    for network in COMPARED_NETWORKS
-                ],
+                COMPARISONS,
             ),
         )
     },

@@ -1,7 +1,7 @@
 # Parameter selection: the hardware profile, the rule-based schemes, the searches, finetuning with their errors.
 # in: networks/<network>.npz, quantization/<network>.csv
 # out: profile.json, latency/*.csv, figures/latency.*, policies/<network>/<scheme>-<packing>.json,
-#      search/<network>/<scheme>-<packing>.csv, networks/<network>-<scheme>-<packing>.npz, comparison/<network>.csv,
+#      search/<network>/<scheme>-<packing>.csv, networks/<network>-<scheme>-<packing>.npz, comparison/<network>/<seed>.csv,
 #      tables/search-comparison.csv, figures/search-comparison.*
 
 
@@ -70,7 +70,7 @@ rule search:
         "../scripts/search.py"
 
 
-# Every strategy on the problem of tolerant, some seeds each; no part of the whole study, ask for it by name:
+# Every strategy on the problem of tolerant, a job for each seed; no part of the whole study, ask for it by name:
 # snakemake --cores 2 search_comparison
 rule network_search_comparison:
     input:
@@ -80,9 +80,11 @@ rule network_search_comparison:
         profile=f"{RESULTS}/profile.json",
         darl=lambda w: policy_file(w.network, "darl", "coefficient"),
     output:
-        f"{RESULTS}/comparison/{{network}}.csv",
+        f"{RESULTS}/comparison/{{network}}/{{seed}}.csv",
     log:
-        f"{RESULTS}/logs/search_comparison-{{network}}.log",
+        f"{RESULTS}/logs/search_comparison-{{network}}-{{seed}}.log",
+    wildcard_constraints:
+        seed=r"\d+",
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=4000,
@@ -90,17 +92,14 @@ rule network_search_comparison:
         library=library("network_search_comparison.py"),
         search=strategy_comparison,
         selection=config["selection"],
-        seed=config["seed"],
+        first_seed=config["seed"],
     script:
         "../scripts/network_search_comparison.py"
 
 
 rule search_comparison:
     input:
-        networks=expand(
-            f"{RESULTS}/comparison/{{network}}.csv",
-            network=COMPARED_NETWORKS,
-        ),
+        seeds=COMPARISONS,
     output:
         table=report(
             f"{RESULTS}/tables/search-comparison.csv",

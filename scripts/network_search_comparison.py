@@ -1,4 +1,4 @@
-"""Run every search strategy on one network's problem of tolerant, with several seeds each."""
+"""Run every search strategy on one network's problem of tolerant with one seed."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def main(snakemake: Any) -> None:
     network, darl = IntegerNetwork.load(files.network), Policy.load(files.darl)
     selection = Selection.from_config(params.selection, OperationProfile.load(files.profile), darl.packing)
     images = (search["classes"], search["finetune_images"], search["evaluation_images"])
-    splits = exploration_splits(load(files.dataset).train, *images, params.seed)
+    splits = exploration_splits(load(files.dataset).train, *images, params.first_seed)
     # nothing is finetuned here, so these images are free to tell what the best policies are worth elsewhere
     others = splits.finetune.take(slice(0, len(splits.evaluate.labels)))
     p = tolerant_modulus(network, required_ranges(read_rows(files.layers)), selection, params.selection["plaintext"])
@@ -32,16 +32,15 @@ def main(snakemake: Any) -> None:
         return noise_problem(network, darl, selection, reward, search, p)
 
     settings = search["comparison"]
-    seeds = [params.seed + k for k in range(settings["seeds"])]
     comparison = Comparison(
         snakemake.wildcards.network,
         problem,
-        lambda seed: SimulatedReward(network, others, seed + len(seeds)),
+        lambda seed: SimulatedReward(network, others, seed + settings["seeds"]),
         settings["strategies"],
         settings["evaluations"],
         search["warm_up_episodes"],
         search["allowed_loss_percent"] / 100,
-        seeds,
+        [int(snakemake.wildcards.seed)],
     )
     with resumable(snakemake) as state:
         write_rows(snakemake.output[0], comparison.run(state))

@@ -11,7 +11,7 @@ from autoprivacy.workflow.logs import run_script
 
 
 def main(snakemake: Any) -> None:
-    rows = [row for path in snakemake.input.networks for row in read_comparison(path)]
+    rows = [row for path in snakemake.input.seeds for row in read_comparison(path)]
     write_rows(snakemake.output.table, summary_rows(rows))
     save(comparison_figure(rows), Path(snakemake.output.figure[0]).with_suffix(""))
 

@@ -13,13 +13,13 @@ MODEL = Model(NETWORK, POLICY)
 
 
 @contextlib.contextmanager
-def service(session=None, **settings):
-    """A server on a free port; yields its address."""
+def service(session=None, model=MODEL, **settings):
+    """A server of a model on a free port; yields its address."""
     settings = ServiceSettings(**{"timeout": 60.0, **settings})
     with listen("127.0.0.1:0") as listener:
-        pool = settings.bundles(MODEL.agreement.lengths.server_bundle_bytes)
+        pool = settings.bundles(model.agreement.lengths.server_bundle_bytes)
         quota = Quota(settings.images_per_client)
-        serving = partial(serve, MODEL, pool=pool, quota=quota) if session is None else session
+        serving = partial(serve, model, pool=pool, quota=quota) if session is None else session
         thread = threading.Thread(target=serve_clients, args=(listener, settings, serving), daemon=True)
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"

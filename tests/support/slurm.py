@@ -10,6 +10,7 @@ from pathlib import Path
 
 CONFIGURATION = Path("/etc/slurm/slurm.conf")  # clients find no other without an option each
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
+GPU = CONFIGURATION.with_name("gres.conf")  # a file in place of a device: what is tested is who gets it
 SETTINGS = """\
 ClusterName=test
 SlurmctldHost={host}
@@ -30,7 +31,8 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 MinJobAge=600
-NodeName={host} CPUs={cores} RealMemory={memory} State=UNKNOWN
+GresTypes=gpu
+NodeName={host} CPUs={cores} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -55,6 +57,7 @@ def running(folder):
         (folder / name).mkdir()
     CONFIGURATION.parent.mkdir(exist_ok=True)
     CONFIGURATION.write_text(SETTINGS.format(host=host, folder=folder, cores=cores, memory=memory))
+    GPU.write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
@@ -82,3 +85,4 @@ def running(folder):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=20)
         CONFIGURATION.unlink()
+        GPU.unlink()

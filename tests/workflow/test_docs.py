@@ -57,3 +57,22 @@ def test_the_containers_recipe_copies_and_runs_what_is_there():
         if name == "COPY":
             assert all((ROOT / source).exists() for source in words.split()[:-1])
     assert 'ENTRYPOINT ["bin/autoprivacy"]' in lines and (ROOT / "bin" / "autoprivacy").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_targets_that_are_named_exist(page):
+    text = page.read_text()
+    named = re.findall(r"`((?:scripts|tests|rules|config|docs|models|profiles|install|bin)/[\w./*-]+)[`:]", text)
+    assert [name for name in sorted(set(named)) if not list(ROOT.glob(name))] == []
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.M))
+    assert set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", text, flags=re.M)) <= {
+        pair for target in targets for pair in ((target, ""), ("", target))
+    }
+    rules = {
+        name
+        for file in (ROOT / "rules").glob("*.smk")
+        for name in re.findall(r"^rule (\w+):", file.read_text(), flags=re.M)
+    }
+    asked = re.findall(r"snakemake[^\n`]* (\w+_\w+)(?:`|$| )", text, flags=re.M)
+    assert [name for name in asked if name not in rules] == []

@@ -53,7 +53,7 @@ def content(path):
 
 def wait_for_script(process, rule):
     """Until the rule's script has worked for a moment."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while time.monotonic() < deadline and process.poll() is None:
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
@@ -88,7 +88,7 @@ def test_a_rule_that_was_ended_is_made_again(shared, tmp_path, rule, number):
     )
     wait_for_script(process, rule)
     os.killpg(process.pid, number)
-    process.wait(timeout=120)
+    process.wait(timeout=600)
     if number == signal.SIGKILL:
         code, output = checkout.snakemake(*CONFIGS, "--", f"results/tiny/{result}")
         assert code != 0 and "--unlock" in output

@@ -124,3 +124,13 @@ def test_a_scheme_left_out_makes_no_parameters_again(planned):
     rules = set(re.findall(r"^(?:local)?rule (\w+):", output, re.MULTILINE)) - {"all"}
     assert not rules & {"train", "quantize", "profile_hardware", "select_parameters", "search", "finetune"}
     assert {"measure", "report"} <= rules
+
+
+def test_every_seed_of_a_comparison_is_a_job_of_its_own(planned):
+    code, output = planned.snakemake(*CONFIGS, "--dry-run", "--", "search_comparison")
+    assert code == 0, output
+    made = re.findall(r"^rule network_search_comparison:\n.*?output: (\S+)$", output, re.MULTILINE | re.DOTALL)
+    networks = ("7cnet", "resnet32")  # search.comparison.networks of config/config.yaml
+    assert sorted(made) == [
+        f"results/tiny/comparison/{network}/{2020 + k}.csv" for network in networks for k in range(3)
+    ]

@@ -86,6 +86,30 @@ def counts(name: str, source: Mapping[str, str] | None, sample_folder: Path) -> 
     return None
 
 
+def image_shape(source: Mapping[str, str] | None) -> tuple[int, int, int] | None:
+    """Channels, height and width of a data set's images from one of its files; None where only preparing it shows."""
+    ((kind, where),) = (source or {"built-in": ""}).items()
+    if kind == "built-in":
+        return (3, 32, 32)
+    try:
+        if kind == "npz":
+            with zipfile.ZipFile(where) as archive, archive.open("train_images.npy") as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                height, width, channels = read(stream)[0][1:]
+            return channels, height, width
+        if kind == "folder":
+            from PIL import Image
+
+            known = Image.registered_extensions()
+            file = next(file for file in files_of(Path(where) / "train") if Path(file).suffix.lower() in known)
+            with Image.open(file) as image:
+                return (1 if image.mode in ("1", "L", "I", "I;16") else 3), image.height, image.width
+    except (OSError, KeyError, ValueError, StopIteration, zipfile.BadZipFile):
+        return None
+    return None
+
+
 def _labels(path: Path, array: str) -> np.ndarray | None:
     """One array of an npz archive, without reading the others; None where it is missing, which preparing reports."""
     try:

@@ -185,7 +185,7 @@ def searched(path: str | Path) -> tuple[str, str, str]:
 
 
 def read_comparison(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a comparison/<network>.csv."""
+    """The rows of a comparison/<network>/<seed>.csv."""
     return read_table(path, ("network", "strategy"), COMPARISON_NUMBERS)
 
 

@@ -1,6 +1,6 @@
 """The comparison of search strategies: mean and spread over the seeds, and the figure of best accuracy on the way.
 
-Read from comparison/<network>.csv alone, like the rest of the report.
+Read from comparison/<network>/<seed>.csv alone, like the rest of the report.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Origin:
                 if value is not None and isinstance(node, yaml.ScalarNode) and _changed(node, value):
                     return "the command line (--config)"
                 return f"{file}, line {node.start_mark.line + 1}"
-        return str(self.files[-1]) if not path else "the command line (--config), or missing in every file"
+        return "none, a default or the command line (--config)" if path else str(self.files[-1])
 
     def text(self, path: KeyPath) -> str | None:
         """How the last part of a path is written in the last file that has it: a scalar, or the key of a mapping."""
