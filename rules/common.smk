@@ -52,13 +52,13 @@ except UserError as error:
 
 RESULTS = f"results/{config['study']}"
 # What a run names beside config/config.yaml, for the commands that the report prints.
-STUDY_CONFIG = (
-    " ".join(map(os.path.relpath, workflow.configfiles[1:]))
-    if len(workflow.configfiles) > 1
-    else None
-)
+STUDY_CONFIG = " ".join(map(os.path.relpath, given)) or None
 
 
+# How finetuning is done, wherever it is; on how many images is each user's own.
+FINETUNING = {
+    key: value for key, value in config["finetuning"].items() if key != "images"
+}
 NETWORKS = config["run"]["networks"]
 SCHEMES = config["run"]["schemes"]
 # Schemes whose targets a search finds, and schemes that exist in coefficient packing alone.

@@ -8,7 +8,7 @@ QUANTIZED_FINETUNING = {"settings": None, "seed": None}
 if config["quantization"]["finetuning_epochs"]:
     QUANTIZED_FINETUNING = {
         "settings": {
-            **config["finetuning"],
+            **FINETUNING,
             "epochs": config["quantization"]["finetuning_epochs"],
         },
         "seed": config["seed"],

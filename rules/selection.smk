@@ -63,7 +63,7 @@ rule search:
     params:
         library=library("search.py"),
         search=scheme_search,
-        finetuning=config["finetuning"],
+        finetuning=FINETUNING,
         selection=config["selection"],
         seed=config["seed"],
     script:
@@ -135,7 +135,8 @@ rule finetune:
         mem_mb=4000,
     params:
         library=library("finetune.py"),
-        finetuning=config["finetuning"],
+        finetuning=FINETUNING,
+        images=config["finetuning"]["images"],
         seed=config["seed"],
     script:
         "../scripts/finetune.py"

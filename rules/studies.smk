@@ -167,8 +167,6 @@ rule compare_peers:
         latex=f"{RESULTS}/tables/peers.tex",
     log:
         f"{RESULTS}/logs/compare_peers.log",
-    conda:
-        "../environment.yml"
     # all cores: nothing else runs beside a measurement
     threads: lambda wildcards: workflow.cores
     resources:

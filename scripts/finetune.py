@@ -1,9 +1,11 @@
-"""Finetune the integer network on the whole training split with the errors of the policy that the search found.
+"""Finetune the integer network on the training split with the errors of the policy that the search found.
 
 The policy is bound to the result."""
 
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from autoprivacy.data.dataset import load
 from autoprivacy.he.parameters.commitment import NetworkCommitment
@@ -20,10 +22,13 @@ def main(snakemake: Any) -> None:
     params, files = snakemake.params, snakemake.input
     policy = Policy.load(files.policy)
     network, train = IntegerNetwork.load(files.network), load(files.dataset).train
+    # all of them where `images` is null
+    train = train.take(np.random.default_rng(params.seed).permutation(len(train.labels))[: params.images])
     errors = perturbation(policy, network.architecture, "finetune", params.seed)
     with resumable(snakemake) as state:
         finetuned = finetune(network, train, errors, FinetuneSettings(**params.finetuning), params.seed, state)
-        finetuned.save(snakemake.output.network, provenance=provenance(params.finetuning, params.seed))
+        settings = {**params.finetuning, "images": params.images}
+        finetuned.save(snakemake.output.network, provenance=provenance(settings, params.seed))
         replace(policy, commitment=NetworkCommitment.of(finetuned)).save(snakemake.output.policy)
 
 

@@ -44,6 +44,15 @@ def test_the_study_ends_with_tables_figures_and_a_report(study):
     assert page.count("<svg") >= 3 and "autoprivacy" in page
 
 
+def test_a_claim_is_made_again_by_the_command_beside_it(finished, study):
+    for row in read_rows(study / "claims.csv"):
+        first, *arguments = row["command"].split()
+        assert first == "snakemake" and arguments[-1] == f"results/tiny/{row['file']}"
+        assert arguments[arguments.index("--configfile") + 1] != "config/config.yaml"  # Snakemake reads that anyway
+    code, output = finished.snakemake(*arguments[arguments.index("--configfile") :], "-n")
+    assert code == 0, output[-2000:]
+
+
 def test_every_measured_parameter_set_is_secure_and_exact_where_promised(study):
     for scheme, packing in CONTENDERS:
         record = read_json(study / "measurements" / NETWORK / f"{scheme}-{packing}-loopback.json")
