@@ -248,7 +248,11 @@ def test_parameters_count_the_key_switching_prime_and_allow_no_prediction() -> N
     cells = dict(zip(page.parameters_table([row]).header, page.parameters_table([row]).rows[0], strict=True))
     assert cells["target"] == "tau 0.500" and cells["share bits ignored"] == "4"
     exact = page.parameters_table([{**row, "ignored_share_bits": 0}]).rows[0]
-    assert "none: exact" in exact
+    assert "none: exact" in exact and cells["activation"] == "–"
+    layer |= {"activation": "lookup", "activation_reason": "lookup 4 ms, garbled 9 ms"}
+    (row,) = tables.parameters_rows([policy])
+    assert row["activation"] == "lookup"
+    assert "lookup 4 ms, garbled 9 ms" in page.parameters_table([row]).rows[0]
     assert cells["latency (ms)"] == "–"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from support.protocol_sessions import FLOODED, IMAGES, NETWORK, P_PRIME, session
 from autoprivacy.gc.rates import OPERATIONS as CIRCUIT_OPERATIONS
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.link import Link
+from autoprivacy.lookup.batch import Batch
 from autoprivacy.lookup.rates import OPERATIONS, TRANSFERS
 from autoprivacy.selection.activation_choice import CHOICES, with_cheaper_activations
 from autoprivacy.selection.garbled_costs import with_garbling
@@ -48,6 +50,38 @@ def test_slow_links_take_lookups_with_the_fewest_bytes_and_fast_ones_circuits() 
     assert kinds(chosen(policy, FAST, "lookup")) == {"lookup"}
     assert chosen(policy, FAST, "lookup").tree_bits == 4
     assert kinds(chosen(policy, SLOW, "garbled")) == {"garbled"}
+
+
+def test_every_layer_says_what_was_compared() -> None:
+    policy = darl(NETWORK, "residual", P, FLOODED)
+    reasons = [[layer.activation_reason for layer in chosen(policy, link).layers] for link in (SLOW, FAST)]
+    for slow, fast in zip(*(own[:2] for own in reasons), strict=True):
+        assert re.fullmatch(r"lookup [0-9.e-]+ ms, garbled [0-9.e+]+ ms", slow)
+        assert re.fullmatch(r"garbled [0-9.e-]+ ms, lookup [0-9.e+-]+ ms", fast)
+    assert all(own[2] == "" for own in reasons)  # no activation follows
+    assert chosen(policy, FAST, "lookup").layers[0].activation_reason.endswith("the config's choice")
+    refused = chosen(darl(NETWORK, "residual", 1 << 20, FLOODED), SLOW).layers[0].activation_reason
+    assert (
+        refused == "garbled: lookup: 13 high and 8 low bits to look up; at most 12: take a smaller modulus, or circuits"
+    )
+    told = chosen(policy, SLOW)
+    assert all(layer["activation_reason"] == "" for layer in told.essence()["layers"])
+    assert Policy.from_json(told.as_json(), "policy.json") == told
+
+
+def test_lookups_that_save_less_than_their_exchanges_take_are_not_taken() -> None:
+    policy, far = darl(NETWORK, "residual", P, FLOODED), Link(1e7, 100.0)
+    best = chosen(policy, far)
+    assert kinds(best) == {"garbled"}
+    assert "once for the first lookup" in best.layers[0].activation_reason
+    lookups = with_garbling(chosen(policy, far, "lookup"), ARCHITECTURE, RATED, far)
+    by_layer = sum(layer.predicted.get("lookup_seconds", 0) for layer in lookups.layers)
+    exchanges = max(Batch.of(node, policy.residues(ARCHITECTURE)).shape.exchanges for node in ARCHITECTURE.activations)
+    assert lookups.predicted["lookup_seconds"] == pytest.approx(by_layer + exchanges * 50.0)
+    without_delay = with_garbling(lookups, ARCHITECTURE, RATED, Link(1e7, 0.0)).predicted
+    delays = lookups.predicted["total_seconds"] - without_delay["total_seconds"]
+    # of two activations one each, of the exchanges half of one, of three layers two for the three that they were charged
+    assert delays == pytest.approx(100.0 * (2 + exchanges / 2 + 2 - 3))
 
 
 def test_circuits_remain_where_lookups_are_impossible_or_unmeasured() -> None:

@@ -229,6 +229,7 @@ def accuracy_table(study: Study) -> Table:
 def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The parameters per layer for people."""
     header = ["scheme", "layer", "p", "n", "primes", "log2 q", "security (bits)", "target", "share bits ignored"]
+    header += ["activation"]
     header += ["predicted error rate", "tau", "z", "latency (ms)", "up (kB)", "down (kB)"]
 
     def cell(value: float | None, factor: float = 1.0) -> str:
@@ -244,6 +245,7 @@ def parameters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             cell(row["security_bits"]),
             goal,
             str(row["ignored_share_bits"] or "none: exact"),
+            row["activation_reason"] or row["activation"] or NOT_KNOWN,
             NOT_KNOWN if rate is None else power_of_two(rate),
             *(cell(row[f"predicted_{key}"]) for key in ("tau", "z")),
             cell(row["predicted_latency_seconds"], 1e3),

@@ -158,6 +158,8 @@ def _parameters_row(policy: ResultFile, index: int) -> dict[str, Any]:
         "target_decryption_error_rate": target.get("decryption_error_rate"),
         "target_tau": target.get("tau"),
         "ignored_share_bits": target.get("ignored_share_bits", 0),
+        "activation": policy.get(*where).get("activation"),
+        "activation_reason": policy.get(*where).get("activation_reason"),
     }
     return {**row, **{f"predicted_{key}": _optional(policy, name, predicted, key) for key in PREDICTIONS}}
 

@@ -52,10 +52,10 @@ class _Group:
             return f"garbled: {self.refusal}"
         took, other = (self.looked_up, self.garbled) if lookup else (self.garbled, self.looked_up)
         names = ("lookup", "garbled") if lookup else ("garbled", "lookup")
-        told = f"{names[0]} {1e3 * took:.3g} ms, {names[1]} {1e3 * other:.3g} ms"
+        told = f"{names[0]} {1e3 * took:.4g} ms, {names[1]} {1e3 * other:.4g} ms"
         if not free:
             return f"{told}: the config's choice"
-        return told if took <= other else f"{told}, and {1e3 * self.exchanges:.3g} ms once for the first lookup"
+        return told if took <= other else f"{told}, and {1e3 * self.exchanges:.4g} ms once for the first lookup"
 
 
 def with_cheaper_activations(
