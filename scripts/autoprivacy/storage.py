@@ -81,15 +81,17 @@ def write_arrays(
         (np.savez_compressed if compress else np.savez)(stream, **content)  # type: ignore[arg-type]
 
 
-def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], Any]:
-    """Read what `write_arrays` wrote: the arrays and the header (None without one); UserError when damaged."""
+def read_arrays(path: str | Path, prefix: str = "") -> tuple[dict[str, np.ndarray], Any]:
+    """Read what `write_arrays` wrote: the arrays whose names begin so, and the header (None without one); UserError
+    when damaged.
+    """
     try:
         # opened here, since numpy leaves a file open that turns out damaged
         with open(path, "rb") as stream:
             if not zipfile.is_zipfile(stream):  # which numpy would take for a pickle, and propose to load unsafely
                 raise UserError(f"{path}: not a readable npz archive (no zip file); fetch or make it again")
             with np.load(stream, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+                arrays = {name: archive[name] for name in archive.files if name.startswith((prefix, "header"))}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UserError:

@@ -11,7 +11,7 @@ import pytest
 
 from autoprivacy.data import cifar
 from autoprivacy.data.cifar import find, pack_sheets, unpack_sheets
-from autoprivacy.data.dataset import Split, first_of_each_class, load
+from autoprivacy.data.dataset import Split, first_of_each_class, load, load_test, save
 from autoprivacy.data.origins import prepare
 from autoprivacy.errors import UserError
 from autoprivacy.storage import write_arrays
@@ -34,6 +34,15 @@ def test_the_sample_is_real_balanced_and_normalised_as_cifar10(sample):
     assert np.allclose(sample.train.images.std((0, 1, 2)) / 255, sample.std, atol=0.015)
     assert (sample.classes, sample.image_shape) == (10, (3, 32, 32))
     assert len(np.unique(sample.train.images.reshape(2000, -1), axis=0)) == 2000
+
+
+def test_the_test_split_is_read_alone(sample, tmp_path):
+    save(sample, tmp_path / "sample.npz")
+    alone, whole = load_test(tmp_path / "sample.npz"), sample.test
+    assert np.array_equal(alone.images, whole.images) and np.array_equal(alone.labels, whole.labels)
+    write_arrays(tmp_path / "other.npz", {"test_images": whole.images})
+    with pytest.raises(UserError, match="no test split"):
+        load_test(tmp_path / "other.npz")
 
 
 def tiny(labels, seed=0):

@@ -103,6 +103,14 @@ def load(path: str | Path, normalisation: Mapping[str, Sequence[float]] | None =
     return replace(dataset, mean=values["mean"], std=values["std"])
 
 
+def load_test(path: str | Path) -> Split:
+    """The test split alone of what `save` wrote, without the memory that the rest takes; UserError as `load`."""
+    arrays, _ = read_arrays(path, "test_")
+    if not {"test_images", "test_labels"} <= arrays.keys():
+        raise UserError(f"{path}: not a prepared data set (no test split); make it with the prepare_dataset rule")
+    return Split(arrays["test_images"], arrays["test_labels"])
+
+
 def _read(path: str | Path) -> Dataset:
     arrays, header = read_arrays(path)
     try:

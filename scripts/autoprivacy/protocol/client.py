@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from autoprivacy.data.dataset import load
+from autoprivacy.data.dataset import load_test
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.programs import run_program
@@ -176,7 +176,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.pool < 0:
             raise UserError(f"--pool {options.pool}: expected 0 or more bundles")
         memory = memory_of(options)
-        images = load(options.dataset).test.images
+        images = load_test(options.dataset).images
         expected = expected_of(options)
         channel = connect(options.connect, options.timeout, link_of(options), trust_of(options))
         client = Client(channel, *expected, memory)
