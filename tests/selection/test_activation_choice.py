@@ -79,7 +79,7 @@ def test_lookups_that_save_less_than_their_exchanges_take_are_not_taken() -> Non
     exchanges = max(Batch.of(node, policy.residues(ARCHITECTURE)).shape.exchanges for node in ARCHITECTURE.activations)
     assert lookups.predicted["lookup_seconds"] == pytest.approx(by_layer + exchanges * 50.0)
     without_delay = with_garbling(lookups, ARCHITECTURE, RATED, Link(1e7, 0.0)).predicted
-    delays = lookups.predicted["total_seconds"] - without_delay["total_seconds"]
+    delays = lookups.predicted["image_seconds"] - without_delay["image_seconds"]
     # of two activations one each, of the exchanges half of one; of three layers two in place of three
     assert delays == pytest.approx(100.0 * (2 + exchanges / 2 + 2 - 3))
 

@@ -69,7 +69,7 @@ def in_words(record: dict[str, Any], policy: Policy, differing: int) -> str:
     total = [_median(summary["t_total"]), *(rows[1][column] + rows[2][column] for column in (2, 3))]  # type: ignore[operator]
     rows.append(["image in all", *total])
     memory = ", ".join(f"{party} {size / 1e6:.0f} MB" for party, size in record["peak_memory_bytes"].items())
-    predicted = policy.predicted.get("total_seconds")
+    predicted = policy.predicted.get("image_seconds")
     lines = [
         f"{policy.network} under {policy.scheme} over {record['network_setting']}: medians of {len(record['images'])} "
         f"images, {differing} with outputs other than the integer network's",

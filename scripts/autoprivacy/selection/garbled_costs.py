@@ -169,9 +169,9 @@ def circuit_seconds(
 def with_garbling(policy: Policy, architecture: Architecture, profile: OperationProfile, link: Link) -> Policy:
     """The policy with `garbling` among its predictions: of every layer, and in its totals.
 
-    total_seconds is the linear layers' latency_seconds, all garbled_seconds and all lookup_seconds, but for the layers'
-    round trips: alone each is charged one, together they take one offline and one online. A network whose activations
-    have no circuit cannot be served: its policy is returned as it is.
+    total_seconds is the linear layers' latency_seconds, all garbled_seconds and all lookup_seconds. image_seconds is
+    that but for the layers' round trips: alone each is charged one, together they take one offline and one online. A
+    network whose activations have no circuit cannot be served: its policy is returned as it is.
     """
     kinds, residues = policy.activation_kinds(architecture), policy.residues(architecture)
     looked_up = [node for node in architecture.activations if kinds[node.name] == "lookup"]
@@ -194,7 +194,8 @@ def with_garbling(policy: Policy, architecture: Architecture, profile: Operation
         totals["lookup_seconds"] += exchanges_seconds([Batch.of(node, residues) for node in looked_up], link)
     spent = ("latency_seconds", "garbled_seconds", "lookup_seconds")
     shared = (LINEAR_ROUND_TRIPS - len(policy.evaluations)) * link.round_trip_seconds
-    totals["total_seconds"] = sum(totals.get(name, 0) for name in spent) + shared
+    totals["total_seconds"] = sum(totals.get(name, 0) for name in spent)
+    totals["image_seconds"] = totals["total_seconds"] + shared
     return replace(policy, layers=layers, predicted=totals)
 
 
