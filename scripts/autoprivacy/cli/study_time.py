@@ -103,7 +103,8 @@ def _search(step: Step, config: Mapping[str, Any], work: Work) -> float:
 
 
 def _finetune(step: Step, config: Mapping[str, Any], work: Work) -> float:
-    return 5 + TRAINING * work.forward * work.train * config["finetuning"]["epochs"]
+    settings = config["finetuning"]
+    return 5 + TRAINING * work.forward * min(settings["images"] or work.train, work.train) * settings["epochs"]
 
 
 def _network_accuracy(step: Step, config: Mapping[str, Any], work: Work) -> float:
