@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.checkout import Checkout
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
@@ -62,3 +63,36 @@ def test_the_tutorial(tmp_path):
 def test_every_command_of_the_tutorial_is_known():
     assert len(commands()) == 7
     assert all(line.startswith(("bin/autoprivacy ", "PYTHONPATH=scripts .venv/bin/python my/")) for line in commands())
+
+
+@pytest.mark.parametrize("page", ["tutorial", "own-network"])
+def test_a_study_of_ones_own_makes_none_of_the_papers_experiments(tmp_path, page):
+    """The default config is the paper's study, so what a study of one's own leaves out would come from there."""
+    (tmp_path / "checkout").mkdir()
+    checkout = Checkout(tmp_path / "checkout")
+    if page == "tutorial":
+        (checkout.folder / "my").mkdir()
+        for name, text in re.findall(r"`(my/[\w.]+)`:\n```\w+\n(.*?)```", PAGE, flags=re.S):
+            (checkout.folder / name).write_text(text)
+        for split in ("train", "test"):
+            for name in ("bird", "cat", "dog", "frog"):
+                (checkout.folder / "my" / "animals" / split / name).mkdir(parents=True)
+                for index in range(20):
+                    (checkout.folder / "my" / "animals" / split / name / f"{index}.png").touch()
+        config = "my/tutorial.yaml"
+    else:
+        checkout.write_example()
+        config = "my/study.yaml"
+    code, output = checkout.snakemake("--configfile", config, "--dry-run")
+    assert code == 0, output
+    rules = set(re.findall(r"^(?:local)?rule (\w+):", output, re.MULTILINE))
+    assert {"train", "quantize", "measure", "report"} <= rules
+    assert not rules & {
+        "tolerance_study",
+        "sampling_study",
+        "sensitivity",
+        "multiplication",
+        "search_comparison",
+        "wraps",
+    }
+    assert set(re.findall(r"dataset=([\w-]+)", output)) == {"animals"}
