@@ -114,12 +114,16 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read a CSV table; UserError when it is missing or empty."""
+    """Read a CSV table; UserError when it is missing, empty or cut off."""
     try:
-        with open(path, newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        text = Path(path).read_text()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except ValueError:
+        raise UserError(f"{path}: not text; make it again") from None
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     if not rows:
         raise UserError(f"{path}: a table without rows; make it again")
+    if not text.endswith("\n") or any(None in row or None in row.values() for row in rows):
+        raise UserError(f"{path}: cut off or damaged: a row has not one value per column; make it again")
     return rows

@@ -57,6 +57,18 @@ def test_missing_and_damaged_files_are_named(tmp_path):
         read_rows(tmp_path / "empty.csv")
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3, 7])
+def test_a_table_that_is_cut_off_is_refused(tmp_path, cut):
+    write_rows(tmp_path / "a.csv", [{"a": 10, "b": 20}, {"a": 30, "b": 40}])
+    whole = (tmp_path / "a.csv").read_bytes()
+    (tmp_path / "a.csv").write_bytes(whole[:-cut])
+    with pytest.raises(UserError, match="a.csv: cut off or damaged"):
+        read_rows(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe" + whole)
+    with pytest.raises(UserError, match="a.csv: not text"):
+        read_rows(tmp_path / "a.csv")
+
+
 def test_rows_with_different_columns_are_refused(tmp_path):
     with pytest.raises(ValueError):
         write_rows(tmp_path / "a.csv", [{"a": 1}, {"b": 1}])
