@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from support.lookup_parties import TREE_BITS, looked_up, online, parties, prepared
+from support.lookup_parties import KIND, looked_up, online, parties, prepared
 
 from autoprivacy.errors import UserError
 from autoprivacy.gc.activation import Activation
@@ -16,6 +16,7 @@ from autoprivacy.lookup.shape import IndexShape, LookupShape
 from autoprivacy.lookup.table import LookupTable
 from autoprivacy.ot import kernels
 from autoprivacy.ot.extension import random_extension_bytes
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.randomness.generator import SecureRandom
 
 BACKENDS = ["numpy", "numba"] if kernels.numba_supported() else ["numpy"]
@@ -138,8 +139,8 @@ def test_bits_of_every_message() -> None:
     assert shape.answer_fields == [1, 8, 20, 19, 18, 17, 16, 15, 14, 13, 20]
     batch = Batch(table, 20, WAVE)
     assert batch.question_bytes + batch.answer_bytes == WAVE * 198 // 8
-    first = [shape.offline_bytes(WAVE, TREE_BITS, client)[0] for client in (True, False)]
-    assert first == [random_extension_bytes(count * WAVE, TREE_BITS) for count in (43, 59)]
+    first = [shape.offline_bytes(WAVE, KIND, client)[0] for client in (True, False)]
+    assert first == [random_extension_bytes(count * WAVE, KIND.tree_bits) for count in (43, 59)]
 
 
 def test_without_a_carry_there_is_one_index() -> None:
@@ -172,7 +173,8 @@ def test_several_batches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(online(batch, mine, theirs, server), expected(batch.table, client, server, 20))
 
 
-def test_nothing_is_masked_twice_in_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [KIND, TransferKind(8, 16)], ids=["extended", "silent"])
+def test_nothing_is_masked_twice_in_a_session(kind: TransferKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """No party hashes a label twice under one key, offline and online, over two images; by the numpy backend, whose
     bits compiled code has."""
     monkeypatch.setattr(batches_module, "WAVE", 64)
@@ -189,10 +191,10 @@ def test_nothing_is_masked_twice_in_a_session(monkeypatch: pytest.MonkeyPatch) -
 
     for module in (making_numpy, kernels.load_kernels("numpy")):
         monkeypatch.setattr(module, "hash_words", recording)
-    count, pair = 100, parties(b"n", "numpy")
+    count, pair = 100, parties(b"n", "numpy", kind)
     zero, batch = np.zeros(count, np.uint64), Batch(LookupTable(EXACT), 20, count)
     for _ in range(2):
-        own, others, _ = prepared(*pair, [batch], [zero])
+        own, others, _ = prepared(*pair, [batch], [zero], kind)
         online(batch, own[0], others[0], zero)
     assert max(seen.values()) == 2  # a label is hashed by who made it and by who received it
     drawn = [party.keys.drawn for party in pair]

@@ -18,6 +18,7 @@ from autoprivacy.ot.extension import (
 )
 from autoprivacy.ot.labels import encode, offset_bits, random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.ot.trees import TREES_BYTES, plant, prune, tree_sizes
 from autoprivacy.randomness.generator import SecureRandom
 
@@ -129,7 +130,7 @@ def test_backends_hash_alike() -> None:
 
 
 def test_a_set_up_serves_both_directions() -> None:
-    client, server = TransferSetup(OTHER_DELTA, BITS), TransferSetup(DELTA, BITS)
+    client, server = TransferSetup(OTHER_DELTA, TransferKind(BITS)), TransferSetup(DELTA, TransferKind(BITS))
     hellos = client.hello(), server.hello()
     answers = client.answer(hellos[1]), server.answer(hellos[0])
     messages = client.trees(answers[1]), server.trees(answers[0])

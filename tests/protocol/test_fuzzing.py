@@ -65,6 +65,15 @@ SQUARING = replace(
 )
 SQUARING_MODEL = Model(SQUARING, darl(SQUARING, "small", P, Selection(PROFILE, LINK, FLOODING)))
 SLOT_MODEL = Model(NETWORK, delphi(NETWORK, "small", (-60_000, 60_000), Selection(PROFILE, LINK, FLOODING, "slot")))
+LOOKED_UP = darl(NETWORK, "small", 1 << 17, Selection(PROFILE, LINK, FLOODING))
+SILENT_MODEL = Model(
+    NETWORK,
+    replace(
+        LOOKED_UP,
+        layers=tuple(replace(layer, activation="lookup") for layer in LOOKED_UP.layers),
+        silent_table_bits=16,
+    ),
+)
 IMAGE = np.random.default_rng(6).integers(-128, 128, (2, 4, 4))
 
 
@@ -196,7 +205,10 @@ TO_SERVER = [
     (MODEL, Message.OT_TREES),
     (MODEL, Message.PREPARE),
     (MODEL, Message.ENCRYPTED_MASKS),
-    (MODEL, Message.OT_TREES),
+    (SILENT_MODEL, Message.OT_TREES),
+    (SILENT_MODEL, Message.SILENT_ROUND),
+    (SILENT_MODEL, Message.LOOKUP_MAKING),
+    (SILENT_MODEL, Message.LOOKUP_ANSWER),
     (MODEL, Message.OT_EXTENSION),
     (MODEL, Message.INFER),
     (SQUARING_MODEL, Message.TRIPLE_FACTORS),
@@ -208,6 +220,10 @@ TO_CLIENT = [
     (MODEL, Message.WELCOME),
     (MODEL, Message.BASE_OT_REPLY),
     (MODEL, Message.OT_TREES),
+    (SILENT_MODEL, Message.OT_TREES),
+    (SILENT_MODEL, Message.SILENT_ROUND),
+    (SILENT_MODEL, Message.LOOKUP_MAKING),
+    (SILENT_MODEL, Message.LOOKUP_QUESTION),
     (MODEL, Message.ENCRYPTED_SHARES),
     (MODEL, Message.GARBLED_TABLES),
     (SQUARING_MODEL, Message.TRIPLE_PRODUCTS),
@@ -217,7 +233,8 @@ TO_CLIENT = [
 
 
 def names(cases):
-    return [kind.name + " of squares" * (model is SQUARING_MODEL) for model, kind in cases]
+    more = {id(SQUARING_MODEL): " of squares", id(SILENT_MODEL): " of lookups"}
+    return [kind.name + more.get(id(model), "") for model, kind in cases]
 
 
 @pytest.mark.parametrize(("model", "kind"), TO_SERVER, ids=names(TO_SERVER))

@@ -11,6 +11,9 @@ from support.reference import reference_forward
 
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import EXACT_TARGET, Policy
+from autoprivacy.ot.silent_parameters import SILENT_PARAMETERS
+from autoprivacy.ot.transfers import TransferKind
+from autoprivacy.protocol.channel import HEADER
 from autoprivacy.protocol.messages import Message
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.quantization.evaluation import Evaluator
@@ -29,6 +32,7 @@ def with_lookups(policy: Policy, *layers: str) -> Policy:
 
 
 LOOKED_UP = with_lookups(GARBLED)
+SILENT = {bits: replace(LOOKED_UP, tree_bits=8, silent_table_bits=bits) for bits in SILENT_PARAMETERS}
 
 
 @pytest.mark.parametrize("layers", [(), ("second",), ("first", "fc")])
@@ -38,6 +42,27 @@ def test_outputs_equal_the_integer_network_bit_for_bit(layers: tuple[str, ...]) 
             assert np.array_equal(client.infer(client.prepare(), image), reference_forward(NETWORK, image, P))
 
 
+@pytest.mark.parametrize("bits", SILENT)
+def test_silent_transfers_give_the_same_outputs(bits: int) -> None:
+    mixed = replace(with_lookups(GARBLED, "second"), silent_table_bits=bits)
+    for policy in (SILENT[bits], mixed):
+        with session(policy) as (client, _):
+            for image in IMAGES[:2]:
+                assert np.array_equal(client.infer(client.prepare(), image), reference_forward(NETWORK, image, P))
+
+
+def test_silent_transfers_take_fewer_bytes_after_the_set_up() -> None:
+    moved = []
+    for policy in (replace(LOOKED_UP, tree_bits=8), SILENT[18]):
+        with session(policy) as (client, _):
+            client.prepare()
+            phases = {phase["phase"]: phase for phase in client.ledger.phases}
+        moved.append([phases[name]["bytes_sent"] + phases[name]["bytes_received"] for name in ("set-up", "offline")])
+    assert moved[1][1] < moved[0][1]
+    told = len("18") - len("null")  # by the announcement
+    assert moved[1][0] - moved[0][0] == TransferKind(8, 18).set_up_bytes + 2 * HEADER.size + told
+
+
 def test_bundles_may_be_used_in_any_order() -> None:
     with session(LOOKED_UP) as (client, _):
         bundles = [client.prepare() for _ in IMAGES]
@@ -45,9 +70,10 @@ def test_bundles_may_be_used_in_any_order() -> None:
             assert np.array_equal(client.infer(bundle, image), reference_forward(NETWORK, image, P))
 
 
-def test_messages_have_the_agreed_lengths() -> None:
-    lengths = Agreement(NETWORK.architecture, LOOKED_UP).lengths
-    with session(LOOKED_UP) as (client, (up, down)):
+@pytest.mark.parametrize("policy", [LOOKED_UP, SILENT[16]], ids=["extended", "silent"])
+def test_messages_have_the_agreed_lengths(policy: Policy) -> None:
+    lengths = Agreement(NETWORK.architecture, policy).lengths
+    with session(policy) as (client, (up, down)):
         client.infer(client.prepare(), IMAGES[0])
         sent = bytes(up.sent), bytes(down.sent)
     to_server = [*lengths.offline_to_server(), *lengths.online_to_server()]
@@ -56,6 +82,10 @@ def test_messages_have_the_agreed_lengths() -> None:
         for kind in (Message.LOOKUP_MAKING, Message.LOOKUP_QUESTION, Message.LOOKUP_ANSWER):
             assert payload_lengths(stream, kind) == [length for name, length in messages if name == kind]
         assert not payload_lengths(stream, Message.GARBLED_TABLES)
+        assert payload_lengths(stream, Message.SILENT_ROUND) == [lengths.silent_round][: lengths.silent_round]
+    set_up = [(Message[name], length) for name, length in client.ledger.phases[0]["messages"]["sent"].items()]
+    counted = sum(length for kind, length in set_up if kind != Message.HELLO)
+    assert counted == lengths.set_up_bytes + HEADER.size * len([*lengths.set_up_to_server()])
 
 
 def test_lookups_take_fewer_bytes_than_circuits() -> None:
@@ -108,3 +138,8 @@ def test_windows_of_shares_are_the_integer_network_s(bits: int, lookups: tuple[s
 def test_what_cannot_be_looked_up_is_refused(policy: Policy, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Agreement(NETWORK.architecture, with_lookups(policy))
+
+
+def test_tables_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(UserError, match="silent transfers from a table of 19 bits: expected one of 16, 17, 18"):
+        Agreement(NETWORK.architecture, replace(LOOKED_UP, silent_table_bits=19))

@@ -4,6 +4,8 @@ There are about a hundred tests of distributions here; at the threshold below a 
 ten thousand runs.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -168,10 +170,24 @@ def blocks(payloads):
 PUBLIC = (Message.WELCOME,)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+LOOKED_UP = darl(NETWORK, "residual", 1 << 18, FLOODED)
+SILENT = replace(
+    LOOKED_UP,
+    layers=tuple(replace(layer, activation="lookup") for layer in LOOKED_UP.layers),
+    silent_table_bits=17,
+)
+
+
+def test_messages_of_silent_transfers_are_uniform_bytes():
+    payloads = transcript(IMAGES[0], SILENT)
+    for kind in (Message.SILENT_ROUND, Message.LOOKUP_MAKING):
+        assert_uniform_bytes(payloads[kind])
+
+
+@pytest.mark.parametrize("name", [*POLICIES, "silent"])
 def test_no_block_comes_twice_within_a_session_or_in_two(name):
     """The same image in every run: a mask, label, key or seed used twice would show as a repeated block."""
-    sessions = [transcript(IMAGES[0], POLICIES[name], runs) for runs in (RUNS, 2)]
+    sessions = [transcript(IMAGES[0], (POLICIES | {"silent": SILENT})[name], runs) for runs in (RUNS, 2)]
     if name == "prime":
         assert [own[Message.WELCOME] for own in sessions] == [[WELCOME]] * 2
     first, second = (blocks(own) for own in sessions)

@@ -8,13 +8,18 @@ from dataclasses import replace
 import pytest
 from support.protocol_sessions import FLOODED, IMAGES, NETWORK, P_PRIME, session
 
+from autoprivacy.gc.activation import Activation
 from autoprivacy.gc.rates import OPERATIONS as CIRCUIT_OPERATIONS
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.link import Link
 from autoprivacy.lookup.batch import Batch
 from autoprivacy.lookup.rates import OPERATIONS, TRANSFERS
+from autoprivacy.lookup.table import LookupTable
+from autoprivacy.ot.silent_parameters import SILENT_PARAMETERS
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.selection.activation_choice import CHOICES, with_cheaper_activations
 from autoprivacy.selection.garbled_costs import with_garbling
+from autoprivacy.selection.lookup_costs import lookup_cost, transfer_set_up_cost
 from autoprivacy.selection.schemes import darl
 from autoprivacy.timing import quartiles
 
@@ -24,7 +29,8 @@ FAST, SLOW = Link(1e12, 0.0), Link(1e7, 0.04)
 RATES = {
     **dict.fromkeys(CIRCUIT_OPERATIONS, 1e-8),
     **dict.fromkeys(OPERATIONS, 1e-6),
-    **{TRANSFERS[4]: 2e-8, TRANSFERS[6]: 4e-8, TRANSFERS[8]: 1e-7},
+    **{TRANSFERS[TransferKind(bits)]: rate for bits, rate in ((4, 2e-8), (6, 4e-8), (8, 1e-7))},
+    **{TRANSFERS[TransferKind(8, bits)]: rate for bits, rate in ((16, 8e-8), (17, 1e-7), (18, 1.4e-7))},
 }
 RATED = replace(FLOODED.profile, garbling={name: quartiles([rate] * 3) for name, rate in RATES.items()})
 ARCHITECTURE = NETWORK.architecture
@@ -42,6 +48,7 @@ def test_slow_links_take_lookups_with_the_fewest_bytes_and_fast_ones_circuits() 
     policy = darl(NETWORK, "residual", P, FLOODED)
     slow, fast = chosen(policy, SLOW), chosen(policy, FAST)
     assert kinds(slow) == {"lookup"} and slow.tree_bits == 8
+    assert slow.silent_table_bits is None  # for 256 activations their set-up does not pay
     assert kinds(fast) == {"garbled"} and fast.tree_bits is None
     for link, best in ((SLOW, slow), (FAST, fast)):
         others = [chosen(policy, link, choice) for choice in ("garbled", "lookup")]
@@ -82,6 +89,35 @@ def test_lookups_that_save_less_than_their_exchanges_take_are_not_taken() -> Non
     delays = lookups.predicted["image_seconds"] - without_delay["image_seconds"]
     # of two activations one each, of the exchanges half of one; of three layers two in place of three
     assert delays == pytest.approx(100.0 * (2 + exchanges / 2 + 2 - 3))
+
+
+def test_silent_transfers_pay_for_many_lookups_over_a_slow_link() -> None:
+    batch = Batch(LookupTable(Activation(1 << 19, 9, 0, 255)), 20, 170_000)
+    least = {}
+    for name, link in (("slow", SLOW), ("fast", FAST)):
+        seconds = {
+            kind: lookup_cost(batch, RATES, link, kind)["lookup_seconds"]
+            + transfer_set_up_cost(kind, RATES, link)["transfer_set_up_seconds"]
+            for kind in TRANSFERS
+        }
+        least[name] = min(seconds, key=lambda kind: seconds[kind])
+    assert least["slow"].table_bits is not None and least["fast"] == TransferKind(4)
+    sent = {kind: lookup_cost(batch, RATES, SLOW, kind)["lookup_bytes"] for kind in TRANSFERS}
+    assert sorted(sent, key=lambda kind: -sent[kind]) == list(TRANSFERS)
+    silent = TransferKind(8, 18)
+    assert transfer_set_up_cost(silent, RATES, SLOW)["transfer_set_up_bytes"] == silent.set_up_bytes
+
+
+def test_a_network_with_many_activations_takes_silent_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprivacy.selection.activation_choice.lookup_cost", thousandfold)
+    slow = chosen(darl(NETWORK, "residual", P, FLOODED), SLOW, "lookup")
+    assert kinds(slow) == {"lookup"} and slow.tree_bits == 8 and slow.silent_table_bits in SILENT_PARAMETERS
+    predicted = with_garbling(slow, ARCHITECTURE, RATED, SLOW).predicted
+    assert predicted["transfer_set_up_bytes"] == TransferKind(8, slow.silent_table_bits).set_up_bytes
+
+
+def thousandfold(batch: Batch, *rest) -> dict[str, float]:
+    return lookup_cost(replace(batch, count=1000 * batch.count), *rest)
 
 
 def test_circuits_remain_where_lookups_are_impossible_or_unmeasured() -> None:

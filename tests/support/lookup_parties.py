@@ -13,31 +13,35 @@ from autoprivacy.lookup.hash_keys import HashKeys
 from autoprivacy.lookup.wave import Party, Wave
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import TransferSetup
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.randomness.generator import SecureRandom
 
-TREE_BITS = 4
+KIND = TransferKind(4)
 TIMEOUT = 60
 
 
-def parties(key: bytes = b"l", backend: str | None = None) -> tuple[Party, Party]:
+def parties(key: bytes = b"l", backend: str | None = None, kind: TransferKind = KIND) -> tuple[Party, Party]:
     """Client and server with transfers in both directions, from a fixed key."""
     randoms = [SecureRandom(key * 32), SecureRandom(key * 31 + b"s")]
     deltas = [random_delta(random) for random in randoms]
-    setups = [TransferSetup(delta, TREE_BITS, random, backend) for delta, random in zip(deltas, randoms, strict=True)]
+    setups = [TransferSetup(delta, kind, random, backend) for delta, random in zip(deltas, randoms, strict=True)]
     hellos = [setup.hello() for setup in setups]
     replies = [setup.answer(hello) for setup, hello in zip(setups, hellos[::-1], strict=True)]
     trees = [setup.trees(reply) for setup, reply in zip(setups, replies[::-1], strict=True)]
-    ends = [setup.finish(tree) for setup, tree in zip(setups, trees[::-1], strict=True)]
+    for setup, tree in zip(setups, trees[::-1], strict=True):
+        setup.finish(tree)
+    rounds = [setup.round() for setup in setups]
+    transfers = [setup.transfers(first) for setup, first in zip(setups, rounds[::-1], strict=True)]
     keys = [HashKeys(setup.session_key(b"lookup")) for setup in setups]
     client, server = (
-        Party(place == 0, delta, *end, own, backend)
-        for place, (delta, end, own) in enumerate(zip(deltas, ends, keys, strict=True))
+        Party(place == 0, delta, own, hash_keys, backend)
+        for place, (delta, own, hash_keys) in enumerate(zip(deltas, transfers, keys, strict=True))
     )
     return client, server
 
 
 def prepared(
-    client: Party, server: Party, batches: Sequence[Batch], shares: Sequence[np.ndarray]
+    client: Party, server: Party, batches: Sequence[Batch], shares: Sequence[np.ndarray], kind: TransferKind = KIND
 ) -> tuple[list[list[Wave]], list[list[Wave]], list[tuple[bytes, bytes]]]:
     """Both parties' waves of all batches, and the messages of every slot, the client's first."""
     queues: list[Queue[bytes]] = [Queue(), Queue()]
@@ -55,12 +59,12 @@ def prepared(
             assert len(received) == length
             return received
 
-        return prepare(party, batches, TREE_BITS, Messages(send, receive), shares if party.client else None)
+        return prepare(party, batches, kind, Messages(send, receive), shares if party.client else None)
 
     with ThreadPoolExecutor(2) as threads:
         waves = list(threads.map(run, (client, server)))
     for is_client, messages in zip((True, False), sent, strict=True):
-        assert [len(message) for message in messages] == exchange_bytes(batches, TREE_BITS, is_client)
+        assert [len(message) for message in messages] == exchange_bytes(batches, kind, is_client)
     return waves[0], waves[1], list(zip(*sent, strict=True))
 
 

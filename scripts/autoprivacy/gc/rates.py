@@ -12,7 +12,7 @@ from autoprivacy.memory import keep_freed_memory
 from autoprivacy.ot.extension import choice_bits
 from autoprivacy.ot.labels import encode, random_delta, zero_labels
 from autoprivacy.ot.setup import TransferSetup
-from autoprivacy.ot.trees import DEFAULT_TREE_BITS
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.randomness.generator import KEY_BYTES, SecureRandom
 from autoprivacy.timing import thread_seconds
 
@@ -67,7 +67,7 @@ class GarblingTimer:
         self._delta = random_delta(random)
         self._small, self._large = (_Garbled(modulus, self._delta, random, backend) for modulus in MODULI)
         client, server = (
-            TransferSetup(delta, DEFAULT_TREE_BITS, backend=backend) for delta in (random_delta(random), self._delta)
+            TransferSetup(delta, TransferKind(), backend=backend) for delta in (random_delta(random), self._delta)
         )
         answers = client.answer(server.hello()), server.answer(client.hello())
         trees = client.trees(answers[1]), server.trees(answers[0])

@@ -21,6 +21,7 @@ from autoprivacy.lookup.online import Question, answer
 from autoprivacy.lookup.shape import LookupShape, fields_bytes
 from autoprivacy.lookup.table import LookupTable
 from autoprivacy.lookup.wave import Party, Wave
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.quantization.architecture import Node
 from autoprivacy.quantization.residues import Residues
 
@@ -111,10 +112,10 @@ def schedule(batches: Sequence[Batch]) -> list[list[tuple[int, int, int]]]:
     return slots
 
 
-def exchange_bytes(batches: Sequence[Batch], tree_bits: int, client: bool) -> list[int]:
+def exchange_bytes(batches: Sequence[Batch], kind: TransferKind, client: bool) -> list[int]:
     """Bytes of one party's messages, slot by slot; slots in which nothing happens have none."""
     sizes = {
-        (index, number): batch.shape.offline_bytes(part.stop - part.start, tree_bits, client)
+        (index, number): batch.shape.offline_bytes(part.stop - part.start, kind, client)
         for index, batch in enumerate(batches)
         for number, part in enumerate(batch.slices)
     }
@@ -125,7 +126,7 @@ def exchange_bytes(batches: Sequence[Batch], tree_bits: int, client: bool) -> li
 def prepare(
     party: Party,
     batches: Sequence[Batch],
-    tree_bits: int,
+    kind: TransferKind,
     messages: Messages,
     shares: Sequence[np.ndarray] | None = None,
 ) -> list[list[Wave]]:
@@ -134,7 +135,7 @@ def prepare(
     Args:
         party: this party.
         batches: of an image.
-        tree_bits: of the transfers.
+        kind: of the transfers.
         messages: carries them.
         shares: of the client: its shares of the inputs of every batch, uint64 [count].
 
@@ -142,13 +143,13 @@ def prepare(
         ValueError: a message has the wrong length.
     """
     waves: list[list[Wave]] = [[] for _ in batches]
-    lengths = iter(exchange_bytes(batches, tree_bits, not party.client))
+    lengths = iter(exchange_bytes(batches, kind, not party.client))
     slots, nothing = schedule(batches), list[list[tuple[int, int, int]]]([[]] * STRIDE)
     for arriving, leaving in zip(nothing + slots, slots + nothing, strict=True):
         view = memoryview(messages.receive(next(lengths)) if arriving else b"")
         for index, number, step in arriving:
             wave = waves[index][number]
-            size = wave.shape.offline_bytes(wave.count, tree_bits, not party.client)[step]
+            size = wave.shape.offline_bytes(wave.count, kind, not party.client)[step]
             wave.receive(bytes(view[:size]))
             view = view[size:]
         for index, number, step in leaving:

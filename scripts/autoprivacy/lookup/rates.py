@@ -15,12 +15,17 @@ from autoprivacy.lookup.wave import Party, Wave
 from autoprivacy.memory import keep_freed_memory
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import TransferSetup
+from autoprivacy.ot.silent_parameters import SILENT_PARAMETERS
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.randomness.generator import SecureRandom
 
-TREE_BITS = (4, 6, 8)  # the trees worth comparing: more work, fewer bytes
-# Counted by `lookup_counts`: random transfers from trees of each size; a lookup made, without its transfers and
-# words; a word of its one-hot vectors; a lookup read.
-TRANSFERS = {bits: f"random_transfer_{bits}" for bits in TREE_BITS}
+# The random transfers worth comparing, and their names: fewer and fewer bytes.
+TRANSFERS = {TransferKind(bits): f"random_transfer_{bits}" for bits in (4, 6, 8)} | {
+    TransferKind(8, bits): f"silent_transfer_{bits}" for bits in SILENT_PARAMETERS
+}
+CHEAP = TransferKind(4)  # by which lookups are made while these are timed
+# Counted by `lookup_counts`: random transfers of each kind; a lookup made, without its transfers and words; a word of
+# its one-hot vectors; a lookup read.
 READING = "lookup_read"
 OPERATIONS = (*TRANSFERS.values(), "lookup", "lookup_word", READING)
 LOOKUPS, TRANSFER_COUNT = 1 << 13, 1 << 17
@@ -28,10 +33,10 @@ LOOKUPS, TRANSFER_COUNT = 1 << 13, 1 << 17
 SMALL, LARGE = Activation(1 << 10, 4, 0, 15, 4), Activation(1 << 20, 9, 0, 255)
 
 
-def lookup_counts(shape: LookupShape, count: int, tree_bits: int) -> dict[str, int]:
+def lookup_counts(shape: LookupShape, count: int, kind: TransferKind) -> dict[str, int]:
     """How often each operation happens for so many lookups."""
     return {
-        TRANSFERS[tree_bits]: shape.transfers * count,
+        TRANSFERS[kind]: shape.transfers * count,
         "lookup": count,
         "lookup_word": count * sum(index.words for index in shape.indices),
         READING: count,
@@ -47,16 +52,17 @@ class LookupTimer:
 
     def __init__(self, backend: str | None = None) -> None:
         keep_freed_memory()  # as both parties do
-        self._pairs = {bits: _parties(bits, backend) for bits in TREE_BITS}
+        self._pairs = {kind: _parties(kind, backend) for kind in TRANSFERS}
         self._shares = SecureRandom().words(LOOKUPS)
 
-    def _transfer(self, bits: int) -> None:
-        client, server = self._pairs[bits]
-        *_, message = client.receiver.extend_random(TRANSFER_COUNT)
-        server.sender.extend_random(message, TRANSFER_COUNT)
+    def _transfer(self, kind: TransferKind) -> None:
+        client, server = (party.transfers for party in self._pairs[kind])
+        (first, received), (second, sent) = client.begin(TRANSFER_COUNT, 0), server.begin(0, TRANSFER_COUNT)
+        received(second)
+        sent(first)
 
     def _make(self, table: LookupTable) -> tuple[Wave, Wave]:
-        client, server = self._pairs[TREE_BITS[0]]
+        client, server = self._pairs[CHEAP]
         shape = LookupShape.of(table, 20)
         waves = Wave(client, shape, LOOKUPS, table.client_parts(self._shares)), Wave(server, shape, LOOKUPS)
         for _ in range(shape.exchanges):
@@ -71,13 +77,13 @@ class LookupTimer:
 
     def times(self) -> dict[str, float]:
         """CPU seconds of each of `OPERATIONS`."""
-        transfers = {name: _seconds(self._transfer, bits) / TRANSFER_COUNT for bits, name in TRANSFERS.items()}
+        transfers = {name: _seconds(self._transfer, kind) / TRANSFER_COUNT for kind, name in TRANSFERS.items()}
         made, words, read = [], [], 0.0
         for activation in (SMALL, LARGE):
             table = LookupTable(activation)
-            counts = lookup_counts(LookupShape.of(table, 20), 1, TREE_BITS[0])
+            counts = lookup_counts(LookupShape.of(table, 20), 1, CHEAP)
             seconds = _seconds(self._make, table) / LOOKUPS
-            made.append(max(0.0, seconds - counts[TRANSFERS[TREE_BITS[0]]] * transfers[TRANSFERS[TREE_BITS[0]]]))
+            made.append(max(0.0, seconds - counts[TRANSFERS[CHEAP]] * transfers[TRANSFERS[CHEAP]]))
             words.append(counts["lookup_word"])
             waves = self._make(table)
             read = _seconds(self._read, table, waves) / LOOKUPS
@@ -85,15 +91,18 @@ class LookupTimer:
         return {**transfers, "lookup": max(0.0, made[0] - word * words[0]), "lookup_word": word, READING: read}
 
 
-def _parties(bits: int, backend: str | None) -> tuple[Party, Party]:
-    """Client and server with transfers from trees of so many bits."""
+def _parties(kind: TransferKind, backend: str | None) -> tuple[Party, Party]:
+    """Client and server with transfers of a kind."""
     deltas = [random_delta(SecureRandom()) for _ in range(2)]
-    setups = [TransferSetup(delta, bits, backend=backend) for delta in deltas]
+    setups = [TransferSetup(delta, kind, backend=backend) for delta in deltas]
     answers = [setup.answer(other.hello()) for setup, other in zip(setups, setups[::-1], strict=True)]
     trees = [setup.trees(reply) for setup, reply in zip(setups, answers[::-1], strict=True)]
+    for setup, tree in zip(setups, trees[::-1], strict=True):
+        setup.finish(tree)
+    rounds = [setup.round() for setup in setups]
     client, server = (
-        Party(place == 0, deltas[place], *setup.finish(tree), HashKeys(setup.session_key(b"rates")), backend)
-        for place, (setup, tree) in enumerate(zip(setups, trees[::-1], strict=True))
+        Party(place == 0, deltas[place], setup.transfers(first), HashKeys(setup.session_key(b"rates")), backend)
+        for place, (setup, first) in enumerate(zip(setups, rounds[::-1], strict=True))
     )
     return client, server
 

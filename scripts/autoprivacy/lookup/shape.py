@@ -7,8 +7,8 @@ from functools import cached_property
 
 from autoprivacy.lookup.making_numpy import WORD_INDEX_BITS
 from autoprivacy.lookup.table import LookupTable
-from autoprivacy.ot.extension import random_extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES
+from autoprivacy.ot.transfers import TransferKind
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,14 @@ class LookupShape:
         opened = [1, self.output] if self.low else []
         return [*opened, *(self.modulus - bit for bit in range(self.output)), self.modulus]
 
-    def offline_bytes(self, count: int, tree_bits: int, client: bool) -> list[int]:
-        """Bytes of a party's message of every exchange for so many lookups."""
-        transfers = self.client_transfers if client else self.server_transfers
+    def offline_bytes(self, count: int, kind: TransferKind, client: bool) -> list[int]:
+        """Bytes of a party's message of every exchange for so many lookups, with transfers of a kind."""
+        received, sent = self.client_transfers * count, self.server_transfers * count
+        if not client:
+            received, sent = sent, received
         fields = self.client_fields if client else self.server_fields
         later = [fields_bytes(fields(exchange), count) for exchange in range(1, self.exchanges)]
-        return [random_extension_bytes(transfers * count, tree_bits), *later]
+        return [kind.message_bytes(received, sent), *later]
 
 
 def fields_bytes(sizes: list[int], count: int) -> int:

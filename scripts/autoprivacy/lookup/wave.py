@@ -16,8 +16,8 @@ from autoprivacy.lookup.hash_keys import HashKeys
 from autoprivacy.lookup.kernels import load_kernels, load_making
 from autoprivacy.lookup.one_hot import Ends, IndexSide
 from autoprivacy.lookup.shape import LookupShape, fields_bytes
-from autoprivacy.ot.extension import ExtensionReceiver, ExtensionSender
 from autoprivacy.ot.kernels import load_kernels as load_hashes
+from autoprivacy.ot.transfers import RandomTransfers
 
 Exchanges = Generator[bytes, bytes, None]
 
@@ -29,15 +29,14 @@ class Party:
     Attributes:
         client: whether this is the client.
         delta: this party's secret offset, uint64 [2].
-        receiver, sender: its ends of the transfers in both directions.
+        transfers: its random transfers in both directions.
         keys: the session's hash keys.
         backend: "numba" or "numpy"; None takes the faster one that this machine has.
     """
 
     client: bool
     delta: np.ndarray
-    receiver: ExtensionReceiver
-    sender: ExtensionSender
+    transfers: RandomTransfers
     keys: HashKeys
     backend: str | None = None
 
@@ -130,9 +129,9 @@ class Wave:
         mine, others = shape.client_transfers, shape.server_transfers
         if not self.party.client:
             mine, others = others, mine
-        choices, received, message = self.party.receiver.extend_random(mine * count)
+        message, finish = self.party.transfers.begin(mine * count, others * count)
         incoming = yield message
-        sent = self.party.sender.extend_random(incoming, others * count)
+        choices, received, sent = finish(incoming)
         return Ends(
             choices.reshape(mine, count),
             received.reshape(mine, count, 2),

@@ -89,6 +89,7 @@ class Loop:
         wide = "+vaes" in features
         self._lanes = 4 if wide and "+avx512f" in features else 2
         self._aes_lanes = self._lanes if wide else 1
+        self.widths = (self._lanes, 1)  # labels to a vector in `run`
         self.builder = builder
 
     def load(self, address: Any, offset: Any | None = None, lanes: int = 1) -> Any:
@@ -112,7 +113,7 @@ class Loop:
     def run(self, size: Any, body: Callable[[int, Any], None]) -> None:
         """`body(lanes, offset)` for all of `size` labels, offsets in bytes: many at once, then the rest one by one."""
         start, end = WORD(0), self.builder.mul(size, WORD(LABEL_BYTES))
-        for lanes in (self._lanes, 1):
+        for lanes in self.widths:
             stop = self.builder.and_(end, WORD(-LABEL_BYTES * lanes))
             with cgutils.for_range_slice(self.builder, start, stop, WORD(LABEL_BYTES * lanes), WORD) as (offset, _):
                 body(lanes, offset)

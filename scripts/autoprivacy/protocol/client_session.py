@@ -17,14 +17,13 @@ from autoprivacy.lookup.hash_keys import HashKeys
 from autoprivacy.lookup.wave import Party
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
-from autoprivacy.ot.trees import TREES_BYTES
 from autoprivacy.protocol.answers import AnswerClient
 from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.client_memory import ClientMemory
 from autoprivacy.protocol.garbled import ClientGarbling, GarbledClient
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
-from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups
+from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups, random_transfers
 from autoprivacy.protocol.messages import Message, parsing
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.protocol.shares import ModularShares, local_shares, masked_square
@@ -100,7 +99,7 @@ class Client:
         ledger, channel = self.ledger, self.channel
         with ledger.part(EVERY_LAYER, "ot"):
             delta = random_delta(self._random)
-            setup = TransferSetup(delta, self.agreement.tree_bits)
+            setup = TransferSetup(delta, self.agreement.transfers)
             channel.send(Message.BASE_OT, setup.hello())
         with ledger.part(EVERY_LAYER, "waiting"):
             reply = channel.receive_payload(Message.BASE_OT_REPLY, HELLO_BYTES + ANSWER_BYTES)
@@ -108,10 +107,11 @@ class Client:
             answer = setup.answer(reply[:HELLO_BYTES])
             channel.send(Message.OT_TREES, answer, setup.trees(reply[HELLO_BYTES:]))
         with ledger.part(EVERY_LAYER, "waiting"):
-            trees = channel.receive_payload(Message.OT_TREES, TREES_BYTES)
-        with ledger.part(EVERY_LAYER, "ot"):
+            trees = channel.receive_payload(Message.OT_TREES, self.lengths.trees)
+        with ledger.part(EVERY_LAYER, "ot"), parsing(Message.OT_TREES):
             ends = setup.finish(trees)
-            party = Party(True, delta, *ends, HashKeys(setup.session_key(LOOKUP_KEY)))
+        transfers = random_transfers(channel, ledger, self.lengths, setup)
+        party = Party(True, delta, transfers, HashKeys(setup.session_key(LOOKUP_KEY)))
         self._garbled = GarbledClient(channel, ledger, self.agreement, ends[0])
         self._lookups = LookupParty(channel, ledger, self.agreement, party)
         function = self.agreement.answer

@@ -25,8 +25,7 @@ from autoprivacy.he.ring.bit_packing import packed_bytes
 from autoprivacy.lookup.batch import exchange_bytes
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES
-from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES
-from autoprivacy.ot.trees import TREES_BYTES
+from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, trees_bytes
 from autoprivacy.protocol.bundles import NUMBER_BYTES
 from autoprivacy.protocol.channel import FRAME_COST, Bounds
 from autoprivacy.protocol.messages import MAXIMUM_PAYLOAD, Message
@@ -81,10 +80,20 @@ class Lengths:
         parts = [part.workload for part in self._agreement.plan(layer).components]
         return sum(reply_bytes(part.degree, part.output_ciphertexts, part.reply_coefficients, bits) for part in parts)
 
+    @property
+    def trees(self) -> int:
+        """Of a party's trees in OT_TREES."""
+        return trees_bytes(self._agreement.transfers)
+
+    @property
+    def silent_round(self) -> int:
+        """Of SILENT_ROUND; 0 where transfers are not silent: the message is not sent then."""
+        return self._agreement.transfers.round_bytes
+
     def ot_extension(self, node: Node) -> int:
         """Of OT_EXTENSION."""
         return extension_bytes(
-            self._agreement.activation(node).circuit.evaluator_bits * _values(node), self._agreement.tree_bits
+            self._agreement.activation(node).circuit.evaluator_bits * _values(node), self._agreement.transfers.tree_bits
         )
 
     def garbler_labels(self, node: Node) -> int:
@@ -98,7 +107,7 @@ class Lengths:
     def lookup_making(self, client: bool) -> list[int]:
         """Of one party's LOOKUP_MAKING messages, one after the other."""
         batches = [self._agreement.batch(node) for node in self._agreement.looked_up_nodes()]
-        return exchange_bytes(batches, self._agreement.tree_bits, client)
+        return exchange_bytes(batches, self._agreement.transfers, client)
 
     @property
     def lookup_memory(self) -> int:
@@ -132,7 +141,7 @@ class Lengths:
     def answer_transfers(self) -> int:
         """Of the OT_EXTENSION for the answer."""
         circuit, instances = self._answer
-        return extension_bytes(circuit.evaluator_bits * instances, self._agreement.tree_bits)
+        return extension_bytes(circuit.evaluator_bits * instances, self._agreement.transfers.tree_bits)
 
     @cached_property
     def answer_tables(self) -> list[int]:
@@ -167,7 +176,9 @@ class Lengths:
             if length := self.galois_keys(parameters):
                 yield Message.GALOIS_KEYS, length
         yield Message.BASE_OT, HELLO_BYTES
-        yield Message.OT_TREES, ANSWER_BYTES + TREES_BYTES
+        yield Message.OT_TREES, ANSWER_BYTES + self.trees
+        if self.silent_round:
+            yield Message.SILENT_ROUND, self.silent_round
 
     def offline_to_server(self) -> Iterator[tuple[Message, int]]:
         """What the client sends for a bundle."""
@@ -225,13 +236,17 @@ class Lengths:
     def server_bounds(self) -> Bounds:
         """What a server takes from a client afterwards."""
         messages = [*self.offline_to_server(), *self.online_to_server(), (Message.GOODBYE, 0)]
+        if self.silent_round:  # the client's last message of the set-up
+            messages.append((Message.SILENT_ROUND, self.silent_round))
         return Bounds(_longest(messages), SERVER_UNREAD, SERVER_QUEUED)
 
     @cached_property
     def client_bounds(self) -> Bounds:
         """What a client takes from its server: at a time all that the server sends for one request, see `Bounds`."""
         phases = [*self.offline_to_client()], [*self.online_to_client()]
-        set_up = [(Message.BASE_OT_REPLY, HELLO_BYTES + ANSWER_BYTES), (Message.OT_TREES, TREES_BYTES)]
+        set_up = [(Message.BASE_OT_REPLY, HELLO_BYTES + ANSWER_BYTES), (Message.OT_TREES, self.trees)]
+        if self.silent_round:
+            set_up.append((Message.SILENT_ROUND, self.silent_round))
         lengths = _longest([*set_up, *phases[0], *phases[1]])
         return Bounds(lengths, max(sum(length + FRAME_COST for _, length in phase) for phase in phases))
 

@@ -14,14 +14,29 @@ import numpy as np
 
 from autoprivacy.lookup.batch import Messages, Questions, answers, prepare
 from autoprivacy.lookup.wave import Party, Wave
+from autoprivacy.ot.setup import TransferSetup
+from autoprivacy.ot.transfers import RandomTransfers
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
+from autoprivacy.protocol.lengths import Lengths
 from autoprivacy.protocol.messages import Message, parsing
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.protocol.shares import ModularShares
 from autoprivacy.quantization.integer_network import Node
 
 LOOKUP_KEY = b"lookup"  # what the session's key of hashes is derived for
+
+
+def random_transfers(channel: Channel, ledger: Ledger, lengths: Lengths, setup: TransferSetup) -> RandomTransfers:
+    """A party's random transfers, when both have the other's trees: silent ones take a message of each party more."""
+    if not lengths.silent_round:
+        return setup.transfers()
+    with ledger.part(EVERY_LAYER, "ot"), parsing(Message.OT_TREES):
+        channel.send(Message.SILENT_ROUND, setup.round())
+    with ledger.part(EVERY_LAYER, "waiting"):
+        message = channel.receive_payload(Message.SILENT_ROUND, lengths.silent_round)
+    with ledger.part(EVERY_LAYER, "ot"), parsing(Message.SILENT_ROUND):
+        return setup.transfers(message)
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,7 @@ class LookupParty:
             inputs = [_flat(shares[node.inputs[0]][agreement.read_modulus(node)]) for node in nodes]
         with self.ledger.part(EVERY_LAYER, "lookup"), parsing(Message.LOOKUP_MAKING):
             messages = Messages(self._send, self._receive)
-            waves = prepare(self.party, batches, agreement.tree_bits, messages, inputs)
+            waves = prepare(self.party, batches, agreement.transfers, messages, inputs)
         return {node.name: Lookups(own) for node, own in zip(nodes, waves, strict=True)}
 
     def _send(self, message: bytes) -> None:

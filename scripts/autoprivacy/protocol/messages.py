@@ -49,6 +49,7 @@ class Message(IntEnum):
     LOOKUP_MAKING = 20  # both at once, exchange by exchange: what makes the lookups of a bundle
     LOOKUP_QUESTION = 21  # server: places and what is opened, for one activation
     LOOKUP_ANSWER = 22  # client: what is opened, transfers of the output's bits, its share
+    SILENT_ROUND = 24  # both: the trees of the first round of silent transfers
 
 
 class ProtocolError(UserError):

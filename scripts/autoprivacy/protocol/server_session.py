@@ -19,14 +19,13 @@ from autoprivacy.lookup.hash_keys import HashKeys
 from autoprivacy.lookup.wave import Party
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
-from autoprivacy.ot.trees import TREES_BYTES
 from autoprivacy.protocol.answers import AnswerServer
 from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, Seed, ServerBundle
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.endpoints import HANDSHAKE_SECONDS, Quota
 from autoprivacy.protocol.garbled import GarbledServer, ServerGarbling
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
-from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups
+from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups, random_transfers
 from autoprivacy.protocol.messages import Message, ProtocolError, parsing
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.protocol.shares import ModularShares, apply_layer, local_shares, square_share
@@ -109,17 +108,18 @@ class Session:
             hello = channel.receive_payload(Message.BASE_OT, HELLO_BYTES)
         with ledger.part(EVERY_LAYER, "ot"), parsing(Message.BASE_OT):
             delta = random_delta(self._random)
-            setup = TransferSetup(delta, self.agreement.tree_bits)
+            setup = TransferSetup(delta, self.agreement.transfers)
             channel.send(Message.BASE_OT_REPLY, setup.hello(), setup.answer(hello))
         with ledger.part(EVERY_LAYER, "waiting"):
-            message = channel.receive_payload(Message.OT_TREES, ANSWER_BYTES + TREES_BYTES)
+            message = channel.receive_payload(Message.OT_TREES, ANSWER_BYTES + self.lengths.trees)
         with ledger.part(EVERY_LAYER, "ot"), parsing(Message.OT_TREES):
             trees = setup.trees(message[:ANSWER_BYTES])
             ends = setup.finish(message[ANSWER_BYTES:])
-            party = Party(False, delta, *ends, HashKeys(setup.session_key(LOOKUP_KEY)))
             channel.admit(self.lengths.server_bounds)
-            channel.limit(None)
             channel.send(Message.OT_TREES, trees)
+        transfers = random_transfers(channel, ledger, self.lengths, setup)
+        channel.limit(None)
+        party = Party(False, delta, transfers, HashKeys(setup.session_key(LOOKUP_KEY)))
         parts = ends[1], delta, self._random
         self._garbled = GarbledServer(channel, ledger, self.agreement, *parts)
         self._lookups = LookupParty(channel, ledger, self.agreement, party)

@@ -23,7 +23,7 @@ from autoprivacy.he.parameters.parameter_set import ParameterSet, ReplyBits
 from autoprivacy.he.parameters.policy import ActivationKind, Policy
 from autoprivacy.he.ring.bit_packing import pack_bits, packed_bytes, unpack_bits
 from autoprivacy.lookup.batch import Batch
-from autoprivacy.ot.trees import DEFAULT_TREE_BITS, tree_sizes
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.protocol.lengths import Lengths
 from autoprivacy.protocol.messages import Buffer, ProtocolError, printable
 from autoprivacy.protocol.shares import ModularShares
@@ -43,7 +43,7 @@ class Agreement:
         check_architecture(self.architecture)
         packing = packing_named(self.policy.packing)  # refuses one that is unknown
         try:
-            tree_sizes(self.tree_bits)
+            _ = self.transfers
         except ValueError as error:
             raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: {error}") from None
         self.policy.check_layers([layer.name for layer in self.architecture.layers])
@@ -151,9 +151,9 @@ class Agreement:
         return Activation.of(node, self.residues)
 
     @cached_property
-    def tree_bits(self) -> int:
-        """Of the trees that oblivious transfers come from."""
-        return self.policy.tree_bits or DEFAULT_TREE_BITS
+    def transfers(self) -> TransferKind:
+        """How oblivious transfers are made."""
+        return TransferKind.of(self.policy.tree_bits, self.policy.silent_table_bits)
 
     @cached_property
     def kinds(self) -> dict[str, ActivationKind]:

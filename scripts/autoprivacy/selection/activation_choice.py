@@ -11,11 +11,12 @@ from autoprivacy.he.parameters.policy import ActivationKind, Policy
 from autoprivacy.he.profiling.profile import OperationProfile
 from autoprivacy.link import Link
 from autoprivacy.lookup.batch import Batch
-from autoprivacy.lookup.rates import TREE_BITS
+from autoprivacy.lookup.rates import TRANSFERS
+from autoprivacy.ot.transfers import TransferKind
 from autoprivacy.quantization.architecture import Architecture
 from autoprivacy.quantization.residues import tied_layers
 from autoprivacy.selection.garbled_costs import activation_cost
-from autoprivacy.selection.lookup_costs import exchanges_seconds, lookup_cost
+from autoprivacy.selection.lookup_costs import exchanges_seconds, lookup_cost, transfer_set_up_cost
 from autoprivacy.selection.share_windows import without_share_windows
 
 # What `selection.activation` of the config admits.
@@ -65,7 +66,7 @@ def with_cheaper_activations(
     link: Link,
     kinds: Iterable[ActivationKind] = ("garbled", "lookup"),
 ) -> Policy:
-    """The policy with the kind of activations of less predicted latency, layer by layer, and the trees of transfers.
+    """The policy with the kind of activations of less predicted latency, layer by layer, and the kind of transfers.
 
     Layers whose accumulators meet are given one kind. Where lookups are impossible or unmeasured, circuits remain.
     Circuits read all bits where that is cheaper than the policy's windows of shares. Lookups that save less together
@@ -80,15 +81,17 @@ def with_cheaper_activations(
     """
     allowed = set(kinds)
     candidates = [
-        _chosen(policy, list(_groups(policy, architecture, profile, link, bits)), bits, allowed) for bits in TREE_BITS
+        _chosen(policy, list(_groups(policy, architecture, profile, link, kind)), kind, once, allowed)
+        for kind in TRANSFERS
+        if (once := _set_up_seconds(kind, profile, link)) < math.inf
     ]
     return min(candidates, key=lambda candidate: candidate[1])[0]
 
 
 def _groups(
-    policy: Policy, architecture: Architecture, profile: OperationProfile, link: Link, tree_bits: int
+    policy: Policy, architecture: Architecture, profile: OperationProfile, link: Link, kind: TransferKind
 ) -> Iterator[_Group]:
-    """The layers that activations follow, with transfers from such trees."""
+    """The layers that activations follow, with such transfers."""
     residues, all_bits = policy.residues(architecture), without_share_windows(policy).residues(architecture)
     rates = {name: times["median"] for name, times in profile.garbling.items()}
     for group in tied_layers(architecture):
@@ -102,20 +105,31 @@ def _groups(
         circuits = min(narrow, wide), narrow < wide  # a bit less may take more gates, for the sign
         try:
             batches = [Batch.of(node, residues) for node in nodes]
-            looked_up = sum(lookup_cost(batch, rates, link, tree_bits)["lookup_seconds"] for batch in batches)
+            looked_up = sum(lookup_cost(batch, rates, link, kind)["lookup_seconds"] for batch in batches)
         except UserError as error:
             yield _Group(group, *circuits, math.inf, 0.0, str(error))
         else:
             yield _Group(group, *circuits, looked_up, exchanges_seconds(batches, link))
 
 
-def _chosen(policy: Policy, groups: list[_Group], tree_bits: int, kinds: set[ActivationKind]) -> tuple[Policy, float]:
-    """The policy of transfers from such trees, and the seconds of its activations."""
+def _set_up_seconds(kind: TransferKind, profile: OperationProfile, link: Link) -> float:
+    """Of the set-up of such transfers, once a session; inf where they are unmeasured."""
+    try:
+        rates = {name: times["median"] for name, times in profile.garbling.items()}
+        return transfer_set_up_cost(kind, rates, link)["transfer_set_up_seconds"]
+    except UserError:
+        return math.inf
+
+
+def _chosen(
+    policy: Policy, groups: list[_Group], transfers: TransferKind, set_up: float, kinds: set[ActivationKind]
+) -> tuple[Policy, float]:
+    """The policy of such transfers, and the seconds of its activations and of one set-up of silent transfers."""
     possible = [group for group in groups if "lookup" in kinds and group.looked_up < math.inf]
     better = [group for group in possible if "garbled" not in kinds or group.looked_up < group.garbled]
-    once = max((group.exchanges for group in better), default=0.0)
+    once = set_up + max((group.exchanges for group in better), default=0.0)
     saved = sum(group.garbled - group.looked_up for group in better)
-    if "garbled" in kinds and saved <= once:
+    if not better or "garbled" in kinds and saved <= once:
         better, once = [], 0.0
     total = once + sum(group.looked_up if group in better else group.garbled for group in groups)
     by_layer = {layer: group for group in groups for layer in group.layers}
@@ -126,4 +140,6 @@ def _chosen(policy: Policy, groups: list[_Group], tree_bits: int, kinds: set[Act
         entry = layer if group is None or looked_up or group.windowed else wide
         reason = group.reason(looked_up, len(kinds) > 1) if group else ""
         layers.append(replace(entry, activation="lookup" if looked_up else "garbled", activation_reason=reason))
-    return replace(policy, layers=tuple(layers), tree_bits=tree_bits if better else policy.tree_bits), total
+    if better:
+        policy = replace(policy, tree_bits=transfers.tree_bits, silent_table_bits=transfers.table_bits)
+    return replace(policy, layers=tuple(layers)), total

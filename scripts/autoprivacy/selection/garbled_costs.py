@@ -24,11 +24,12 @@ from autoprivacy.link import Link
 from autoprivacy.lookup.batch import Batch
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES
+from autoprivacy.ot.transfers import DEFAULT_TRANSFERS, TransferKind
 from autoprivacy.ot.trees import DEFAULT_TREE_BITS
 from autoprivacy.quantization.integer_network import Architecture, Node
 from autoprivacy.quantization.outputs import Output
 from autoprivacy.quantization.residues import Residues
-from autoprivacy.selection.lookup_costs import LOOKUP_TOTALS, exchanges_seconds, lookup_cost
+from autoprivacy.selection.lookup_costs import LOOKUP_TOTALS, exchanges_seconds, lookup_cost, transfer_set_up_cost
 
 logger = logging.getLogger(__name__)
 LINEAR_ROUND_TRIPS = 2  # of an image's linear layers: all ciphertexts there and back offline, image and outputs online
@@ -118,7 +119,7 @@ def garbling(
     link: Link,
     output: Output = "logits",
     looked_up: Collection[str] = (),
-    tree_bits: int = DEFAULT_TREE_BITS,
+    transfers: TransferKind = DEFAULT_TRANSFERS,
 ) -> dict[str, dict[str, float]]:
     """`activation_cost` by linear layer, added up over the activations that follow it; arguments as there.
 
@@ -135,7 +136,7 @@ def garbling(
 
     for node in architecture.activations:
         if node.name in looked_up:
-            add(node, lookup_cost(Batch.of(node, residues), rates, link, tree_bits))
+            add(node, lookup_cost(Batch.of(node, residues), rates, link, transfers))
         else:
             add(node, activation_cost(node, residues, rates, link))
     if at_last := output_cost(output, architecture, residues, rates, link):
@@ -170,22 +171,25 @@ def with_garbling(policy: Policy, architecture: Architecture, profile: Operation
     """The policy with `garbling` among its predictions: of every layer, and in its totals.
 
     total_seconds is the linear layers' latency_seconds, all garbled_seconds and all lookup_seconds. image_seconds is
-    that but for the layers' round trips: alone each is charged one, together they take one offline and one online. A
-    network whose activations have no circuit cannot be served: its policy is returned as it is.
+    that but for the layers' round trips: alone each is charged one, together they take one offline and one online. What
+    silent transfers take in the set-up, once a session, stands beside it. A network whose activations have no circuit
+    cannot be served: its policy is returned as it is.
     """
     kinds, residues = policy.activation_kinds(architecture), policy.residues(architecture)
     looked_up = [node for node in architecture.activations if kinds[node.name] == "lookup"]
-    trees = policy.tree_bits or DEFAULT_TREE_BITS
+    transfers = TransferKind.of(policy.tree_bits, policy.silent_table_bits)
     try:
         names = [node.name for node in looked_up]
-        costs = garbling(architecture, residues, profile, link, policy.output, names, trees)
+        costs = garbling(architecture, residues, profile, link, policy.output, names, transfers)
+        rates = {name: times["median"] for name, times in profile.garbling.items()}
+        set_up = transfer_set_up_cost(transfers, rates, link) if looked_up else {}
     except UserError as error:
         logger.warning("%s: no prediction of garbled activations: %s", policy.network, error)
         return policy
     layers = tuple(
         replace(layer, predicted={**layer.predicted, **costs.get(layer.name, {})}) for layer in policy.layers
     )
-    totals = dict(policy.predicted)
+    totals = policy.predicted | set_up
     for name in ("and_gates", "garbled_bytes", "garbled_compute_seconds", "garbled_seconds"):
         totals[name] = sum(cost.get(name, 0) for cost in costs.values())
     for name in LOOKUP_TOTALS if looked_up else ():

@@ -165,6 +165,8 @@ class Policy:
         output: what a client learns of an image.
         commitment: binds the policy to the integer network that it was made for; None leaves it unbound.
         tree_bits: of the trees that oblivious transfers come from (`ot.trees`); None takes that room's default.
+        silent_table_bits: log2 of the table's rows of silent transfers for lookups (`ot.silent_parameters`); None
+            extends them.
 
     Raises:
         UserError: the output is unknown, or a name not printable.
@@ -181,6 +183,7 @@ class Policy:
     output: Output = "logits"
     commitment: NetworkCommitment | None = None
     tree_bits: int | None = None
+    silent_table_bits: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("network", self.network), ("scheme", self.scheme), ("packing", self.packing)):
@@ -304,6 +307,7 @@ class Policy:
             "approximate": self.approximate,
             "commitment": self.commitment.as_json() if self.commitment else None,
             "tree_bits": self.tree_bits,
+            "silent_table_bits": self.silent_table_bits,
             "predicted": self.predicted,
             "layers": [layer.as_json() for layer in self.layers],
             "triples": self.triples.as_json() if self.triples else None,
@@ -330,7 +334,7 @@ class Policy:
                 TriplePolicy.from_json(value["triples"]) if value.get("triples") is not None else None,
                 value.get("output", "logits"),
                 NetworkCommitment.from_json(value["commitment"]) if value.get("commitment") is not None else None,
-                int(value["tree_bits"]) if value.get("tree_bits") is not None else None,
+                *(_optional_number(value.get(key)) for key in ("tree_bits", "silent_table_bits")),
             )
             if value.get("approximate", policy.approximate) != policy.approximate:
                 raise UserError(
@@ -351,3 +355,7 @@ class Policy:
     def load(cls, path: str | Path) -> Policy:
         """Read and check a policy file; UserError names what is wrong, every parameter set is checked for security."""
         return cls.from_json(read_json(path), str(path))
+
+
+def _optional_number(value: Any) -> int | None:
+    return None if value is None else int(value)
