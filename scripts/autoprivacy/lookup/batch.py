@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -72,12 +73,12 @@ class Batch:
             raise UserError(f"lookup: output modulo {', '.join(map(str, moduli))}; expected powers of two")
         return cls(LookupTable(Activation.of(node, residues)), modulus_bits(max(moduli)), math.prod(node.shape))
 
-    @property
+    @cached_property
     def shape(self) -> LookupShape:
         """What its lookups have in common."""
         return LookupShape.of(self.table, self.modulus_bits)
 
-    @property
+    @cached_property
     def slices(self) -> list[slice]:
         """Its waves."""
         return [slice(start, min(start + WAVE, self.count)) for start in range(0, self.count, WAVE)]

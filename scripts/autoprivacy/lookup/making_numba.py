@@ -12,7 +12,7 @@ from autoprivacy.kernel_cache import njit
 from autoprivacy.lookup.making_numpy import INTEGER_PLACE, WITHOUT
 from autoprivacy.ot.aes_llvm import ROUND_KEY_BYTES
 from autoprivacy.ot.aes_llvm import hash_words as hash_row
-from autoprivacy.ot.kernels_numba import address, hash_words, round_keys
+from autoprivacy.ot.kernels_numba import CACHE_LINE_WORDS, address, hash_words, round_keys
 from autoprivacy.ot.labels import LABEL_BYTES
 
 BLOCK = 128  # lookups whose seeds of an index of 10 bits take 32 KiB, or whose labels of 8 bits take 16
@@ -226,10 +226,11 @@ def expanded(
 @njit(cache=True, nogil=True)
 def _completed(words: Any, word: Any, entries: Any, vectors: Any) -> None:
     size, count = words.shape
-    for start in range(0, count, BLOCK):
+    for start in range(0, count, CACHE_LINE_WORDS):
+        end = min(start + CACHE_LINE_WORDS, count)
         for row in range(size):
             place = np.uint64(row)
-            for i in range(start, min(start + BLOCK, count)):
+            for i in range(start, end):
                 vectors[i, row] = words[row, i] ^ (word[i] & (NONE - (entries[i] >> place & ONE)))
 
 

@@ -20,37 +20,37 @@ class IndexShape:
 
     bits: int
 
-    @property
+    @cached_property
     def low(self) -> int:
         """Low bits."""
         return min(self.bits, WORD_INDEX_BITS)
 
-    @property
+    @cached_property
     def high(self) -> int:
         """h, high bits."""
         return self.bits - self.low
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Words of the vector."""
         return 1 << self.high
 
-    @property
+    @cached_property
     def products(self) -> tuple[int, ...]:
         """The sets of two and more high bits, as numbers: products that are authenticated one by one."""
         return tuple(number for number in range(self.words) if number & (number - 1))
 
-    @property
+    @cached_property
     def transfers(self) -> int:
         """Random transfers in each direction: a bit of the index, and a product of high bits."""
         return self.bits + len(self.products)
 
-    @property
+    @cached_property
     def keys(self) -> int:
         """Hash keys: a bit of the index in each direction, and a word of the vector."""
         return 2 * self.bits + (self.words if self.high else 0)
 
-    @property
+    @cached_property
     def opening(self) -> int:
         """The last exchange: where there are high bits, the word is opened that makes their words of the low vector."""
         return max(self.low, self.high + 1) if self.high else max(1, self.low - 1)
@@ -96,27 +96,27 @@ class LookupShape:
         """Of the level and, where low bits meet, of the carry."""
         return tuple(IndexShape(bits) for bits in (self.high, self.low) if bits)
 
-    @property
+    @cached_property
     def client_transfers(self) -> int:
         """Random transfers that the client receives: the indices', and one for the carry's mask."""
         return sum(index.transfers for index in self.indices) + (1 if self.low else 0)
 
-    @property
+    @cached_property
     def server_transfers(self) -> int:
         """Those that the server receives: besides the same a mask of every output bit and of every difference."""
         return self.client_transfers + (2 if self.low else 1) * self.output
 
-    @property
+    @cached_property
     def transfers(self) -> int:
         """Random transfers in both directions."""
         return self.client_transfers + self.server_transfers
 
-    @property
+    @cached_property
     def keys(self) -> int:
         """Hash keys: the indices', two for the carry's mask, one for each output bit."""
         return sum(index.keys for index in self.indices) + (2 if self.low else 0) + self.output
 
-    @property
+    @cached_property
     def exchanges(self) -> int:
         """How many messages each party sends offline."""
         return 1 + max(index.opening for index in self.indices)
