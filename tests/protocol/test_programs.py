@@ -86,7 +86,7 @@ NO_IMAGE = "expected a number from 0 to 2"
             "a prepared image of the server's network takes .* bytes of memory, allowed 99; allow",
         ),
         ({"memory": "99"}, "memory: 2147483648 bytes an image, 99 in all; expected at least 1 byte an image"),
-        ({"pool": "9999"}, "--pool 9999: 4294967296 bytes of memory have room for .*; expected at most"),
+        ({"pool": "99999"}, "--pool 99999: 4294967296 bytes of memory have room for .*; expected at most"),
         ({"pool": "17"}, "the peer ended the session: the pool holds 16 bundles already; use one before"),
         ({"round-trip-seconds": "1"}, "--round-trip-seconds without --bits-per-second; give both"),
         ({"policy": "other.json"}, "the server's policy is not the expected one: .*: 1048576 expected, 1032193 told"),
