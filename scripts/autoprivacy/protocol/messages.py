@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from autoprivacy.errors import UserError
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 HEADER = struct.Struct("<BBQ")
 MAXIMUM_PAYLOAD = 1 << 30  # bytes that a side sends in one message; no message of a supported network comes near
 SHOWN_CHARACTERS = 300  # of the peer's reason; more would be no message to a person
