@@ -354,7 +354,7 @@ def test_every_row_says_why_and_how_to_repeat_it() -> None:
     rows = judge(study(), "made-up", "config/paper-short.yaml", RULES)
     for row in rows:
         assert row["verdict"] in VERDICTS and row["reason"].endswith(".") and row["measured"]
-        assert row["command"].startswith("snakemake -j8 --configfile config/paper-short.yaml results/made-up/")
+        assert row["command"].startswith("snakemake -j8 --configfile config/paper-short.yaml -- results/made-up/")
     table = claims_table(rows, "made up")
     assert table.markdown().count("\n| ") == len(rows) + 2  # the header and its rule
     assert r"\textasciicircum{}" in table.latex("tab:claims") and "made up" in table.caption

@@ -86,7 +86,7 @@ def judge(evidence: Evidence, study: str, configfile: str | None, rules: Mapping
                 "deviation": outcome.deviation,
                 "reason": outcome.reason,
                 "file": outcome.result,
-                "command": f"snakemake -j8{option} {path}",
+                "command": f"snakemake -j8{option} -- {path}",  # --configfile takes all that follows
             }
         )
     return rows
