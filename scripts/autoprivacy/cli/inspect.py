@@ -69,7 +69,8 @@ def _network(network: IntegerNetwork) -> tuple[str, list[str], list[list[object]
     architecture = network.architecture
     image, outputs = architecture.nodes[0].shape, math.prod(architecture.nodes[-1].shape)
     activations = sum(math.prod(node.shape) for node in architecture.nodes if node.operation == "activation")
-    names = f" ({', '.join(architecture.class_names[:5])}, ...)" if architecture.class_names else ""
+    listed = [*architecture.class_names[:5], *(["..."] if len(architecture.class_names) > 5 else [])]
+    names = f" ({', '.join(listed)})" if listed else ""
     title = (
         f"integer network: images of {image[0]} channels and {image[1]}x{image[2]} pixels, {outputs} outputs{names}, "
         f"{len(network.layers)} linear layers, {activations} activations"
