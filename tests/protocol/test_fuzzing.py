@@ -66,14 +66,8 @@ SQUARING = replace(
 SQUARING_MODEL = Model(SQUARING, darl(SQUARING, "small", P, Selection(PROFILE, LINK, FLOODING)))
 SLOT_MODEL = Model(NETWORK, delphi(NETWORK, "small", (-60_000, 60_000), Selection(PROFILE, LINK, FLOODING, "slot")))
 LOOKED_UP = darl(NETWORK, "small", 1 << 17, Selection(PROFILE, LINK, FLOODING))
-SILENT_MODEL = Model(
-    NETWORK,
-    replace(
-        LOOKED_UP,
-        layers=tuple(replace(layer, activation="lookup") for layer in LOOKED_UP.layers),
-        silent_table_bits=16,
-    ),
-)
+LOOKED_UP = replace(LOOKED_UP, layers=tuple(replace(layer, activation="lookup") for layer in LOOKED_UP.layers))
+LOOKUP_MODEL, SILENT_MODEL = (Model(NETWORK, replace(LOOKED_UP, silent_table_bits=bits)) for bits in (None, 16))
 IMAGE = np.random.default_rng(6).integers(-128, 128, (2, 4, 4))
 
 
@@ -214,6 +208,8 @@ TO_SERVER = [
     (SQUARING_MODEL, Message.TRIPLE_FACTORS),
     (MODEL, Message.MASKED_ACTIVATION),
     (SQUARING_MODEL, Message.MASKED_ACTIVATION),
+    (LOOKUP_MODEL, Message.LOOKUP_MAKING),
+    (LOOKUP_MODEL, Message.LOOKUP_ANSWER),
     (MODEL, Message.GOODBYE),
 ]
 TO_CLIENT = [
@@ -228,12 +224,15 @@ TO_CLIENT = [
     (MODEL, Message.GARBLED_TABLES),
     (SQUARING_MODEL, Message.TRIPLE_PRODUCTS),
     (MODEL, Message.GARBLER_LABELS),
+    (LOOKUP_MODEL, Message.LOOKUP_MAKING),
+    (LOOKUP_MODEL, Message.LOOKUP_QUESTION),
+    (LOOKUP_MODEL, Message.OUTPUT_SHARE),
     (MODEL, Message.OUTPUT_SHARE),
 ]
 
 
 def names(cases):
-    more = {id(SQUARING_MODEL): " of squares", id(SILENT_MODEL): " of lookups"}
+    more = {id(SQUARING_MODEL): " of squares", id(LOOKUP_MODEL): " of lookups", id(SILENT_MODEL): " of silent lookups"}
     return [kind.name + more.get(id(model), "") for model, kind in cases]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.kept_sessions import GARBLED, LOOKED_UP, P, with_lookups
 from support.protocol_sessions import FLOODED, IMAGES, NETWORK, POLICY, payload_lengths, session
 from support.reference import reference_forward
 
@@ -19,19 +20,6 @@ from autoprivacy.protocol.session import Agreement
 from autoprivacy.quantization.evaluation import Evaluator
 from autoprivacy.selection.schemes import darl, layerwise
 
-P = 1 << 18  # 11 and 12 bits are looked up
-GARBLED = darl(NETWORK, "residual", P, FLOODED)
-
-
-def with_lookups(policy: Policy, *layers: str) -> Policy:
-    """The policy with the activations of some layers, of all where none is named, by lookup."""
-    entries = (
-        replace(layer, activation="lookup") if not layers or layer.name in layers else layer for layer in policy.layers
-    )
-    return replace(policy, layers=tuple(entries))
-
-
-LOOKED_UP = with_lookups(GARBLED)
 SILENT = {bits: replace(LOOKED_UP, tree_bits=8, silent_table_bits=bits) for bits in SILENT_PARAMETERS}
 
 

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.inverted_residual import inverted_residual_network
+from support.kept_sessions import LOOKED_UP
 from support.protocol_sessions import FLOODED, NETWORK, P_PRIME, POLICY, SLOT_POLICY
 
 from autoprivacy.errors import UserError
@@ -40,6 +41,7 @@ TOLD = [
     for network, policy in (
         (NETWORK, POLICY),
         (NETWORK, SLOT_POLICY),
+        (NETWORK, LOOKED_UP),
         (OTHER, darl(OTHER, "inverted", P_PRIME, FLOODED)),
     )
 ]
@@ -198,9 +200,11 @@ def altered_session(model, seed):
 
 
 def run_sessions(count, first, caplog):
-    model = Model(NETWORK, POLICY)
+    """Sessions of circuits and of lookups in turns."""
+    models = Model(NETWORK, POLICY), Model(NETWORK, LOOKED_UP)
     with caplog.at_level(logging.ERROR), ThreadPoolExecutor(AT_ONCE) as pool:
-        for future in [pool.submit(altered_session, model, first + number) for number in range(count)]:
+        numbers = range(first, first + count)
+        for future in [pool.submit(altered_session, models[number % 2], number) for number in numbers]:
             future.result(timeout=600)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

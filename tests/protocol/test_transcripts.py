@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 from support.protocol_sessions import FLOODED, IMAGES, NETWORK, P_POWER, POLICY, SLOT_POLICY, WELCOME, session
 from support.transcripts import MANY_RUNS, RUNS, residues, transcript
+from support.uniformity import SIGNIFICANCE, assert_fair_bits, assert_uniform, assert_uniform_bytes
 
 from autoprivacy.gc.activation import modulus_bits
 from autoprivacy.he.bfv.cipher import polynomial_bytes
@@ -22,41 +23,9 @@ from autoprivacy.protocol.session import Agreement
 from autoprivacy.randomness.generator import KEY_BYTES
 from autoprivacy.selection.schemes import darl
 
-SIGNIFICANCE = 1e-6
-BINS = 64
 BLOCK = 16  # bytes: a label, an AES block
 AGREEMENT = Agreement(NETWORK.architecture, POLICY)
 POLICIES = {"prime": POLICY, "power of two": darl(NETWORK, "residual", P_POWER, FLOODED), "slots": SLOT_POLICY}
-
-
-def assert_uniform(values, modulus):
-    """Chi-squared over bins of equal width, and over the lowest bits."""
-    values = np.concatenate([np.ravel(part) for part in values]).astype(np.float64)
-    assert values.size > 5 * BINS and values.max() < modulus
-    counts = np.bincount((values * BINS // modulus).astype(int), minlength=BINS)
-    edges = -(-np.arange(BINS + 1) * modulus // BINS)  # integers below each bin's end
-    expected = np.diff(edges) / modulus * values.size
-    assert stats.chisquare(counts, expected).pvalue > SIGNIFICANCE
-    odd = int((values % 2).sum())
-    assert stats.binomtest(odd, values.size, (modulus // 2) / modulus).pvalue > SIGNIFICANCE
-
-
-def assert_uniform_bytes(payloads):
-    data = np.frombuffer(b"".join(payloads), np.uint8)
-    assert data.size > 5000
-    assert stats.chisquare(np.bincount(data, minlength=256)).pvalue > SIGNIFICANCE
-
-
-def assert_fair_bits(values, bits):
-    """Every bit of numbers of so many bits is set half of the time, and the upper ones take their values evenly."""
-    values = np.concatenate([np.ravel(part) for part in values]).astype(np.uint64)
-    assert values.size > 5 * BINS and int(values.max()) < 1 << bits
-    ones = np.array([int((values >> np.uint64(bit) & np.uint64(1)).sum()) for bit in range(bits)])
-    # squared deviations of independent fair bits in units of their variance: chi-squared, one degree of freedom each
-    squares = (ones - values.size / 2) ** 2 / (values.size / 4)
-    assert stats.chi2.sf(squares.sum(), bits) > SIGNIFICANCE
-    upper = values >> np.uint64(max(0, bits - BINS.bit_length() + 1))
-    assert stats.chisquare(np.bincount(upper.astype(int), minlength=min(BINS, 1 << bits))).pvalue > SIGNIFICANCE
 
 
 @pytest.fixture(scope="module", params=POLICIES)
@@ -103,16 +72,10 @@ def test_all_that_the_client_decrypts_is_uniform(name, monkeypatch):
     read = ReplyReader.read
     monkeypatch.setattr(ReplyReader, "read", lambda *a: decrypted.append(read(*a)) or decrypted[-1])
     with session(policy, pool=MANY_RUNS) as (client, _):
-        fixed, p = {}, policy.plaintext_modulus
-
-        class Fixed:
-            def below(self, modulus, shape):
-                return fixed.setdefault(shape, np.random.default_rng(2).integers(0, modulus, shape, np.uint64))
-
-            def random_bytes(self, count):
-                return np.frombuffer(np.random.default_rng().bytes(count), np.uint8)
-
-        client._random = Fixed()
+        p, fixed = policy.plaintext_modulus, {}
+        fresh = client._fresh_seeds
+        client._fresh_seeds = lambda node: fixed.setdefault(node.name, fresh(node))
+        client._settle = lambda bundle: None  # it keeps shares that a client forgets
         bundles = [client.prepare() for _ in range(MANY_RUNS)]
     for index, layer in enumerate(policy.layers):
         assert_uniform([bundle.shares[layer.name][p] for bundle in bundles], p)

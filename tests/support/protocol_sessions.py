@@ -82,10 +82,11 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def session(policy=POLICY, network=NETWORK, expected=None, pool=16, **more):
+def session(policy=POLICY, network=NETWORK, expected=None, pool=16, folder=None, **more):
     """A client, given `more`, connected to a server thread; yields it and the recorders of both ends."""
     left, right = (Recorder(end) for end in socket.socketpair())
-    thread = threading.Thread(target=lambda: serve(Model(network, policy), Channel(right, 60, bounds=STRANGER), pool))
+    model, settings = Model(network, policy), {"pool": pool, "folder": folder}
+    thread = threading.Thread(target=lambda: serve(model, Channel(right, 60, bounds=STRANGER), **settings))
     thread.start()
     channel = Channel(left, 60)
     try:

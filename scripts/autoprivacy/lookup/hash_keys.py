@@ -15,11 +15,15 @@ class HashKeys:
 
     Both parties draw them in the same order. A key serves one role of up to a wave's lookups, whose labels are
     pseudorandom and so differ; none is drawn twice.
+
+    Args:
+        session_key: 16 public bytes.
+        drawn: how many were drawn before, where lookups that were made from there are computed again.
     """
 
-    def __init__(self, session_key: bytes) -> None:
+    def __init__(self, session_key: bytes, drawn: int = 0) -> None:
+        self.session_key, self.drawn = session_key, drawn
         self._encryptor = Cipher(algorithms.AES(session_key), modes.ECB()).encryptor()
-        self.drawn = 0
 
     def draw(self, count: int) -> np.ndarray:
         """The next `count` keys, uint8 [count, 16]."""

@@ -8,7 +8,8 @@ lookups of a wave have one shape; the messages are its fields, each packed by it
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from autoprivacy.lookup.hash_keys import HashKeys
 from autoprivacy.lookup.kernels import load_kernels, load_making
 from autoprivacy.lookup.one_hot import Ends, IndexSide
 from autoprivacy.lookup.shape import LookupShape, fields_bytes
+from autoprivacy.ot.extension import ExtensionReceiver, ExtensionSender
 from autoprivacy.ot.kernels import load_kernels as load_hashes
-from autoprivacy.ot.transfers import RandomTransfers
+from autoprivacy.ot.transfers import ExtendedTransfers, RandomTransfers
 
 Exchanges = Generator[bytes, bytes, None]
 
@@ -39,6 +41,75 @@ class Party:
     transfers: RandomTransfers
     keys: HashKeys
     backend: str | None = None
+
+    def at(self, receiver: int, sender: int, keys: int) -> Party:
+        """This party as it stood when its streams of extended transfers and hash keys had been read so far."""
+        assert isinstance(self.transfers, ExtendedTransfers)
+        transfers = ExtendedTransfers(
+            ExtensionReceiver.at(self.transfers.receiver.seeds, receiver, self.backend),
+            ExtensionSender.at(self.delta, self.transfers.sender.seeds, sender, self.backend),
+        )
+        return replace(self, transfers=transfers, keys=HashKeys(self.keys.session_key, keys))
+
+
+@dataclass(frozen=True)
+class PackedWave:
+    """A wave that is ready, as what it was made from: a fraction of its size, and the work of making it to expand.
+
+    Attributes:
+        shape, count: as the wave's.
+        receiver, sender, keys: where its transfers and hash keys stand in the streams of the session.
+        messages: the other party's, exchange by exchange.
+    """
+
+    shape: LookupShape
+    count: int
+    receiver: int
+    sender: int
+    keys: int
+    messages: tuple[bytes, ...]
+
+    def expand(self, party: Party) -> Wave:
+        """The wave. What it would send is what was sent before, and is dropped."""
+        nothing = np.zeros(self.count, np.uint64)
+        parts = (nothing, nothing) if party.client else None
+        wave = Wave(party.at(self.receiver, self.sender, self.keys), self.shape, self.count, parts)
+        for message in self.messages:
+            wave.receive(message)
+        return wave
+
+
+# What is left of a wave when it is ready; see its attributes.
+KEPT = (
+    "vectors",
+    "places",
+    "carry",
+    "differences",
+    "products",
+    "labels",
+    "difference_labels",
+    "carry_labels",
+    "choices",
+    "output_keys",
+)
+
+
+@dataclass(frozen=True)
+class KeptWave:
+    """A wave that is ready, as it is.
+
+    Attributes:
+        shape, count: as the wave's.
+        values: its attributes that `KEPT` names.
+    """
+
+    shape: LookupShape
+    count: int
+    values: dict[str, Any]
+
+    def expand(self, party: Party) -> Wave:
+        """The wave."""
+        return Wave.ready(party, self)
 
 
 class Wave:
@@ -73,11 +144,26 @@ class Wave:
         nothing = np.zeros(count, np.uint64)
         self.carry = self.differences = self.products = self.choices = nothing
         self.labels = self.difference_labels = self.carry_labels = np.empty((0, count, 2), np.uint64)
+        self._keys_place, self._messages = party.keys.drawn, list[bytes]()
+        self._places = (0, 0)
+        if isinstance(party.transfers, ExtendedTransfers):
+            self._places = party.transfers.receiver.place, 0
         self._index_keys = [party.keys.draw(index.keys) for index in shape.indices]
         self._carry_keys = party.keys.draw(2 if shape.low else 0)
         self.output_keys = party.keys.draw(shape.output)
         self._exchanges = self._run()
         self._message = next(self._exchanges)
+
+    @classmethod
+    def ready(cls, party: Party, kept: KeptWave) -> Wave:
+        """A wave whose exchanges are over."""
+        wave = cls.__new__(cls)
+        wave.party, wave.shape, wave.count, wave._messages = party, kept.shape, kept.count, []
+        wave._kernels, wave._hashes = load_kernels(party.backend), load_hashes(party.backend)
+        wave._making = load_making(party.backend)
+        for name, value in kept.values.items():
+            setattr(wave, name, value)
+        return wave
 
     def send(self) -> bytes:
         """This party's message of the next exchange."""
@@ -89,11 +175,22 @@ class Wave:
         Raises:
             ValueError: it has the wrong length.
         """
+        self._messages.append(message)
         try:
             self._message = self._exchanges.send(message)
         except StopIteration:
             return True
         return False
+
+    def packed(self) -> PackedWave | KeptWave:
+        """What this wave is made from, once the last exchange is over; the wave keeps nothing of it.
+
+        Silent transfers are made for all lookups at once, not from places of their own: then it is the wave itself.
+        """
+        messages, self._messages = tuple(self._messages), []
+        if isinstance(self.party.transfers, ExtendedTransfers):
+            return PackedWave(self.shape, self.count, *self._places, self._keys_place, messages)
+        return KeptWave(self.shape, self.count, {name: getattr(self, name) for name in KEPT})
 
     def _run(self) -> Exchanges:
         shape, own = self.shape, self._sizes(self.party.client)
@@ -131,6 +228,8 @@ class Wave:
             mine, others = others, mine
         message, finish = self.party.transfers.begin(mine * count, others * count)
         incoming = yield message
+        if isinstance(self.party.transfers, ExtendedTransfers):
+            self._places = self._places[0], self.party.transfers.sender.place
         choices, received, sent = finish(incoming)
         return Ends(
             choices.reshape(mine, count),

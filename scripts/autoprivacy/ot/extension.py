@@ -23,6 +23,8 @@ Asharov, Lindell, Schneider, Zohner, CCS 2013.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from autoprivacy.ot.kernels import load_kernels
@@ -33,7 +35,38 @@ from autoprivacy.ot.trees import tree_sizes
 SLAB = 1 << 13
 
 
-class ExtensionReceiver:
+@dataclass(frozen=True)
+class StreamSeeds:
+    """What a side's streams come from; secret.
+
+    Attributes:
+        leaves: of its trees, uint64 [sum of 2^b, 2].
+        bits: of a tree.
+        key: of the hash, 16 public bytes.
+    """
+
+    leaves: np.ndarray
+    bits: int
+    key: bytes
+
+
+class _End:
+    """What both sides have: streams, and a place in them."""
+
+    _streams: _Streams
+
+    @property
+    def seeds(self) -> StreamSeeds:
+        """What the streams come from."""
+        return self._streams.seeds
+
+    @property
+    def place(self) -> int:
+        """How far the streams have been read."""
+        return self._streams.place
+
+
+class ExtensionReceiver(_End):
     """The side that gets a bit and its label.
 
     Args:
@@ -44,7 +77,14 @@ class ExtensionReceiver:
     """
 
     def __init__(self, leaves: np.ndarray, bits: int, key: bytes, backend: str | None = None) -> None:
-        self._streams = _Streams(leaves, bits, key, backend)
+        self._streams = _Streams(StreamSeeds(leaves, bits, key), backend)
+
+    @classmethod
+    def at(cls, seeds: StreamSeeds, place: int, backend: str | None = None) -> ExtensionReceiver:
+        """A side as it stood at that place, for transfers that were made from there to be computed again."""
+        side = cls(seeds.leaves, seeds.bits, seeds.key, backend)
+        side._streams.place = place
+        return side
 
     def extend(self, choices: np.ndarray) -> tuple[np.ndarray, bytes]:
         """Labels of m chosen bits, uint64 [m, 2], and the message for the sender, `extension_bytes(m, bits)` long.
@@ -75,7 +115,7 @@ class ExtensionReceiver:
         return labels, chosen, b"".join(parts)
 
 
-class ExtensionSender:
+class ExtensionSender(_End):
     """The side that gets the labels of 0.
 
     Args:
@@ -87,11 +127,18 @@ class ExtensionSender:
     def __init__(
         self, delta: np.ndarray, leaves: np.ndarray, bits: int, key: bytes, backend: str | None = None
     ) -> None:
-        self._streams = _Streams(leaves, bits, key, backend)
+        self._streams = _Streams(StreamSeeds(leaves, bits, key), backend)
         sizes = tree_sizes(bits)
         # Row by row the tree that its correction is of, and a word of ones where delta's bit is set.
         self._trees = np.repeat(np.arange(len(sizes)), sizes)
         self._chosen = -offset_bits(delta).astype(np.uint64)[:, None]
+
+    @classmethod
+    def at(cls, delta: np.ndarray, seeds: StreamSeeds, place: int, backend: str | None = None) -> ExtensionSender:
+        """As the receiver's."""
+        side = cls(delta, seeds.leaves, seeds.bits, seeds.key, backend)
+        side._streams.place = place
+        return side
 
     def extend(self, message: bytes | bytearray | memoryview, count: int) -> np.ndarray:
         """Labels of value 0 of `count` transfers, uint64 [count, 2]; the receiver's are these ^ choice * delta.
@@ -126,8 +173,8 @@ class ExtensionSender:
 class _Streams:
     """The trees' streams, slab by slab."""
 
-    def __init__(self, leaves: np.ndarray, bits: int, key: bytes, backend: str | None) -> None:
-        self._leaves, self._sizes, self._key, self._counter = leaves, tree_sizes(bits), key, 0
+    def __init__(self, seeds: StreamSeeds, backend: str | None) -> None:
+        self.seeds, self._sizes, self.place = seeds, tree_sizes(seeds.bits), 0
         self._kernels = load_kernels(backend)
         self.trees = len(self._sizes)
 
@@ -135,8 +182,8 @@ class _Streams:
         """Rows uint64 [128, words] and sums uint64 [trees, words] of `count` transfers, rounded up to 128."""
         blocks = -(-count // LABEL_BITS)
         rows, sums = np.empty((LABEL_BITS, 2 * blocks), np.uint64), np.empty((self.trees, 2 * blocks), np.uint64)
-        self._kernels.expand_trees(self._key, self._leaves, self._sizes, self._counter, rows, sums)
-        self._counter += blocks
+        self._kernels.expand_trees(self.seeds.key, self.seeds.leaves, self._sizes, self.place, rows, sums)
+        self.place += blocks
         return rows, sums
 
     def transpose(self, rows: np.ndarray) -> np.ndarray:

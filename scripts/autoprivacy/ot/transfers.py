@@ -100,12 +100,12 @@ class ExtendedTransfers:
     """
 
     def __init__(self, receiver: ExtensionReceiver, sender: ExtensionSender) -> None:
-        self._receiver, self._sender = receiver, sender
+        self.receiver, self.sender = receiver, sender
 
     def begin(self, received: int, sent: int) -> tuple[bytes, Finish]:
         """As `RandomTransfers.begin`."""
-        choices, labels, message = self._receiver.extend_random(received)
-        return message, lambda other: (choices, labels, self._sender.extend_random(other, sent))
+        choices, labels, message = self.receiver.extend_random(received)
+        return message, lambda other: (choices, labels, self.sender.extend_random(other, sent))
 
 
 class SilentTransfers:

@@ -30,10 +30,11 @@ class ClientAnswer:
 
 @dataclass
 class ServerAnswer:
-    """What a server keeps: the seed of its labels, and the masks of the answers, uint64 [1, instances]."""
+    """What a server keeps: the seed of its labels, the masks of the answers, uint64 [1, instances], its offset."""
 
     label_seed: bytes
     masks: np.ndarray
+    delta: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,13 @@ class AnswerServer:
             for chunk in garble_chunks(circuit, count, self.delta, own, zero, (modulus,), self.random):
                 masks[:, chunk.instances] = chunk.output_masks
                 self.channel.send(Message.GARBLED_TABLES, chunk.table.data)
-            return ServerAnswer(seed, masks)
+            return ServerAnswer(seed, masks, self.delta)
 
     def finish(self, kept: ServerAnswer, share: np.ndarray) -> None:
         """Send the labels of this side's share of the outputs, residues [C, H, W], and the masks of the answers."""
         function = self.function
         with self.ledger.part(self.agreement.last_layer, "garbling"):
             values = function.garbler_input(share.reshape(-1).astype(np.uint64))
-            labels = encode_seeded(kept.label_seed, self.delta, values, function.share_bits)
+            labels = encode_seeded(kept.label_seed, kept.delta, values, function.share_bits)
             self.channel.send(Message.GARBLER_LABELS, labels.data)
             self.channel.send(Message.OUTPUT_SHARE, pack_shares({function.answer_modulus: kept.masks[0]}))

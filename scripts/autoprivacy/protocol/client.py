@@ -23,11 +23,12 @@ from autoprivacy.data.dataset import load_test
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.policy import Policy
 from autoprivacy.programs import run_program
-from autoprivacy.protocol.bundles import ClientBundle
 from autoprivacy.protocol.client_memory import ClientMemory
 from autoprivacy.protocol.client_session import DEFAULT_MEMORY, Client
-from autoprivacy.protocol.endpoints import ServiceSettings, add_link_options, connect, link_of
+from autoprivacy.protocol.endpoints import ServiceSettings, add_bundle_options, add_link_options, connect, link_of
+from autoprivacy.protocol.kept_bundles import CLIENT, BundleFolder, binding
 from autoprivacy.protocol.messages import ProtocolError
+from autoprivacy.protocol.sealed_files import Seal, SealedFolder
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.protocol.tls import ServerTrust
 from autoprivacy.quantization.integer_network import Architecture
@@ -40,14 +41,13 @@ class _Answering:
 
     def __init__(self, client: Client, images: np.ndarray, pool: int) -> None:
         self._client, self._images, self._capacity = client, images, pool
-        self._ready: list[ClientBundle] = []
         self._told = 0  # phases
 
     def fill(self) -> bool:
         """Prepare one bundle more; False where the pool is full."""
-        if len(self._ready) >= self._capacity:
+        if self._client.prepared >= self._capacity:
             return False
-        self._ready.append(self._client.prepare())
+        self._client.prepare()
         return True
 
     def tell(self, **more: Any) -> None:
@@ -62,12 +62,13 @@ class _Answering:
         if not (text.isascii() and text.isdecimal()) or int(text) >= len(self._images):
             raise UserError(f"image {text!r}: expected a number from 0 to {len(self._images) - 1}")
         start = time.perf_counter()
-        prepared_ahead = bool(self._ready)
-        bundle = self._ready.pop(0) if prepared_ahead else self._client.prepare()
+        ready = self._client.ready()
+        bundle = ready or self._client.prepare()
         image = self._client.agreement.architecture.quantize_images(self._images[int(line)][None])[0]
         outputs = self._client.infer(bundle, image).tolist()
         seconds = time.perf_counter() - start
-        self.tell(image=int(line), outputs=outputs, prepared_ahead=prepared_ahead, seconds=seconds)
+        self.tell(image=int(line), outputs=outputs, prepared_ahead=ready is not None, seconds=seconds)
+        self._client.ready()  # the next one is at hand when its image comes
 
 
 def _lines(stream: IO[str]) -> queue.SimpleQueue[str | None]:
@@ -81,6 +82,15 @@ def _lines(stream: IO[str]) -> queue.SimpleQueue[str | None]:
 
     threading.Thread(target=read, daemon=True).start()
     return lines
+
+
+def _resume(client: Client, options: argparse.Namespace) -> None:
+    """Go on with the bundles on disk, where the options name a folder."""
+    if options.bundles is not None:
+        seal = Seal(CLIENT, binding(client.agreement))
+        folder = SealedFolder(options.bundles, options.bundles_key)
+        client.resume(BundleFolder(folder, seal, options.bundles_limit))
+        client.ready()
 
 
 def _answer_all(client: Client, images: np.ndarray, pool: int) -> None:
@@ -116,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, help="prepared data set; images are numbered in its test split")
     parser.add_argument("--pool", type=int, default=0, help="bundles to prepare ahead and to keep ready")
     add_server_options(parser)
+    add_bundle_options(parser)
     return parser
 
 
@@ -180,7 +191,9 @@ def _run(options: argparse.Namespace) -> int:
         expected = expected_of(options)
         channel = connect(options.connect, options.timeout, link_of(options), trust_of(options))
         client = Client(channel, *expected, memory)
-        memory.check_pool(options.pool, client.lengths)
+        if options.bundles is None:
+            memory.check_pool(options.pool, client.lengths)
+        _resume(client, options)
         _answer_all(client, images, options.pool)
     except (UserError, OSError, KeyboardInterrupt) as error:
         if channel is not None:

@@ -20,7 +20,7 @@ class ClientMemory:
 
     Attributes:
         image: that one prepared image may take, while it is prepared and until it is used.
-        total: that a session may take: keys, the messages of one image on their way, and all prepared images.
+        total: that a session may take: keys, what one image takes while it is worked on, and all prepared images.
     """
 
     image: int = 2 << 30

@@ -18,13 +18,14 @@ from autoprivacy.lookup.wave import Party
 from autoprivacy.ot.labels import random_delta
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, TransferSetup
 from autoprivacy.protocol.answers import AnswerClient
-from autoprivacy.protocol.bundles import NUMBER_BYTES, ClientBundle, Pool
+from autoprivacy.protocol.bundles import MAXIMUM_KEPT, NUMBER_BYTES, ClientBundle, Pool, Seed, seeded_shares
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.client_memory import ClientMemory
 from autoprivacy.protocol.garbled import ClientGarbling, GarbledClient
+from autoprivacy.protocol.kept_bundles import BundleFolder, KeptClientBundles, kept_numbers
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups, random_transfers
-from autoprivacy.protocol.messages import Message, parsing
+from autoprivacy.protocol.messages import Message, ProtocolError, parsing
 from autoprivacy.protocol.session import Agreement, pack_shares, unpack_shares
 from autoprivacy.protocol.shares import ModularShares, local_shares, masked_square
 from autoprivacy.quantization.integer_network import Architecture, Node, to_signed
@@ -149,8 +150,12 @@ class Client:
             if squares:
                 self._receive_products(squares, bundle)
             bundle.activations |= self._lookups.prepare(bundle.shares)
+            self._settle(bundle)
         self._unused.put(bundle)
         return bundle
+
+    def _settle(self, bundle: ClientBundle) -> None:
+        bundle.settle(self.agreement.architecture.nodes[-1].name)
 
     def _draw_masks(self, bundle: ClientBundle) -> list[Node]:
         """Draw the shares that do not depend on the server and send what is encrypted of them; the rest is returned."""
@@ -158,7 +163,8 @@ class Client:
         for node in agreement.architecture.nodes:
             if node.operation in ("input", "activation"):
                 with self.ledger.part(agreement.layer_of(node), "shares"):
-                    shares[node.name] = self._fresh_share(node)
+                    bundle.masks[node.name] = self._fresh_seeds(node)
+                    shares[node.name] = self._masks(node, bundle)
             elif any(name not in shares for name in node.inputs):
                 if node.operation == "linear":
                     unsent.append(node)
@@ -168,15 +174,17 @@ class Client:
                 self._share(node, bundle)
         return unsent
 
-    def _fresh_share(self, node: Node) -> ModularShares:
-        """Uniform residues. What is looked up comes out modulo the largest modulus, and so modulo those that
-        divide it.
+    def _fresh_seeds(self, node: Node) -> dict[int, Seed]:
+        """Of uniform residues. What is looked up comes out modulo the largest modulus, and so modulo those that divide
+        it.
         """
-        moduli, draw = self.agreement.moduli(node), self._random.below
-        if self.agreement.kinds.get(node.name) == "lookup":
-            drawn = draw(max(moduli), node.shape).astype(np.int64)
-            return {p: drawn % p for p in moduli}
-        return {p: draw(p, node.shape).astype(np.int64) for p in moduli}
+        moduli = self.agreement.moduli(node)
+        looked_up = self.agreement.kinds.get(node.name) == "lookup"
+        return {p: Seed() for p in ([max(moduli)] if looked_up else moduli)}
+
+    def _masks(self, node: Node, bundle: ClientBundle) -> ModularShares:
+        """This side's shares of the image or of an activation."""
+        return seeded_shares(bundle.masks[node.name], self.agreement.moduli(node), node.shape)
 
     def _share(self, node: Node, bundle: ClientBundle) -> None:
         """This side's share of what each party computes on its own."""
@@ -199,11 +207,15 @@ class Client:
     def _send_factors(self, squares: Sequence[Node], bundle: ClientBundle) -> None:
         """Draw a factor for every value that is squared and send all of them encrypted."""
         with self.ledger.part(EVERY_LAYER, "shares"):
-            drawn = {node: self._random.below(self.agreement.output_modulus, node.shape) for node in squares}
-            bundle.factors = {node.name: factor.astype(np.int64) for node, factor in drawn.items()}
+            bundle.factors = {node.name: Seed() for node in squares}
+            drawn = [self._factor(node, bundle).astype(np.uint64) for node in squares]
         with self.ledger.part(EVERY_LAYER, "he"):
-            factors = np.concatenate([factor.reshape(-1) for factor in drawn.values()])
+            factors = np.concatenate([factor.reshape(-1) for factor in drawn])
             self.channel.send(Message.TRIPLE_FACTORS, self._triples.encrypt(factors))
+
+    def _factor(self, node: Node, bundle: ClientBundle) -> np.ndarray:
+        """The factor of every value that is squared, int64 [C, H, W]."""
+        return bundle.factors[node.name].residues(self.agreement.output_modulus, node.shape)
 
     def _receive_products(self, squares: Sequence[Node], bundle: ClientBundle) -> None:
         """This side's shares of the factors' products with the masks of the activations' outputs."""
@@ -214,6 +226,38 @@ class Client:
             ends = np.cumsum([int(np.prod(node.shape)) for node in squares])
             parts = np.split(products, ends[:-1])
             bundle.products = {node.name: part.reshape(node.shape) for node, part in zip(squares, parts, strict=True)}
+
+    def resume(self, place: BundleFolder) -> int:
+        """Keep bundles on disk from now on, and take over those there that the server has as well; how many.
+
+        Those that the server has not are destroyed: nothing can be done with them.
+
+        Raises:
+            ProtocolError: the server keeps no bundles.
+        """
+        own, kept = place.numbers()[:MAXIMUM_KEPT], KeptClientBundles(place, self.agreement)
+        with self.ledger.phase("set-up"):
+            with self.ledger.part(EVERY_LAYER, "session"):
+                self.channel.send(Message.BUNDLES, np.array(own, "<u8").tobytes())
+            with self.ledger.part(EVERY_LAYER, "waiting"):
+                reply = self.channel.receive_payload(Message.BUNDLES)
+            with self.ledger.part(EVERY_LAYER, "session"):
+                held = kept_numbers(reply)
+                if not set(held) <= set(own):
+                    raise ProtocolError("the server has bundles that this side did not name")
+                for number in set(own) - set(held):
+                    kept.destroy(number)
+                self._unused.keep(kept, held)
+        return len(held)
+
+    @property
+    def prepared(self) -> int:
+        """How many bundles are ready and unused."""
+        return len(self._unused)
+
+    def ready(self) -> ClientBundle | None:
+        """The oldest unused bundle, at hand for `infer`; None where there is none."""
+        return self._unused.warm()
 
     def infer(self, bundle: ClientBundle, image: np.ndarray) -> np.ndarray:
         """The online phase: what the policy's `output` says of the network's integer outputs, for an image.
@@ -230,10 +274,10 @@ class Client:
         """
         agreement, channel = self.agreement, self.channel
         nodes = agreement.architecture.nodes
-        self._unused.take(bundle.number)
+        bundle = self._unused.take(bundle.number)
         with self.ledger.phase("online", bundle.index):
             with self.ledger.part(agreement.layer_of(nodes[0]), "shares"):
-                masked = {p: (image - mask) % p for p, mask in bundle.shares.pop(nodes[0].name).items()}
+                masked = {p: (image - mask) % p for p, mask in self._masks(nodes[0], bundle).items()}
                 number = bundle.number.to_bytes(NUMBER_BYTES, "little")
                 channel.send(Message.INFER, number, pack_shares(masked))
             for node in agreement.activation_nodes():
@@ -250,21 +294,24 @@ class Client:
 
     def _output_share(self, bundle: ClientBundle) -> np.ndarray:
         """This side's share of the network's output."""
-        return bundle.shares[self.agreement.architecture.nodes[-1].name][self.agreement.output_modulus]
+        last = self.agreement.architecture.nodes[-1]
+        shares = self._masks(last, bundle) if last.name in bundle.masks else bundle.shares[last.name]
+        return shares[self.agreement.output_modulus]
 
     def _evaluate(self, node: Node, bundle: ClientBundle) -> None:
         """One activation: what this side learns of it is y + rho, and y - r is what the server gets for it."""
         moduli, layer = self.agreement.moduli(node), self.agreement.layer_of(node)
         kept = bundle.activations.pop(node.name)
         if isinstance(kept, Lookups):
-            self._lookups.answer(node, kept, bundle.shares.pop(node.name))
+            self._lookups.answer(node, kept, self._masks(node, bundle))
             return
         own = self._garbled.evaluate(node, kept)
         with self.ledger.part(layer, "shares"):
-            masks = bundle.shares.pop(node.name)
+            masks = self._masks(node, bundle)
             if node.squared:
-                (p,), factor, product = moduli, bundle.factors.pop(node.name), bundle.products.pop(node.name)
+                (p,), factor, product = moduli, self._factor(node, bundle), bundle.products.pop(node.name)
                 reply = {p: masked_square(own[0], factor, product, masks[p], p)}
+                del bundle.factors[node.name]
             else:
                 reply = {p: (row - masks[p]) % p for p, row in zip(moduli, own, strict=True)}
             self.channel.send(Message.MASKED_ACTIVATION, pack_shares(reply))

@@ -24,6 +24,8 @@ RETRY_SECONDS = 0.1
 # How long a stranger has for the TLS handshake, and then for saying that it is a client.
 HANDSHAKE_SECONDS = 5.0
 
+BUNDLES_LIMIT = 1 << 34  # bytes on disk
+
 
 @dataclass(frozen=True)
 class ServiceSettings:
@@ -54,13 +56,17 @@ class ServiceSettings:
         if self.images_per_client is not None and self.images_per_client < 1:
             raise UserError(f"--images-per-client {self.images_per_client}: expected at least 1")
 
-    def bundles(self, size: int) -> int:
-        """How many bundles of so many bytes one client may hold; UserError where it is none."""
-        count = self.pool // self.clients // size
-        if not count:
+    def bundles(self, size: int, ready: int = 0) -> int:
+        """How many bundles of so many bytes one client may hold, of which one, at hand, takes `ready` in addition.
+
+        Raises:
+            UserError: it is none.
+        """
+        count = (self.pool // self.clients - ready) // size
+        if count < 1:
             raise UserError(
-                f"--pool {self.pool} bytes for {self.clients} clients: a bundle takes {size} bytes; expected at least "
-                f"{size * self.clients}, or fewer clients"
+                f"--pool {self.pool} bytes for {self.clients} clients: a bundle takes {size + ready} bytes; "
+                f"expected at least {(size + ready) * self.clients}, or fewer clients"
             )
         return count
 
@@ -205,6 +211,16 @@ def add_link_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("shaping", "behave as a slower link would; give both parties the same")
     group.add_argument("--bits-per-second", type=float, help="throughput in each direction")
     group.add_argument("--round-trip-seconds", type=float, default=0.0, help="half of it each way")
+
+
+def add_bundle_options(parser: argparse.ArgumentParser) -> None:
+    """The options of both programs that keep bundles on disk between runs."""
+    group = parser.add_argument_group("bundles on disk", "kept between runs, encrypted, each used once")
+    group.add_argument("--bundles", metavar="DIR", help="this party's folder; without it bundles are in memory alone")
+    group.add_argument("--bundles-key", metavar="FILE", help="key of the files, made if missing; default: DIR/key")
+    group.add_argument(
+        "--bundles-limit", type=int, default=BUNDLES_LIMIT, metavar="BYTES", help="that the files may take on disk"
+    )
 
 
 def link_of(options: argparse.Namespace) -> Link | None:

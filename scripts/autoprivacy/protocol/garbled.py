@@ -43,10 +43,12 @@ class ServerGarbling:
     Attributes:
         label_seed: 32 bytes that the zero labels of its input share are drawn from.
         output_masks: the mask rho of the output by modulus, uint32 [moduli, values].
+        delta: the offset of all its labels, uint64 [2].
     """
 
     label_seed: bytes
     output_masks: np.ndarray
+    delta: np.ndarray
 
     def masks(self, node: Node) -> np.ndarray:
         """rho, int64 [moduli, C, H, W]."""
@@ -119,7 +121,7 @@ class GarbledServer:
             for chunk in garble_chunks(circuit, count, self.delta, garbler_zero, zero, moduli, self.random):
                 output_masks[:, chunk.instances] = chunk.output_masks
                 self.channel.send(Message.GARBLED_TABLES, chunk.table.data)
-            return ServerGarbling(seed, output_masks)
+            return ServerGarbling(seed, output_masks, self.delta)
 
     def answer(self, node: Node, kept: ServerGarbling, shares: ModularShares) -> None:
         """Send the labels of this side's share of the input."""
@@ -127,5 +129,5 @@ class GarbledServer:
             share = shares[self.agreement.read_modulus(node)].reshape(-1).astype(np.uint64)
             activation = self.agreement.activation(node)
             values = activation.garbler_input(share)
-            labels = encode_seeded(kept.label_seed, self.delta, values, activation.circuit.garbler_bits)
+            labels = encode_seeded(kept.label_seed, kept.delta, values, activation.circuit.garbler_bits)
             self.channel.send(Message.GARBLER_LABELS, labels.data)

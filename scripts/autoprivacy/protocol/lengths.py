@@ -26,7 +26,7 @@ from autoprivacy.lookup.batch import exchange_bytes
 from autoprivacy.ot.extension import extension_bytes
 from autoprivacy.ot.labels import LABEL_BYTES
 from autoprivacy.ot.setup import ANSWER_BYTES, HELLO_BYTES, trees_bytes
-from autoprivacy.protocol.bundles import NUMBER_BYTES
+from autoprivacy.protocol.bundles import MAXIMUM_KEPT, NUMBER_BYTES
 from autoprivacy.protocol.channel import FRAME_COST, Bounds
 from autoprivacy.protocol.messages import MAXIMUM_PAYLOAD, Message
 from autoprivacy.quantization.integer_network import Node
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SERVER_UNREAD, SERVER_QUEUED = 1 << 22, 1 << 23
 ENTRY_COST = 512  # bytes of memory of an entry of a bundle, beside its arrays
 Traffic = Iterable[tuple[Message, int]]
+KEPT = Message.BUNDLES, NUMBER_BYTES * MAXIMUM_KEPT
 
 
 class Lengths:
@@ -110,10 +111,15 @@ class Lengths:
         return exchange_bytes(batches, self._agreement.transfers, client)
 
     @property
-    def lookup_memory(self) -> int:
-        """Memory of one party's lookups of a bundle, the same for both."""
+    def ready_bytes(self) -> int:
+        """Memory that the bundle at hand takes beyond a packed one, the same for both: its lookups."""
         nodes = self._agreement.looked_up_nodes()
         return sum(batch.count * batch.shape.kept_bytes for batch in map(self._agreement.batch, nodes))
+
+    def packed_lookups(self, client: bool) -> int:
+        """Memory of one party's lookups of a packed bundle: the other party's messages, or all of them under silent
+        transfers."""
+        return self.ready_bytes if self.silent_round else sum(self.lookup_making(not client))
 
     @cached_property
     def triple_factors(self) -> int:
@@ -235,7 +241,7 @@ class Lengths:
     @cached_property
     def server_bounds(self) -> Bounds:
         """What a server takes from a client afterwards."""
-        messages = [*self.offline_to_server(), *self.online_to_server(), (Message.GOODBYE, 0)]
+        messages = [*self.offline_to_server(), *self.online_to_server(), (Message.GOODBYE, 0), KEPT]
         if self.silent_round:  # the client's last message of the set-up
             messages.append((Message.SILENT_ROUND, self.silent_round))
         return Bounds(_longest(messages), SERVER_UNREAD, SERVER_QUEUED)
@@ -247,7 +253,7 @@ class Lengths:
         set_up = [(Message.BASE_OT_REPLY, HELLO_BYTES + ANSWER_BYTES), (Message.OT_TREES, self.trees)]
         if self.silent_round:
             set_up.append((Message.SILENT_ROUND, self.silent_round))
-        lengths = _longest([*set_up, *phases[0], *phases[1]])
+        lengths = _longest([*set_up, *phases[0], *phases[1], KEPT])
         return Bounds(lengths, max(sum(length + FRAME_COST for _, length in phase) for phase in phases))
 
     @cached_property
@@ -257,32 +263,37 @@ class Lengths:
 
     @cached_property
     def client_bundle_bytes(self) -> int:
-        """Memory of a client's bundle."""
+        """Memory of a client's bundle: seeds, garbled tables with the labels of its shares, what lookups are made from,
+        products of squares, and the share of the output; `ready_bytes` is what the one at hand takes in addition."""
         agreement = self._agreement
-        values = sum(_values(node) * len(agreement.moduli(node)) for node in agreement.architecture.nodes)
+        values = _values(agreement.architecture.nodes[-1]) + sum(map(_values, agreement.architecture.squares))
         tables = sum(length for kind, length in self.offline_to_client() if kind == Message.GARBLED_TABLES)
         nodes = agreement.garbled_nodes()
         labels = sum(LABEL_BYTES * agreement.activation(n).circuit.evaluator_bits * _values(n) for n in nodes)
-        kept = tables + labels + self.lookup_memory
+        kept = tables + labels + self.packed_lookups(client=True)
         return kept + 8 * values + ENTRY_COST * len(agreement.architecture.nodes)
 
     @cached_property
     def client_working_bytes(self) -> int:
-        """Memory of a client for messages of one image that are on their way: all that the server sends for one
-        request, less the tables, which a bundle keeps, and the longest message of its own."""
+        """Memory of a client for the image that is worked on: all that the server sends for one request, less the
+        tables, which a bundle keeps, the longest message of its own, shares of all values, lookups at hand."""
         tables = sum(length for kind, length in self.offline_to_client() if kind == Message.GARBLED_TABLES)
         phases = self.offline_to_client(), self.online_to_client()
         offline, online = (sum(length + FRAME_COST for _, length in phase) for phase in phases)
         own = max(length for _, length in [*self.offline_to_server(), *self.online_to_server()])
-        return max(offline - tables, online) + own
+        shares = sum(
+            8 * _values(node) * len(self._agreement.moduli(node)) for node in self._agreement.architecture.nodes
+        )
+        return max(offline - tables, online) + own + shares + self.ready_bytes
 
     @cached_property
     def server_bundle_bytes(self) -> int:
-        """Memory of a server's bundle: seeds, and the masks of activations, 4 bytes for every modulus."""
+        """Memory of a server's bundle: seeds, the masks of garbled activations, 4 bytes for every modulus, and what
+        lookups are made from; `ready_bytes` is what the one at hand takes in addition."""
         agreement = self._agreement
         nodes = agreement.garbled_nodes()
         masks = sum(4 * _values(node) * len(agreement.moduli(node)) for node in nodes)
-        return masks + self.lookup_memory + ENTRY_COST * len(agreement.architecture.nodes)
+        return masks + self.packed_lookups(client=False) + ENTRY_COST * len(agreement.architecture.nodes)
 
 
 def shares_bytes(moduli: Iterable[int], shape: tuple[int, ...]) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprivacy.lookup.batch import Messages, Questions, answers, prepare
-from autoprivacy.lookup.wave import Party, Wave
+from autoprivacy.lookup.wave import KeptWave, PackedWave, Party, Wave
 from autoprivacy.ot.setup import TransferSetup
 from autoprivacy.ot.transfers import RandomTransfers
 from autoprivacy.protocol.channel import Channel
@@ -39,11 +39,29 @@ def random_transfers(channel: Channel, ledger: Ledger, lengths: Lengths, setup: 
         return setup.transfers(message)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lookups:
-    """What a party keeps of one activation until the image is known."""
+    """What a party keeps of one activation until the image is known.
 
-    waves: list[Wave]
+    Attributes:
+        party: of the session that prepared them.
+        packed: what they are made from.
+        waves: the lookups, ready to be used; None while they are packed, see `lookup.wave.PackedWave`.
+    """
+
+    party: Party
+    packed: list[PackedWave | KeptWave]
+    waves: list[Wave] | None = None
+
+    def pack(self) -> None:
+        """Keep what they are made from."""
+        self.waves = None
+
+    def expand(self) -> list[Wave]:
+        """The lookups, made again where they were packed."""
+        if self.waves is None:
+            self.waves = [wave.expand(self.party) for wave in self.packed]
+        return self.waves
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,10 @@ class LookupParty:
         with self.ledger.part(EVERY_LAYER, "lookup"), parsing(Message.LOOKUP_MAKING):
             messages = Messages(self._send, self._receive)
             waves = prepare(self.party, batches, agreement.transfers, messages, inputs)
-        return {node.name: Lookups(own) for node, own in zip(nodes, waves, strict=True)}
+        return {
+            node.name: Lookups(self.party, [wave.packed() for wave in own], own)
+            for node, own in zip(nodes, waves, strict=True)
+        }
 
     def _send(self, message: bytes) -> None:
         self.channel.send(Message.LOOKUP_MAKING, message)
@@ -87,14 +108,14 @@ class LookupParty:
             question = self.channel.receive_payload(Message.LOOKUP_QUESTION, batch.question_bytes)
         with self.ledger.part(layer, "lookup"), parsing(Message.LOOKUP_QUESTION):
             mask = _flat(masks[1 << batch.modulus_bits])
-            self.channel.send(Message.LOOKUP_ANSWER, answers(batch, kept.waves, question, mask))
+            self.channel.send(Message.LOOKUP_ANSWER, answers(batch, kept.expand(), question, mask))
 
     def ask(self, node: Node, kept: Lookups, shares: ModularShares) -> ModularShares:
         """The server's part online: its shares of the output, from those of the input."""
         agreement = self.agreement
         batch, layer = agreement.batch(node), agreement.layer_of(node)
         with self.ledger.part(layer, "lookup"):
-            questions = Questions(batch, kept.waves, _flat(shares[agreement.read_modulus(node)]))
+            questions = Questions(batch, kept.expand(), _flat(shares[agreement.read_modulus(node)]))
             self.channel.send(Message.LOOKUP_QUESTION, questions.message)
         with self.ledger.part(layer, "waiting"):
             reply = self.channel.receive_payload(Message.LOOKUP_ANSWER, batch.answer_bytes)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from autoprivacy.errors import UserError
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 HEADER = struct.Struct("<BBQ")
 MAXIMUM_PAYLOAD = 1 << 30  # bytes that a side sends in one message; no message of a supported network comes near
 SHOWN_CHARACTERS = 300  # of the peer's reason; more would be no message to a person
@@ -50,6 +50,7 @@ class Message(IntEnum):
     LOOKUP_QUESTION = 21  # server: places and what is opened, for one activation
     LOOKUP_ANSWER = 22  # client: what is opened, transfers of the output's bits, its share
     SILENT_ROUND = 24  # both: the trees of the first round of silent transfers
+    BUNDLES = 25  # client: numbers of the bundles that it has on disk; then the server: those that it has as well
 
 
 class ProtocolError(UserError):

@@ -22,6 +22,7 @@ from autoprivacy.protocol.endpoints import (
     Quota,
     ServiceSettings,
     accept,
+    add_bundle_options,
     add_link_options,
     address_text,
     is_loopback,
@@ -29,6 +30,8 @@ from autoprivacy.protocol.endpoints import (
     listen,
     serve_clients,
 )
+from autoprivacy.protocol.kept_bundles import SERVER, BundleFolder, binding
+from autoprivacy.protocol.sealed_files import Seal, SealedFolder
 from autoprivacy.protocol.server_session import Model, serve
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.protocol.tls import ServerIdentity
@@ -49,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pool", type=int, default=default.pool, metavar="BYTES", help="memory for prepared bundles, of all clients"
     )
+    add_bundle_options(parser)
     parser.add_argument("--images-per-client", type=int, metavar="N", help="answered to one client at most")
     parser.add_argument(
         "--allow-approximate-logits", action="store_true", help="serve an approximate policy with more than the label"
@@ -62,12 +66,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve_one(model: Model, listener: socket.socket, settings: ServiceSettings, report: str) -> int:
     """The exit status: 1, and no report, where the session failed."""
-    pool = settings.bundles(model.agreement.lengths.server_bundle_bytes)
+    pool = bundles_of_a_client(model, settings)
     session = serve(model, accept(listener, settings), pool, Quota(settings.images_per_client))
     if session is None:
         return 1
     write_json(report, session.ledger.report())
     return 0
+
+
+def bundles_of_a_client(model: Model, settings: ServiceSettings) -> int:
+    """How many bundles one client may hold in the server's memory; UserError where it is none."""
+    lengths = model.agreement.lengths
+    return settings.bundles(lengths.server_bundle_bytes, lengths.ready_bytes)
+
+
+def _folder(model: Model, options: argparse.Namespace) -> BundleFolder | None:
+    """The server's bundles on disk."""
+    if options.bundles is None:
+        return None
+    seal = Seal(SERVER, binding(model.agreement, model.network))
+    return BundleFolder(SealedFolder(options.bundles, options.bundles_key), seal, options.bundles_limit)
 
 
 def _announce(agreement: Agreement, path: str) -> None:
@@ -113,7 +131,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     _check_served(policy, options.allow_approximate_logits)
     model = Model(network, policy)
-    pool = settings.bundles(model.agreement.lengths.server_bundle_bytes)
+    pool, folder = bundles_of_a_client(model, settings), _folder(model, options)
     with listen(options.listen) as listener:
         host, port = listener.getsockname()[:2]
         if settings.tls is not None:
@@ -123,7 +141,7 @@ def _run(options: argparse.Namespace) -> int:
         print(address_text(host, port), flush=True)
         if options.report:
             return _serve_one(model, listener, settings, options.report)
-        serving = partial(serve, model, pool=pool, quota=Quota(settings.images_per_client))
+        serving = partial(serve, model, pool=pool, quota=Quota(settings.images_per_client), folder=folder)
         with contextlib.suppress(KeyboardInterrupt):  # which is how a server ends
             serve_clients(listener, settings, serving)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from autoprivacy.protocol.bundles import NUMBER_BYTES, Pool, Seed, ServerBundle
 from autoprivacy.protocol.channel import Channel
 from autoprivacy.protocol.endpoints import HANDSHAKE_SECONDS, Quota
 from autoprivacy.protocol.garbled import GarbledServer, ServerGarbling
+from autoprivacy.protocol.kept_bundles import BundleFolder, KeptServerBundles, kept_numbers
 from autoprivacy.protocol.ledger import EVERY_LAYER, Ledger
 from autoprivacy.protocol.looked_up import LOOKUP_KEY, LookupParty, Lookups, random_transfers
 from autoprivacy.protocol.messages import Message, ProtocolError, parsing
@@ -74,9 +75,17 @@ class Session:
         channel: the connection.
         pool: bundles that the client may hold at a time.
         quota: counts the images of every client.
+        folder: bundles on disk, of clients that keep theirs; None keeps none.
     """
 
-    def __init__(self, model: Model, channel: Channel, pool: int = DEFAULT_POOL, quota: Quota = UNLIMITED) -> None:
+    def __init__(
+        self,
+        model: Model,
+        channel: Channel,
+        pool: int = DEFAULT_POOL,
+        quota: Quota = UNLIMITED,
+        folder: BundleFolder | None = None,
+    ) -> None:
         self.model = model
         self.agreement = model.agreement
         self.lengths = model.agreement.lengths
@@ -84,7 +93,7 @@ class Session:
         self.ledger = Ledger(channel)
         self._random = SecureRandom()
         self._pool: Pool[ServerBundle] = Pool(pool)
-        self._quota = quota
+        self._quota, self._folder = quota, folder
         with self.ledger.phase("set-up"):
             self._set_up()
 
@@ -144,7 +153,10 @@ class Session:
     def run(self) -> None:
         """Answer the client's requests until it says goodbye."""
         while True:
-            kind, payload = self.channel.receive(Message.PREPARE, Message.INFER, Message.GOODBYE)
+            kind, payload = self.channel.receive(Message.PREPARE, Message.INFER, Message.GOODBYE, Message.BUNDLES)
+            if kind == Message.BUNDLES:
+                self._resume(kept_numbers(payload))
+                continue
             self._check_request(kind, len(payload))
             if kind == Message.GOODBYE:
                 with self.ledger.phase("closing"):
@@ -155,6 +167,18 @@ class Session:
             else:
                 self._quota.take(self.channel.peer)
                 self._infer(self._pool.take(number), memoryview(payload)[NUMBER_BYTES:])
+                self._pool.warm()
+
+    def _resume(self, numbers: Sequence[int]) -> None:
+        """Keep this client's bundles on disk from now on, and say which of those that it has are here as well."""
+        if self._folder is None:
+            raise ProtocolError("this server keeps no bundles; start it with --bundles DIR, or the client without")
+        with self.ledger.phase("set-up"), self.ledger.part(EVERY_LAYER, "session"):
+            own = set(self._folder.numbers())
+            held = [number for number in numbers if number in own]
+            self._pool.keep(KeptServerBundles(self._folder, self.agreement), held)
+            self.channel.send(Message.BUNDLES, np.array(held, "<u8").tobytes())
+            self._pool.warm()
 
     def _prepare(self, number: int) -> None:
         """The offline phase for one image."""
@@ -253,13 +277,19 @@ class Session:
             raise ProtocolError(f"{kind.name}: {length} bytes, expected {lengths[kind]}")
 
 
-def serve(model: Model, channel: Channel, pool: int = DEFAULT_POOL, quota: Quota = UNLIMITED) -> Session | None:
+def serve(
+    model: Model,
+    channel: Channel,
+    pool: int = DEFAULT_POOL,
+    quota: Quota = UNLIMITED,
+    folder: BundleFolder | None = None,
+) -> Session | None:
     """One client from hello to goodbye; the session, or None where it failed.
 
     A failure is told to the client and logged, and ends no other session.
     """
     try:
-        session = Session(model, channel, pool, quota)
+        session = Session(model, channel, pool, quota, folder)
         session.run()
         channel.close()
         return session
