@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from support.lookup_parties import KIND, looked_up, online, parties, prepared
 
 from autoprivacy.errors import UserError
@@ -27,7 +27,9 @@ RNG = np.random.default_rng(4)
 def expected(table: LookupTable, client: np.ndarray, server: np.ndarray, bits: int) -> np.ndarray:
     """By `Activation.reference`, modulo 2^bits."""
     values = table.activation.reference(client, server)
-    return (values * values if table.squared else values).astype(np.uint64) & np.uint64((1 << bits) - 1)
+    if table.outputs:
+        values = np.array([table.outputs[level - table.activation.minimum] for level in values])
+    return values.astype(np.uint64) & np.uint64((1 << bits) - 1)
 
 
 def check(table: LookupTable, client: np.ndarray, server: np.ndarray, bits: int) -> None:
@@ -61,6 +63,38 @@ def test_all_shares_in_windows(minimum: int, maximum: int, ignored: int) -> None
         check(LookupTable(Activation(64, 3, minimum, maximum, ignored, lowest)), client, server, 13)
 
 
+FUNCTIONS = {
+    "SiLU": lambda x: x / (1 + np.exp(-x)),
+    "hard swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "GELU": lambda x: x * (1 + special.erf(x / 2**0.5)) / 2,
+    "sigmoid": special.expit,
+    "tanh": np.tanh,
+    "leaky ReLU": lambda x: np.where(x < 0, 0.1 * x, x),
+    "square": np.square,
+}
+
+
+def of_levels(name: str, minimum: int, maximum: int, largest: int) -> tuple[int, ...]:
+    """A function of the levels as tenths, from -largest to largest."""
+    values = FUNCTIONS[name](np.arange(minimum, maximum + 1) / 10)
+    return tuple(np.rint(values * largest / np.abs(values).max()).astype(int).tolist())
+
+
+@pytest.mark.parametrize("ignored", [0, 2])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_all_shares_of_a_small_modulus(name: str, ignored: int) -> None:
+    client, server = (part.reshape(-1).astype(np.uint64) for part in np.meshgrid(np.arange(256), np.arange(256)))
+    outputs = of_levels(name, -32, 31, 100)
+    assert len(set(outputs)) > 5
+    check(LookupTable(Activation(256, 2, -32, 31, ignored), outputs), client, server, 12)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_at_edge_values_of_a_real_modulus(name: str) -> None:
+    table = LookupTable(Activation(1 << 19, 8, -256, 255), of_levels(name, -256, 255, 127))
+    check(table, *edges(table.activation, 1000), 21)
+
+
 def edges(activation: Activation, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Shares of accumulators at and around steps, both clips and the ends of the range, then of random ones."""
     p, step, half = activation.modulus, 1 << activation.shift, activation.modulus // 2
@@ -75,12 +109,11 @@ def edges(activation: Activation, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("bits", "shift", "ignored", "squared"),
-    [(20, 9, 0, False), (19, 9, 0, False), (18, 9, 9, False), (20, 10, 4, False), (21, 10, 0, False), (16, 6, 0, True)],
+    ("bits", "shift", "ignored"),
+    [(20, 9, 0), (19, 9, 0), (18, 9, 9), (20, 10, 4), (21, 10, 0), (16, 6, 0)],
 )
-def test_edge_values_of_real_moduli(bits: int, shift: int, ignored: int, squared: bool) -> None:
-    minimum, maximum = (-16, 15) if squared else (0, 255)
-    table = LookupTable(Activation(1 << bits, shift, minimum, maximum, ignored), squared)
+def test_edge_values_of_real_moduli(bits: int, shift: int, ignored: int) -> None:
+    table = LookupTable(Activation(1 << bits, shift, 0, 255, ignored))
     check(table, *edges(table.activation, 3000), bits)
 
 

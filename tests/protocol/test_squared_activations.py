@@ -97,6 +97,40 @@ def test_outputs_equal_the_integer_network_bit_for_bit(packing, p, kind):
             assert np.array_equal(client.infer(client.prepare(), image), reference_forward(NETWORK, image, p))
 
 
+LOOKED_UP = {
+    "one modulus": dict.fromkeys(NETWORK.layers, 1 << 20),
+    "several": {"first": 1 << 19, "second": 1 << 20, "third": 1 << 18, "fc": 1 << 26},
+}
+
+
+@pytest.mark.parametrize("ignored", [0, 3])
+@pytest.mark.parametrize("moduli", LOOKED_UP)
+def test_squares_are_looked_up_modulo_powers_of_two_without_triples(moduli, ignored):
+    targets = dict.fromkeys(NETWORK.layers, replace(EXACT_TARGET, ignored_share_bits=ignored))
+    policy = layerwise(NETWORK, "s", LOOKED_UP[moduli], targets, FLOODED)
+    assert policy.triples is None and [layer.activation for layer in policy.layers] == [
+        *("lookup", "garbled", "lookup", "garbled")
+    ]
+    residues_of = policy.residues(NETWORK.architecture)
+    with session(policy, NETWORK) as (client, (up, down)):
+        client._settle = lambda bundle: None  # it keeps shares that a client forgets
+        for image in IMAGES[:2]:
+            bundle = client.prepare()
+            reads = {node.name: node.inputs[0] for node in NETWORK.architecture.activations}
+            shares = {name: bundle.shares[source][residues_of.read[source]] for name, source in reads.items()}
+            outputs = client.infer(bundle, image)
+            assert np.array_equal(outputs, reference_forward(NETWORK, image, residues_of, shares))
+        assert not payload_lengths(bytes(up.sent), Message.TRIPLE_FACTORS)
+        assert not payload_lengths(bytes(down.sent), Message.TRIPLE_PRODUCTS)
+        assert len(payload_lengths(bytes(up.sent), Message.LOOKUP_ANSWER)) == 4
+
+
+def test_squares_of_circuits_alone_refuse_a_power_of_two():
+    garbled = replace(FLOODED, activation="garbled")
+    with pytest.raises(UserError, match="plaintext modulus 1048576 batches at no n"):
+        darl(NETWORK, "s", 1 << 20, garbled)
+
+
 @pytest.mark.parametrize("scheme", ["delphi", "layerwise"])
 def test_other_schemes_give_the_integer_network_too(scheme):
     policy = {

@@ -81,10 +81,17 @@ def overwritten(module, x):
 @pytest.mark.parametrize(
     ("forward", "message"),
     [
-        (lambda m, x: m.max(m.conv(x)), "layer max: MaxPool2d is not supported; train the network with AvgPool2d"),
         (
-            lambda m, x: torch.sigmoid(m.conv(x)),
-            "operation sigmoid: not supported; train the network with ReLU .*; supported: Conv2d",
+            lambda m, x: F.max_pool2d(m.conv(x), 2, dilation=2),
+            "max_pool2d: dilation 2, return_indices False; expected 1",
+        ),
+        (
+            lambda m, x: F.max_pool2d(m.conv(x), 2, return_indices=True)[0],
+            "operation max_pool2d.*(return_indices True; expected 1 and False|_with_indices: not supported)",
+        ),
+        (
+            lambda m, x: F.softplus(m.conv(x)),
+            "operation softplus: not supported; train the network with ReLU, .*; supported: Conv2d",
         ),
         (overwritten, "computes something else than the module; look for in-place"),
         (lambda m, x: m.conv(x) + 1, "operation add: expected the sum of two values of the network"),
@@ -121,7 +128,7 @@ def overwritten(module, x):
             lambda m, x: F.dropout(m.conv(x), 0.5),
             "operation dropout: drops values in evaluation .*training=self.training",
         ),
-        (lambda m, x: F.gelu(m.conv(x)), "operation gelu: not supported; train the network with ReLU in its place"),
+        (lambda m, x: F.selu(m.conv(x)), "operation selu: not supported; train the network with ReLU, LeakyReLU or"),
         (lambda m, x: m.conv(x) * 0.5, "operation mul: a product with 0.5; expected 0 or 1"),
         (lambda m, x: m.conv(x) * x, "operation mul: a product with another value"),
         (lambda m, x: torch.cat([m.conv(x), x], 2), r"operation cat: along dimension 2; expected channels \(1\)"),

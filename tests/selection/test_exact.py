@@ -65,12 +65,13 @@ def test_one_modulus_where_no_power_of_two_will_do(packing: str, rule: Plaintext
     assert all(len(set(own.values())) == 1 for own in moduli)
 
 
-def test_squared_activations_keep_one_modulus() -> None:
+def test_squared_activations_keep_one_modulus_unless_they_are_looked_up() -> None:
     network = one_square()
-    ranges = dict.fromkeys(network.layers, (-30_000, 30_000))
-    assert all(
-        len(set(own.values())) == 1 for own in layer_moduli(network.architecture, ranges, SELECTION, PlaintextRule())
-    )
+    ranges = {"first": (-3_000, 3_000), "second": (-30_000, 30_000)}
+    garbled = replace(SELECTION, activation="garbled")
+    one, own = (layer_moduli(network.architecture, ranges, chosen, PlaintextRule()) for chosen in (garbled, SELECTION))
+    assert all(len(set(moduli.values())) == 1 for moduli in one)
+    assert own[:-1] == one and own[-1] == {"first": 1 << 13, "second": 1 << 16}
 
 
 def test_the_policy_is_exact_and_the_fastest_of_the_candidates() -> None:

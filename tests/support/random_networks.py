@@ -54,7 +54,12 @@ class RandomNetwork:
 
     def _drawn(self) -> Node:
         """A node, the latest ones more often than others."""
-        return self.nodes[-1 - min(int(self.rng.geometric(0.4)) - 1, len(self.nodes) - 1)]
+        return self._whole[-1 - min(int(self.rng.geometric(0.4)) - 1, len(self._whole) - 1)]
+
+    @property
+    def _whole(self) -> list[Node]:
+        """The nodes but for those inside a maximum, which nothing else may read."""
+        return [node for node in self.nodes if "." not in node.name]
 
     def _linear(self, name: str, source: Node | None = None) -> None:
         source = source or self._drawn()
@@ -96,7 +101,7 @@ class RandomNetwork:
 
     def _add(self, name: str) -> None:
         first = self._drawn()
-        second = self.rng.choice([node.name for node in self.nodes if node.shape == first.shape])
+        second = self.rng.choice([node.name for node in self._whole if node.shape == first.shape])
         self._keep(Node(name, "add", (first.name, str(second)), first.shape))
 
     def _scale(self, name: str) -> None:
@@ -122,6 +127,30 @@ class RandomNetwork:
         shape = self._pooled(source, 1, stride)
         self._keep(Node(name, "subsample", (source.name,), shape, stride=stride))
 
+    def _window(self, name: str) -> None:
+        source, strides = self._drawn(), tuple(self.rng.integers(1, 4, 2).tolist())
+        channels, height, width = source.shape
+        shape = (channels, -(-height // strides[0]), -(-width // strides[1]))
+        offset = tuple(self.rng.integers(-2, 3, 2).tolist())
+        self._keep(Node(name, "window", (source.name,), shape, stride=strides, offset=offset))
+
+    def _maximum(self, name: str) -> None:
+        """Of two values that no layer feeds, narrow enough to be looked up."""
+        architecture, ranges = self.network().architecture, value_ranges(self.network())
+        narrow = [n for n in self._whole if not architecture.feeders[n.name] and -600 < ranges[n.name][0] < 600]
+        first = narrow[int(self.rng.integers(len(narrow)))]
+        second = narrow[int(self.rng.choice([i for i, n in enumerate(narrow) if n.shape == first.shape]))]
+        lows, highs = zip(ranges[first.name], ranges[second.name], strict=True)
+        bits = max(1, (max(highs) - min(lows)).bit_length())
+        if bits > 11:
+            return
+        names = [f"{name}.{part}" for part in ("negated", "difference", "gain")]
+        self._keep(Node(names[0], "scale", (second.name,), first.shape, factor=-1))
+        self._keep(Node(names[1], "add", (first.name, names[0]), first.shape))
+        gain = Node(names[2], "activation", (names[1],), first.shape, maximum=(1 << bits) - 1, modulus_bits=bits + 1)
+        self._keep(gain)
+        self._keep(Node(name, "add", (second.name, names[2]), first.shape))
+
     def _pad_channels(self, name: str) -> None:
         source = self._drawn()
         before, after = self.rng.integers(0, 3, 2).tolist()
@@ -135,6 +164,8 @@ class RandomNetwork:
 
 OPERATIONS = ("linear", "linear", "linear", "activation", "activation", "square", "add", "add", "scale", "sum_pool") + (
     "subsample",
+    "window",
+    "maximum",
     "pad_channels",
 )
 

@@ -69,6 +69,8 @@ def _value(
         rounded = x + rounding_constant(node.shift)
         shifted = (residues.window(node.inputs[0]).read(rounded) if residues else rounded) >> node.shift
         clipped = np.clip(shifted, node.minimum, node.maximum)
+        if node.table:
+            return np.array([node.table[level - node.minimum] for level in clipped.reshape(-1)]).reshape(clipped.shape)
         return clipped * clipped if node.squared else clipped
     if node.operation == "sum_pool":
         return _windows_sum(node, x)
@@ -80,6 +82,8 @@ def _value(
         return x * node.factors
     if node.operation == "subsample":
         return x[:, :: node.strides[0], :: node.strides[1]]
+    if node.operation == "window":
+        return _taken(node, x)
     if node.operation == "pad_channels":
         return np.pad(x, ((node.before, node.after), (0, 0), (0, 0)))
     raise ValueError(f"node {node.name}: unknown operation {node.operation}")
@@ -114,6 +118,17 @@ def _windows_sum(node: Node, x: np.ndarray) -> np.ndarray:
     for i in range(node.window[0]):
         for j in range(node.window[1]):
             result += x[:, i::down, j::along][:, :rows, :columns]
+    return result
+
+
+def _taken(node: Node, x: np.ndarray) -> np.ndarray:
+    channels, rows, columns = node.shape
+    result = np.zeros(node.shape, np.int64)
+    for i in range(rows):
+        for j in range(columns):
+            row = min(max(node.offset[0] + i * node.strides[0], 0), x.shape[1] - 1)
+            column = min(max(node.offset[1] + j * node.strides[1], 0), x.shape[2] - 1)
+            result[:, i, j] = x[:, row, column]
     return result
 
 

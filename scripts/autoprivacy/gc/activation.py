@@ -104,6 +104,16 @@ class Activation:
         lowest = window.lowest if window else None
         return cls(modulus, node.shift, node.minimum, node.maximum, ignored, lowest)
 
+    @classmethod
+    def garbled(cls, node: Node, residues: Residues) -> Activation:
+        """The same where it has a circuit; UserError where it has none."""
+        if node.table:
+            raise UserError(
+                f"a function of {len(node.table)} levels has no circuit; expected activation lookup for the layers "
+                "that it reads, and a plaintext modulus that is a power of two"
+            )
+        return cls.of(node, residues)
+
     @property
     def threshold(self) -> int:
         """The smallest residue that stands for a negative number."""

@@ -67,11 +67,10 @@ class Batch:
             UserError: it cannot be looked up.
         """
         moduli = residues.moduli[node.name]
-        if node.squared:
-            raise UserError("a squared activation by lookup; expected garbled: its triples need a prime modulus")
         if any(p & (p - 1) for p in moduli):
             raise UserError(f"lookup: output modulo {', '.join(map(str, moduli))}; expected powers of two")
-        return cls(LookupTable(Activation.of(node, residues)), modulus_bits(max(moduli)), math.prod(node.shape))
+        table = LookupTable(Activation.of(node, residues), node.outputs)
+        return cls(table, modulus_bits(max(moduli)), math.prod(node.shape))
 
     @cached_property
     def shape(self) -> LookupShape:

@@ -27,14 +27,14 @@ class LookupTable:
 
     Attributes:
         activation: modulus 2^k, shift, clip, ignored share bits.
-        squared: whether the clipped values are squared.
+        outputs: what is looked up for every clipped level, from the activation's minimum on; none for the level itself.
 
     Raises:
         UserError: the modulus is no power of two, or one of the one-hot vectors would be too large.
     """
 
     activation: Activation
-    squared: bool = False
+    outputs: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         p = self.activation.modulus
@@ -71,7 +71,7 @@ class LookupTable:
             activation.minimum,
             activation.maximum,
         )
-        return clipped * clipped if self.squared else clipped
+        return np.asarray(self.outputs, np.int64)[clipped - activation.minimum] if self.outputs else clipped
 
     @property
     def smallest(self) -> int:

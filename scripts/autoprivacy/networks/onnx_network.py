@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from autoprivacy.errors import UserError
 
+HARD_SIGMOID_ROUNDING = 1e-6  # of its single-precision settings
 INSTALL = "install it with: pip install -r requirements-onnx.txt"
 
 
@@ -231,6 +232,15 @@ def _average_pool(settings: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     return lambda x: F.avg_pool2d(F.pad(x, sides) if any(sides) else x, kernel, strides, ceil_mode=ceil)
 
 
+def _max_pool(settings: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    kernel, strides = settings["kernel_shape"], settings.get("strides", [1, 1])
+    left, right, top, bottom = _sides(settings)
+    if left != right or top != bottom or settings.get("auto_pad", "NOTSET") != "NOTSET":
+        raise UserError("ONNX MaxPool: expected the same padding on opposite sides")
+    dilations, ceil = settings.get("dilations", [1, 1]), bool(settings.get("ceil_mode", 0))
+    return lambda x: F.max_pool2d(x, kernel, strides, (top, left), dilations, ceil)
+
+
 def _reduce_mean(settings: dict[str, Any]) -> Callable[..., Tensor]:
     keep = bool(settings.get("keepdims", 1))
     return lambda x, axes=None: x.mean(_numbers(axes) if axes is not None else settings["axes"], keepdim=keep)
@@ -244,6 +254,14 @@ def _clip(settings: dict[str, Any]) -> Callable[..., Tensor]:
         return torch.clamp(x, *bounds)
 
     return clip
+
+
+def _hard_sigmoid(settings: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """Torch's own, as its exporter writes it: alpha 1/6 and beta 1/2."""
+    alpha, beta = settings.get("alpha", 0.2), settings.get("beta", 0.5)
+    if abs(alpha - 1 / 6) > HARD_SIGMOID_ROUNDING or abs(beta - 0.5) > HARD_SIGMOID_ROUNDING:
+        raise UserError(f"ONNX HardSigmoid: alpha {alpha}, beta {beta}; expected 1/6 and 1/2")
+    return F.hardsigmoid
 
 
 def _pad(settings: dict[str, Any]) -> Callable[..., Tensor]:
@@ -292,7 +310,17 @@ def _reshape(x: Tensor, shape: Tensor) -> Tensor:
 _OPERATIONS: dict[str, Callable[[dict[str, Any]], Callable[..., Any]]] = {
     "Relu": lambda s: torch.relu,
     "Clip": _clip,
+    "Sigmoid": lambda s: torch.sigmoid,
+    "Tanh": lambda s: torch.tanh,
+    "LeakyRelu": lambda s: lambda x: F.leaky_relu(x, s.get("alpha", 0.01)),
+    "Elu": lambda s: lambda x: F.elu(x, s.get("alpha", 1.0)),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda s: F.hardswish,
+    "Mish": lambda s: F.mish,
+    "Gelu": lambda s: lambda x: F.gelu(x, approximate=s.get("approximate", "none")),
     "AveragePool": _average_pool,
+    "MaxPool": _max_pool,
+    "GlobalMaxPool": lambda s: lambda x: F.adaptive_max_pool2d(x, 1),
     "GlobalAveragePool": lambda s: lambda x: F.adaptive_avg_pool2d(x, 1),
     "ReduceMean": _reduce_mean,
     "Flatten": lambda s: lambda x: torch.flatten(x, s.get("axis", 1)),

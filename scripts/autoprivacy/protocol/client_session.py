@@ -139,7 +139,7 @@ class Client:
                     self._share(node, bundle)
             if self._answer:
                 bundle.answer = self._answer.request(self._output_share(bundle))
-            squares = self.agreement.architecture.squares
+            squares = self.agreement.garbled_squares
             if squares:
                 self._send_factors(squares, bundle)
             for node, kept in garbled.items():

@@ -266,7 +266,7 @@ class Lengths:
         """Memory of a client's bundle: seeds, garbled tables with the labels of its shares, what lookups are made from,
         products of squares, and the share of the output; `ready_bytes` is what the one at hand takes in addition."""
         agreement = self._agreement
-        values = _values(agreement.architecture.nodes[-1]) + sum(map(_values, agreement.architecture.squares))
+        values = _values(agreement.architecture.nodes[-1]) + sum(map(_values, agreement.garbled_squares))
         tables = sum(length for kind, length in self.offline_to_client() if kind == Message.GARBLED_TABLES)
         nodes = agreement.garbled_nodes()
         labels = sum(LABEL_BYTES * agreement.activation(n).circuit.evaluator_bits * _values(n) for n in nodes)

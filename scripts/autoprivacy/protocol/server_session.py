@@ -190,7 +190,7 @@ class Session:
             bundle.activations = {node.name: kept for node, kept in garbled.items()}
             if self._answer:
                 bundle.answer = self._answer.prepare()
-            if self.agreement.architecture.squares:
+            if self.agreement.garbled_squares:
                 self._multiply({node: kept for node, kept in garbled.items() if node.squared}, bundle)
             bundle.activations |= self._lookups.prepare()
         self._pool.put(bundle)

@@ -67,12 +67,11 @@ class Agreement:
             raise UserError(f"policy {self.policy.scheme} of {self.policy.network}: triples: {error}") from None
 
     def _check_triples(self) -> None:
-        """UserError unless there are triples just where the network squares, modulo the p of all layers, in slots."""
-        squares, triples = [node.name for node in self.architecture.squares], self.policy.triples
+        """UserError unless there are triples just where circuits are squared, modulo the p of all layers, in slots."""
+        squares, triples = [node.name for node in self.garbled_squares], self.policy.triples
         if bool(squares) != (triples is not None):
-            got, wanted = (
-                ("none", f"some for {', '.join(squares)}") if squares else ("given", "none: nothing is squared")
-            )
+            why = "all squares are looked up" if self.architecture.squares else "nothing is squared"
+            got, wanted = ("none", f"some for {', '.join(squares)}") if squares else ("given", f"none: {why}")
             raise UserError(f"{got}; expected {wanted}; choose the network's parameters again")
         if triples is None:
             return
@@ -105,8 +104,8 @@ class Agreement:
 
     @cached_property
     def triple_count(self) -> int:
-        """Values that an image's squared activations square: a triple each."""
-        return sum(int(np.prod(node.shape)) for node in self.architecture.squares)
+        """Values that an image's garbled activations square: a triple each."""
+        return sum(int(np.prod(node.shape)) for node in self.garbled_squares)
 
     @cached_property
     def residues(self) -> Residues:
@@ -148,7 +147,7 @@ class Agreement:
 
     def activation(self, node: Node) -> Activation:
         """What is computed under garbling: an activation of shares modulo the p of `read_modulus`."""
-        return Activation.of(node, self.residues)
+        return Activation.garbled(node, self.residues)
 
     @cached_property
     def transfers(self) -> TransferKind:
@@ -184,6 +183,11 @@ class Agreement:
     def garbled_nodes(self) -> list[Node]:
         """The activations that are garbled, in order."""
         return [node for node in self.activation_nodes() if self.kinds[node.name] == "garbled"]
+
+    @cached_property
+    def garbled_squares(self) -> tuple[Node, ...]:
+        """The garbled activations that square, in order, which take triples."""
+        return tuple(node for node in self.garbled_nodes() if node.squared)
 
     def looked_up_nodes(self) -> list[Node]:
         """The activations that are looked up, in order."""

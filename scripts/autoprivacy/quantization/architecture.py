@@ -12,10 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 Shape = tuple[int, int, int]  # channels, height, width
-Operation = Literal["input", "linear", "activation", "sum_pool", "flatten", "add", "scale", "subsample", "pad_channels"]
+Operation = Literal[
+    "input", "linear", "activation", "sum_pool", "flatten", "add", "scale", "subsample", "window", "pad_channels"
+]
 Interval = tuple[int, int]  # lowest, highest
 # Operations that each party of the protocol does alone on its shares: linear, without constants.
-LOCAL_OPERATIONS = ("sum_pool", "flatten", "add", "scale", "subsample", "pad_channels")
+LOCAL_OPERATIONS = ("sum_pool", "flatten", "add", "scale", "subsample", "window", "pad_channels")
 SIGNED_RANGE: Interval = (-128, 127)  # of the image and of linear bottlenecks
 UNSIGNED_RANGE: Interval = (0, 255)  # of ReLUs
 MAXIMUM_MODULUS_BITS = 32  # that values are shared by: garbled outputs are scaled into [0, p) by 32-bit halves
@@ -97,7 +99,9 @@ class Node:
         input: the signed 8-bit image.
         linear: the LinearLayer of the same name.
         activation: round, shift right by `shift`, clip to [`minimum`, `maximum`]: a ReLU for minimum 0, the signed
-            requantisation of a linear bottleneck for minimum -128. Where `squared`, the square of that.
+            requantisation of a linear bottleneck for minimum -128. Where `squared`, the square of that; with a
+            `table` what that holds for the level, from that of `minimum` on: any function of one value. Values that no
+            layer feeds may be read modulo 2^`modulus_bits` in place of the layers' p.
         sum_pool: sums over `kernel` x `kernel` windows at `stride`, each one number or (rows, columns);
             a mean's division goes into the next shift.
         flatten: [C, H, W] to [C*H*W, 1, 1].
@@ -105,6 +109,8 @@ class Node:
         scale: multiplication by `factor`, one number (a residual brought to the accumulator's scale) or one for every
             channel (accumulators of channels whose weights have scales of their own brought to one).
         subsample: every `stride`-th row and column, the first included.
+        window: every `stride`-th row and column from `offset` on, as many as `shape` has; in place of those beyond an
+            edge the row or column at that edge. Maxima of windows are a pooling (`Architecture.maxima`).
         pad_channels: `before` channels of zeros in front and `after` at the end.
     """
 
@@ -116,19 +122,40 @@ class Node:
     minimum: int = 0
     maximum: int = 255
     squared: bool = False
+    table: tuple[int, ...] = ()
     kernel: int | tuple[int, int] = 1
     stride: int | tuple[int, int] = 1
     factor: int | tuple[int, ...] = 1
     before: int = 0
     after: int = 0
+    offset: tuple[int, int] = (0, 0)
+    modulus_bits: int = 0
 
     @property
     def activated_range(self) -> Interval:
         """The smallest interval that holds what an activation gives."""
+        if self.table:
+            return min(self.table), max(self.table)
         if not self.squared:
             return self.minimum, self.maximum
         squares = self.minimum**2, self.maximum**2
         return 0 if self.minimum <= 0 <= self.maximum else min(squares), max(squares)
+
+    def activated(self, levels: Any) -> Any:
+        """What an activation makes of clipped levels: int64 arrays or tensors, to the same."""
+        if self.squared:
+            return levels * levels
+        if not self.table:
+            return levels
+        table = np.asarray(self.table, np.int64) if isinstance(levels, np.ndarray) else levels.new_tensor(self.table)
+        return table[levels - self.minimum]
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """What an activation makes of its levels, from the lowest on; none where it is the levels themselves."""
+        if not self.squared:
+            return self.table
+        return tuple(level * level for level in range(self.minimum, self.maximum + 1))
 
     @property
     def window(self) -> tuple[int, int]:
@@ -139,6 +166,14 @@ class Node:
     def strides(self) -> tuple[int, int]:
         """Rows and columns from one window, or pixel that is kept, to the next."""
         return both(self.stride)
+
+    def places(self, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and the columns that a window takes of a map of so many rows and columns."""
+        rows, columns = (
+            np.clip(offset + stride * np.arange(count), 0, size - 1)
+            for offset, stride, count, size in zip(self.offset, self.strides, self.shape[1:], sizes, strict=True)
+        )
+        return rows, columns
 
     @property
     def factors(self) -> np.ndarray:
@@ -182,6 +217,35 @@ class Architecture:
     def squares(self) -> tuple[Node, ...]:
         """The activations that square, in order."""
         return tuple(node for node in self.activations if node.squared)
+
+    @property
+    def tables(self) -> tuple[Node, ...]:
+        """The activations that read a table, in order; they have no circuit."""
+        return tuple(node for node in self.activations if node.table)
+
+    @cached_property
+    def maxima(self) -> dict[str, tuple[str, str]]:
+        """The additions that are the larger of two values a and b, b + ReLU(a - b): by name, those of a and b."""
+        nodes, found = {node.name: node for node in self.nodes}, dict[str, tuple[str, str]]()
+        for node in self.nodes:
+            gain = nodes[node.inputs[1]] if node.operation == "add" else node
+            if gain.operation != "activation" or not gain.modulus_bits or gain.outputs or gain.shift or gain.minimum:
+                continue
+            difference = nodes[gain.inputs[0]]
+            negated = nodes[difference.inputs[1]] if difference.operation == "add" else difference
+            if negated.operation == "scale" and negated.factor == -1 and negated.inputs[0] == node.inputs[0]:
+                found[node.name] = difference.inputs[0], node.inputs[0]
+        return found
+
+    def deciding_layers(self, node: Node) -> set[str]:
+        """The layers whose policies say how an activation is computed: those that feed it.
+
+        Of an activation with a modulus of its own it is the last layer before it.
+        """
+        if node.modulus_bits:
+            before = self.preceding_layer[node.name]
+            return {before if before != "input" else self.layers[0].name}
+        return set(self.feeders[node.inputs[0]])
 
     @cached_property
     def preceding_layer(self) -> dict[str, str]:

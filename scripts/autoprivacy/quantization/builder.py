@@ -16,8 +16,9 @@ from autoprivacy.quantization.integer_network import (
     Interval,
     LinearLayer,
     Node,
+    Shape,
 )
-from autoprivacy.quantization.scales import Calibration, Scales, allowed_range
+from autoprivacy.quantization.scales import Calibration, Scales, allowed_range, table_range
 
 
 def build_network(
@@ -70,8 +71,10 @@ class _Builder:
             self._add(node)
         elif node.operation in ("relu", "requantize"):
             self._activation(node)
-        elif node.operation == "square":
-            self._square(node)
+        elif node.operation == "max_pool":
+            self._max_pool(node)
+        elif node.operation in ("square", "table"):
+            self._function(node)
         else:
             self._local(node)
 
@@ -121,13 +124,65 @@ class _Builder:
         self.nodes.append(Node(node.name, "activation", node.inputs, node.shape, shift, minimum, maximum))
         self.ranges[node.name] = (minimum, maximum)
 
-    def _square(self, node: FloatNode) -> None:
-        """One activation of the requantisation before, which nothing else reads, and the square."""
+    def _function(self, node: FloatNode) -> None:
+        """One activation of the requantisation before, which nothing else reads, and the square or the table."""
         requantized = self.nodes.pop()
         assert (requantized.name,) == node.inputs  # as the importer puts them
-        squared = replace(requantized, name=node.name, squared=True)
-        self.nodes.append(squared)
-        self.ranges[node.name] = squared.activated_range
+        if node.operation == "square":
+            built = replace(requantized, name=node.name, squared=True)
+        else:
+            built = replace(requantized, name=node.name, table=self._table(node, requantized))
+        self.nodes.append(built)
+        self.ranges[node.name] = built.activated_range
+
+    def _table(self, node: FloatNode, requantized: Node) -> tuple[int, ...]:
+        """The function of every level, rounded to the table's own scale."""
+        levels = np.arange(requantized.minimum, requantized.maximum + 1)
+        values = node.array_function(levels * 2.0 ** self.scales[requantized.name]) / 2.0 ** self.scales[node.name]
+        return tuple(np.clip(np.rint(values), *table_range(node, self.calibration)).astype(int).tolist())
+
+    def _max_pool(self, node: FloatNode) -> None:
+        """Maxima of rows, then of columns: two values at a time, so that 3 take two activations one after the other."""
+        source, interval = node.inputs[0], self.ranges[node.inputs[0]]
+        assert interval is not None  # an accumulator has a requantize node after it
+        shape = next(built.shape for built in reversed(self.nodes) if built.name == source)
+        for axis, kind in enumerate(("row", "column")):
+            steps = [1, 1]
+            steps[axis] = node.strides[axis]
+            sizes = list(shape)
+            sizes[1 + axis] = node.shape[1 + axis]
+            shape, parts = (sizes[0], sizes[1], sizes[2]), list[str]()
+            for place in range(node.window[axis]):
+                offset = (node.offset[0] + place, 0) if axis == 0 else (0, node.offset[1] + place)
+                parts.append(f"{node.name}.{kind}{place + 1}")
+                window = Node(parts[-1], "window", (source,), shape, stride=(steps[0], steps[1]), offset=offset)
+                self.nodes.append(window)
+            while len(parts) > 1:
+                pairs = zip(parts[::2], parts[1::2], strict=False)
+                larger = [self._larger(a, b, shape, interval) for a, b in pairs]
+                parts = [*larger, *parts[len(parts) - len(parts) % 2 :]]
+            source = parts[0]
+        last = next(index for index, built in enumerate(self.nodes) if built.name == source)
+        self.nodes[last] = replace(self.nodes[last], name=node.name)
+        self.ranges[node.name] = interval
+
+    def _larger(self, a: str, b: str, shape: Shape, interval: Interval) -> str:
+        """b + ReLU(a - b), and its name."""
+        name, bits = f"{a}+", max(1, (interval[1] - interval[0]).bit_length())
+        self.nodes += [
+            Node(f"{name}.negated", "scale", (b,), shape, factor=-1),
+            Node(f"{name}.difference", "add", (a, f"{name}.negated"), shape),
+            Node(
+                f"{name}.gain",
+                "activation",
+                (f"{name}.difference",),
+                shape,
+                maximum=(1 << bits) - 1,
+                modulus_bits=bits + 1,
+            ),
+            Node(name, "add", (b, f"{name}.gain"), shape),
+        ]
+        return name
 
     def _local(self, node: FloatNode) -> None:
         """Operations on one value without weights, and the image."""

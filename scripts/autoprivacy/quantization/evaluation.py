@@ -91,7 +91,7 @@ class _Moments:
 def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
     """For every node the interval that holds its integers (before any reduction modulo p) for every image."""
     ranges: dict[str, Interval] = {}
-    operations = _Ranges(network)
+    operations = _Ranges(network, ranges)
     for node in network.architecture.nodes:
         ranges[node.name] = operations.step(node, [ranges[name] for name in node.inputs])
         size = _size(ranges[node.name])
@@ -103,8 +103,8 @@ def value_ranges(network: IntegerNetwork) -> dict[str, Interval]:
 class _Ranges(Operations[Interval]):
     """Operations on intervals."""
 
-    def __init__(self, network: IntegerNetwork) -> None:
-        self._layers = network.layers
+    def __init__(self, network: IntegerNetwork, ranges: dict[str, Interval]) -> None:
+        self._layers, self._maxima, self._ranges = network.layers, network.architecture.maxima, ranges
 
     def input(self, node: Node) -> Interval:
         return SIGNED_RANGE
@@ -129,6 +129,8 @@ class _Ranges(Operations[Interval]):
         return x
 
     def add(self, node: Node, x: Interval, y: Interval) -> Interval:
+        if node.name in self._maxima:
+            return x[0], max(x[1], self._ranges[self._maxima[node.name][0]][1])
         return x[0] + y[0], x[1] + y[1]
 
     def scale(self, node: Node, x: Interval) -> Interval:
@@ -136,6 +138,9 @@ class _Ranges(Operations[Interval]):
         return min(products), max(products)
 
     def subsample(self, node: Node, x: Interval) -> Interval:
+        return x
+
+    def window(self, node: Node, x: Interval) -> Interval:
         return x
 
     def pad_channels(self, node: Node, x: Interval) -> Interval:
@@ -192,6 +197,10 @@ class Evaluator(TensorOperations):
         self._forms = forms(architecture, self._ignored)
         self._overwritable = single_use(architecture)
         self._last_use = {name: i for i, node in enumerate(self._nodes) for name in node.inputs}
+        self._tables = {
+            node.name: torch.tensor(node.table, dtype=self._type(node.name), device=self.device)
+            for node in architecture.tables
+        }
         self._weights = {
             node.name: self._prepared(node, network.layers[node.name]) for node in architecture.linear_nodes
         }
@@ -301,7 +310,9 @@ class Evaluator(TensorOperations):
         return (x.to(kind) * factors[0]).add_(y, alpha=factors[1])
 
     def activation(self, node: Node, x: Tensor) -> Tensor:
-        """Round down and clip what has the activation's own form already, or is brought to it; then square."""
+        """Round down and clip what has the activation's own form already, or is brought to it; then square, or look
+        up.
+        """
         source, ignored = node.inputs[0], self._ignored.get(node.name, 0)
         if ignored and self._residues and self._residues.read[source] % 2:
             return self._truncated(node, x, self._residues.window(source), ignored).to(self._type(node.name))
@@ -317,6 +328,8 @@ class Evaluator(TensorOperations):
             lost = torch.from_numpy(low_share_bits(self._shares, ignored, (images, height, width, channels)))
             x.sub_(lost.permute(0, 3, 1, 2).to(x.device), alpha=wanted.unit)
         clipped = self._signed(source, x, wanted).floor_().clamp_(node.minimum, node.maximum)
+        if node.table:
+            return self._tables[node.name][clipped.sub_(node.minimum).long()]
         clipped = clipped.to(self._type(node.name))
         return clipped.square_() if node.squared else clipped
 

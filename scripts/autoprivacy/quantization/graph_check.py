@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprivacy.errors import UserError
-from autoprivacy.quantization.architecture import Architecture, LayerShape, Node, Shape
+from autoprivacy.quantization.architecture import MAXIMUM_MODULUS_BITS, Architecture, LayerShape, Node, Shape
 from autoprivacy.quantization.operations import OPERATIONS, Operations
 
 MAXIMUM_NAME = 100  # characters
@@ -22,6 +22,8 @@ MAXIMUM_TOTAL = 1 << 27  # of all nodes' outputs
 MAXIMUM_WEIGHTS = 1 << 28  # of a layer
 MAXIMUM_INTEGER = 1 << 31  # of everything else that is a number
 MAXIMUM_SHIFT = 31
+MAXIMUM_LEVELS = 1 << 15  # of a table
+MAXIMUM_TABLE_VALUE = 1 << 14  # what it may hold, in size
 
 ARITY = {"input": 0, "add": 2}  # of all other operations: 1
 
@@ -70,6 +72,8 @@ def check_architecture(architecture: Architecture) -> None:
         if node.shape != expected:
             raise UserError(f"architecture: node {node.name!r}: shape {node.shape}; expected {expected}")
         shapes[node.name] = node.shape
+    for node in architecture.activations:
+        _wrap(f"node {node.name!r}", _check_modulus, node, architecture)
     names, outputs = architecture.class_names, math.prod(architecture.nodes[-1].shape)
     for name in names:
         _wrap("class_names", _check_name, name)
@@ -155,15 +159,38 @@ def _check_fields(node: Node) -> None:
     _integer("maximum", node.maximum, node.minimum)
     if type(node.squared) is not bool:
         raise ValueError(f"squared {node.squared!r}: expected true or false")
+    _check_table(node)
     for name, sides in (("kernel", node.kernel), ("stride", node.stride)):
         if isinstance(sides, tuple):
             _check_sizes(name, sides, 2)
         else:
             _integer(name, sides, 1, MAXIMUM_SIDE)
+    if not isinstance(node.offset, tuple) or len(node.offset) != 2:
+        raise ValueError(f"offset {node.offset!r}: expected 2 integers")
+    for offset in node.offset:
+        _integer("offset", offset, -MAXIMUM_SIDE, MAXIMUM_SIDE)
+    _integer("modulus_bits", node.modulus_bits, 0, MAXIMUM_MODULUS_BITS)
     _integer("before", node.before, 0, MAXIMUM_VALUES)
     _integer("after", node.after, 0, MAXIMUM_VALUES)
     for factor in node.factor if isinstance(node.factor, tuple) else (node.factor,):
         _integer("factor", factor, -MAXIMUM_INTEGER)
+
+
+def _check_table(node: Node) -> None:
+    """A value for every level of an activation that does not square, or no table."""
+    if not isinstance(node.table, tuple):
+        raise ValueError(f"table {node.table!r}: expected a list of integers")
+    if not node.table:
+        return
+    levels = node.maximum - node.minimum + 1
+    if node.operation != "activation" or node.squared:
+        raise ValueError("a table: expected one at activations alone that do not square")
+    if levels > MAXIMUM_LEVELS or len(node.table) != levels:
+        raise ValueError(
+            f"a table of {len(node.table)} values; expected one for each of {levels} levels, at most {MAXIMUM_LEVELS}"
+        )
+    for value in node.table:
+        _integer("table value", value, -MAXIMUM_TABLE_VALUE, MAXIMUM_TABLE_VALUE)
 
 
 def _check_place(node: Node, before: Mapping[str, Shape]) -> None:
@@ -178,6 +205,14 @@ def _check_place(node: Node, before: Mapping[str, Shape]) -> None:
     unknown = [name for name in node.inputs if name not in before]
     if unknown:
         raise ValueError(f"inputs {unknown}: expected nodes that stand before it")
+
+
+def _check_modulus(node: Node, architecture: Architecture) -> None:
+    """A modulus of its own only for values that no layer feeds, and that nothing else reads: they have one modulus."""
+    if node.modulus_bits and (architecture.feeders[node.inputs[0]] or len(architecture.readers[node.inputs[0]]) > 1):
+        raise ValueError(
+            f"modulus_bits {node.modulus_bits}: expected 0, as a layer feeds {node.inputs[0]!r} or other nodes read it"
+        )
 
 
 class _Shapes(Operations[Shape]):
@@ -219,6 +254,9 @@ class _Shapes(Operations[Shape]):
 
     def subsample(self, node: Node, x: Shape) -> Shape:
         return x[0], -(-x[1] // node.strides[0]), -(-x[2] // node.strides[1])
+
+    def window(self, node: Node, x: Shape) -> Shape:
+        return x[0], *node.shape[1:]
 
     def pad_channels(self, node: Node, x: Shape) -> Shape:
         return x[0] + node.before + node.after, x[1], x[2]

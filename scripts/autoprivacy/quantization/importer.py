@@ -54,7 +54,8 @@ def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
     if not expected.isfinite().all():
         raise UserError(f"{name}: its outputs are not finite; train it again")
     builder = _built(trace(own, images.clone()), input_shape)
-    graph = FloatGraph(tuple(builder.nodes.values()), builder.layers)
+    nodes = _needed(builder.nodes, builder.output)
+    graph = FloatGraph(nodes, {node.name: builder.layers[node.name] for node in nodes if node.operation == "linear"})
     # in-place operations on values that are read again deceive a tracer, so the result is compared
     got = graph.outputs(images)
     got = builder.final(got) if builder.final else got
@@ -65,6 +66,16 @@ def import_module(module: nn.Module, input_shape: Shape) -> FloatGraph:
             f"values that are used again"
         )
     return graph
+
+
+def _needed(nodes: dict[str, FloatNode], output: str) -> tuple[FloatNode, ...]:
+    """The nodes that the output depends on and the image: not those that a table took in."""
+    wanted, needed = {output}, list[FloatNode]()
+    for node in reversed(nodes.values()):
+        if node.name in wanted or node.operation == "input":
+            needed.append(node)
+            wanted.update(node.inputs)
+    return tuple(reversed(needed))
 
 
 def _built(traced: fx.GraphModule, input_shape: Shape) -> GraphBuilder:
@@ -85,7 +96,7 @@ def _built(traced: fx.GraphModule, input_shape: Shape) -> GraphBuilder:
             builder.values[node] = attribute(traced, str(node.target))
         elif node.op == "output":
             for output in node.all_input_nodes:
-                plain(output, builder.values[output])
+                builder.output = plain(output, builder.values[output]).node
         else:
             builder.values[node] = _imported(builder, node, modules)
     return builder

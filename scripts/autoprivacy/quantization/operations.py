@@ -39,7 +39,7 @@ class Operations(Generic[Value]):
         self._refuse(node)
 
     def activation(self, node: Node, x: Value) -> Value:
-        """Rounded, shifted, clipped, and squared where the node squares."""
+        """Rounded, shifted, clipped, and squared or looked up in the node's table."""
         self._refuse(node)
 
     def sum_pool(self, node: Node, x: Value) -> Value:
@@ -60,6 +60,10 @@ class Operations(Generic[Value]):
 
     def subsample(self, node: Node, x: Value) -> Value:
         """Every stride-th row and column."""
+        self._refuse(node)
+
+    def window(self, node: Node, x: Value) -> Value:
+        """Rows and columns from an offset on, those at the edges in place of others beyond."""
         self._refuse(node)
 
     def pad_channels(self, node: Node, x: Value) -> Value:
@@ -94,6 +98,11 @@ class ArrayOperations(Operations[np.ndarray]):
     def subsample(self, node: Node, x: np.ndarray) -> np.ndarray:
         """As in `Operations`."""
         return np.ascontiguousarray(x[:, :: node.strides[0], :: node.strides[1]])
+
+    def window(self, node: Node, x: np.ndarray) -> np.ndarray:
+        """As in `Operations`."""
+        rows, columns = node.places(x.shape[1:])
+        return x[:, rows[:, None], columns]
 
     def pad_channels(self, node: Node, x: np.ndarray) -> np.ndarray:
         """As in `Operations`."""

@@ -32,7 +32,7 @@ from autoprivacy.quantization.integer_network import (
     weight_maximum,
 )
 from autoprivacy.quantization.saturation import saturated
-from autoprivacy.quantization.scales import RESCALED, Calibration, ScaleChooser
+from autoprivacy.quantization.scales import SAMPLED, Calibration, ScaleChooser
 from autoprivacy.training.batches import batches, normalise
 
 SAMPLES = 1 << 15  # activation values, per node, from which its scale is chosen
@@ -145,7 +145,7 @@ def calibrate(graph: FloatGraph, dataset: Dataset, split: Split) -> Calibration:
     """Run the float graph on the images in float32 and collect what the choice of scales needs."""
     mean = {node.name: np.zeros(node.shape[0]) for node in graph.nodes}
     mean_square, largest = dict.fromkeys(mean, 0.0), dict.fromkeys(mean, 0.0)
-    samples: dict[str, list[np.ndarray]] = {node.name: [] for node in graph.nodes if node.operation in RESCALED}
+    samples: dict[str, list[np.ndarray]] = {node.name: [] for node in graph.nodes if node.operation in SAMPLED}
     for images, _ in batches(split, BATCH):
         share = len(images) / len(split.labels)
         for name, value in graph.walk(normalise(torch.from_numpy(images), dataset.mean, dataset.std)):

@@ -26,7 +26,7 @@ class Residues:
     Attributes:
         moduli: per node those that its value is needed in, ascending.
         read: per node the one that an activation (or the user) reads its value in: the p of the layers it comes from,
-            and the largest p of all layers where it comes from activations alone.
+            and the largest p of all layers where it comes from activations alone, or the activation's own modulus.
         ignored_bits: per activation how many low share bits it ignores: the fewest of the layers that feed it,
             none where no layer does.
         windows: per node whose value activations read in a window of its own, that of the layers that feed it. Where
@@ -61,6 +61,7 @@ class Residues:
                 )
         largest = max(layer_moduli.values())
         read = {name: max((layer_moduli[layer] for layer in feeders[name]), default=largest) for name in feeders}
+        read |= _own_moduli(architecture)
         wanted = _wanted(architecture, layer_moduli, read)
         ignored = {
             node.name: min((layer_ignored_bits[layer] for layer in feeders[node.inputs[0]]), default=0)
@@ -75,7 +76,10 @@ class Residues:
 
     @classmethod
     def uniform(cls, architecture: Architecture, modulus: int) -> Residues:
-        """One modulus for all values, no share bits ignored."""
+        """One modulus for all layers, no share bits ignored."""
+        if _own_moduli(architecture):
+            layers = [layer.name for layer in architecture.layers]
+            return cls.of(architecture, dict.fromkeys(layers, modulus), dict.fromkeys(layers, 0))
         names = [node.name for node in architecture.nodes]
         activations = [node.name for node in architecture.activations]
         return cls(dict.fromkeys(names, (modulus,)), dict.fromkeys(names, modulus), dict.fromkeys(activations, 0))
@@ -90,6 +94,11 @@ def _common_windows(architecture: Architecture, layer_windows: Mapping[str, Wind
         if window is not None:
             found[name] = window
     return found
+
+
+def _own_moduli(architecture: Architecture) -> dict[str, int]:
+    """Of the values that activations read modulo a power of two of their own."""
+    return {node.inputs[0]: 1 << node.modulus_bits for node in architecture.activations if node.modulus_bits}
 
 
 def _meeting(architecture: Architecture) -> dict[str, set[str]]:
@@ -151,7 +160,7 @@ def truncated_activation(value: Any, share: Any, node: Node, window: Window, ign
         ignored_bits: t, at least 1.
 
     Returns:
-        clip((z - e) >> f, minimum, maximum), or its square where the node squares; of the same form. Here z = x +
+        clip((z - e) >> f, minimum, maximum), or what the node makes of it; of the same form. Here z = x +
         constant mod p; for p = 2^k, e = lo(c); for other p, e = lo(d) + [d < z] with d = c - 1 mod p. Where z - e
         reaches the window's threshold it stands for z - e less p, or p - 1, a multiple of 2^t.
     """
@@ -162,5 +171,4 @@ def truncated_activation(value: Any, share: Any, node: Node, window: Window, ign
     if odd:
         less = less - (d < z) * 1
     signed = less - (less >= window.threshold) * (modulus - odd)
-    clipped = (signed >> node.shift).clip(node.minimum, node.maximum)
-    return clipped * clipped if node.squared else clipped
+    return node.activated((signed >> node.shift).clip(node.minimum, node.maximum))

@@ -8,7 +8,7 @@ linear layer's weights can take up the rest. Values tied in this way form a clas
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +18,10 @@ from autoprivacy.quantization.float_graph import FloatGraph, FloatNode
 from autoprivacy.quantization.integer_network import WEIGHT_MAXIMUM, Interval
 
 RESCALED = ("relu", "requantize")  # the float operations that become activations
+SAMPLED = (*RESCALED, "table")  # whose values the choice of scales looks at
 STEPS_PER_OCTAVE = 8  # scales are tried at 2^(k/8), never further than a factor 2^(1/16) from the best
 ROUNDING = 1e-9  # errors of sums of logarithms stay below it
+Function = Callable[[np.ndarray], np.ndarray]
 SWEEPS = 3  # over all classes; the choices for 7CNET and a 10-block residual network no longer change in the third
 
 
@@ -31,7 +33,7 @@ class ErrorCurve:
         minimum, maximum: the integers allowed.
         largest: the largest |value|, where `values` is only a sample.
         halvings: how often a channel, an entry of the first axis, may halve the scale for itself.
-        squared: whether the error is that of the squares.
+        function: of the values, whose error counts; None for their own.
     """
 
     OCTAVES_CLIPPED, OCTAVES_COARSER = 4, 3  # tried on either side of the scale that just holds the largest value
@@ -43,14 +45,14 @@ class ErrorCurve:
         maximum: int,
         largest: float,
         halvings: int = 0,
-        squared: bool = False,
+        function: Function | None = None,
     ) -> None:
         start = math.log2(largest / maximum) if largest > 0 else 0.0
         octaves = range(-self.OCTAVES_CLIPPED - halvings, self.OCTAVES_COARSER)
         steps = np.arange(octaves.start * STEPS_PER_OCTAVE, octaves.stop * STEPS_PER_OCTAVE + 1)
         scales = start + steps / STEPS_PER_OCTAVE
         rows = values.reshape(len(values), -1) if halvings else values.reshape(1, -1)
-        errors = np.array([_squared_errors(rows, 2.0**s, minimum, maximum, squared) for s in scales])
+        errors = np.array([_squared_errors(rows, 2.0**s, minimum, maximum, function) for s in scales])
         first = halvings * STEPS_PER_OCTAVE
         halved = np.stack([errors[first - k * STEPS_PER_OCTAVE :][: len(scales) - first] for k in range(halvings + 1)])
         self.log2_scales = scales[first:]
@@ -79,9 +81,11 @@ class ErrorCurve:
         return min(candidates, key=self)
 
 
-def _squared_errors(rows: np.ndarray, scale: float, minimum: int, maximum: int, squared: bool) -> np.ndarray:
+def _squared_errors(
+    rows: np.ndarray, scale: float, minimum: int, maximum: int, function: Function | None
+) -> np.ndarray:
     rounded = scale * np.clip(np.rint(rows / scale), minimum, maximum)
-    errors = rows**2 - rounded**2 if squared else rows - rounded
+    errors = function(rows) - function(rounded) if function else rows - rounded
     return (errors**2).mean(1)
 
 
@@ -93,7 +97,7 @@ class Calibration:
         mean: of every node's values, per channel.
         mean_square: of every node's values.
         largest: the largest |value| of every node.
-        samples: some values of each node that becomes an activation.
+        samples: some values of each node that becomes an activation, or a table of one.
     """
 
     mean: dict[str, np.ndarray]
@@ -118,6 +122,22 @@ class Scales:
 def allowed_range(node: FloatNode) -> Interval:
     """The integers that an activation may give."""
     return (-(1 << node.magnitude_bits) if node.signed else 0, (1 << node.magnitude_bits) - 1)
+
+
+def table_range(node: FloatNode, calibration: Calibration) -> Interval:
+    """The integers that a table may hold: 2^b consecutive ones, shared out by how far values reach to either side."""
+    values, most = calibration.samples[node.name], (1 << node.magnitude_bits) - 1
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    below = min(math.ceil(most * -low / (high - low)), most - 1) if high > low else 0
+    return -below, most - below
+
+
+def _table_curve(node: FloatNode, calibration: Calibration) -> ErrorCurve:
+    """The error of a table's values."""
+    values, (minimum, maximum) = calibration.samples[node.name], table_range(node, calibration)
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    grown = calibration.largest[node.name] / (max(-low, high) or 1.0)  # the samples need not have the largest
+    return ErrorCurve(values, minimum, maximum, (high - low) * grown * maximum / (maximum - minimum))
 
 
 def largest_scale(node: FloatNode) -> float:
@@ -147,13 +167,13 @@ class Tie:
 def scale_classes(graph: FloatGraph) -> dict[str, Tie]:
     """What every node's scale is tied to.
 
-    A class is named by the first node in it (so the image, whose scale is given, names its own). Only linear layers
-    begin a new one; a mean over k values divides the scale by k; a square squares it; an addition joins two
+    A class is named by the first node in it (so the image, whose scale is given, names its own). Only linear layers and
+    tables begin a new one; a mean over k values divides the scale by k; a square squares it; an addition joins two
     classes.
     """
     ties: dict[str, Tie] = {}
     for node in graph.nodes:
-        if node.operation in ("input", "linear"):
+        if node.operation in ("input", "linear", "table"):
             ties[node.name] = Tie(node.name)
             continue
         tie = ties[node.inputs[0]]
@@ -215,7 +235,8 @@ class ScaleChooser:
         self.image = math.log2(image_scale)
         self.classes = scale_classes(graph)
         self.starts = self._starts()
-        self.squared_by = {node.inputs[0]: node.name for node in graph.nodes if node.operation == "square"}
+        # what is made of requantised values, whose error counts in place of theirs
+        self.read_by = {node.inputs[0]: node for node in graph.nodes if node.operation in ("square", "table")}
         self.weight_curves, self.activation_curves = {}, {}
         for name, layer in graph.layers.items():
             weight = layer.weight.numpy()
@@ -226,8 +247,11 @@ class ScaleChooser:
         for node in graph.nodes:
             if node.operation in RESCALED:
                 values, largest = calibration.samples[node.name], calibration.largest[node.name]
-                squared = node.name in self.squared_by
-                self.activation_curves[node.name] = ErrorCurve(values, *allowed_range(node), largest, squared=squared)
+                reader = self.read_by.get(node.name)
+                function = reader.array_function if reader else None
+                self.activation_curves[node.name] = ErrorCurve(values, *allowed_range(node), largest, 0, function)
+            elif node.operation == "table":
+                self.activation_curves[node.name] = _table_curve(node, calibration)
 
     def _starts(self) -> dict[str, float]:
         """Where the factors tried for a class start: so that the first ReLU6 in it can be cut off exactly at 6."""
@@ -273,7 +297,11 @@ class ScaleChooser:
                 # a shift cannot be negative
                 curve = self.activation_curves[node.name]
                 scales[node.name] = curve.best(fraction, at_least=before[0], at_most=largest_scale(node))
-                cost += self._relative(self.squared_by.get(node.name, node.name), curve(scales[node.name]))
+                cost += self._relative(self.read_by.get(node.name, node).name, curve(scales[node.name]))
+            elif node.operation == "table":
+                curve = self.activation_curves[node.name]
+                scales[node.name] = curve.best(fraction)
+                cost += self._relative(node.name, curve(scales[node.name]))
             elif node.operation == "average_pool":
                 scales[node.name] = before[0] - math.log2(node.window_size)
             elif node.operation == "square":

@@ -33,6 +33,11 @@ class TensorOperations(Operations[Tensor]):
         """As in `Operations`."""
         return x[:, :, :: node.strides[0], :: node.strides[1]]
 
+    def window(self, node: Node, x: Tensor) -> Tensor:
+        """As in `Operations`."""
+        rows, columns = (torch.from_numpy(places).to(x.device) for places in node.places(tuple(x.shape[2:])))
+        return x.index_select(2, rows).index_select(3, columns)
+
     def pad_channels(self, node: Node, x: Tensor) -> Tensor:
         """As in `Operations`."""
         return F.pad(x, (0, 0, 0, 0, node.before, node.after))

@@ -32,6 +32,7 @@ from autoprivacy.training.batches import device
 from autoprivacy.training.settings import TrainingSettings
 from autoprivacy.workflow.resumption import load_state, save_state
 
+SLOPE_LEVELS = 8  # on either side of a level, over which the slope of a table is taken
 SHRINKAGE = 0.995  # of weights whose norm has outgrown its bound, until it is within
 
 
@@ -90,6 +91,23 @@ class _Activation(torch.autograd.Function):
         # in one pass the gradients strictly between two bounds: halves beyond the integers, so that the ends count
         low, high = context.node.minimum - 0.5, context.node.maximum + 0.5
         return torch.ops.aten.hardtanh_backward(gradients[0], shifted, low, high).mul_(context.slope), None, None
+
+
+class _TableRead(torch.autograd.Function):
+    """What a table has for levels. The gradient is its slope around the level, over which its rounding averages out."""
+
+    @staticmethod
+    def forward(context: Any, levels: Tensor, node: Node) -> Tensor:
+        places = (levels - node.minimum).long()
+        table = levels.new_tensor(node.table)
+        ends = [(places + step).clamp(0, len(node.table) - 1) for step in (-SLOPE_LEVELS, SLOPE_LEVELS)]
+        context.save_for_backward((table[ends[1]] - table[ends[0]]) / (ends[1] - ends[0]))
+        return table[places]
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (slopes,) = context.saved_tensors
+        return gradients[0] * slopes, None
 
 
 class _TrainableLayer(nn.Module):
@@ -213,6 +231,9 @@ class _FloatOperations(TensorOperations):
     def activation(self, node: Node, x: Tensor) -> Tensor:
         added = self._rounding(node, x.detach()) if self._rounding else rounding_constant(node.shift)
         clipped: Tensor = _Activation.apply(x, node, added)
+        if node.table:
+            read: Tensor = _TableRead.apply(clipped, node)
+            return read
         return clipped.square() if node.squared else clipped
 
 

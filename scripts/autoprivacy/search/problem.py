@@ -187,7 +187,8 @@ class SearchProblem:
     def _limit(self, budget: Budget) -> float:
         cheapest, strictest = self.latency(self.loosest), self.latency(self.strictest)
         darl = sum(latency_of(layer) for layer in self.darl.layers)
-        darl += self.darl.predicted["garbled_seconds"] if self._circuits else 0.0
+        spent = ("garbled_seconds", "lookup_seconds") if self._circuits else ()
+        darl += sum(self.darl.predicted.get(name, 0.0) for name in spent)
         limit = budget.limit(cheapest, strictest, darl)
         logging.info(
             "latency budget %.4g s; largest errors %.4g s, smallest %.4g s, darl %.4g s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from autoprivacy.errors import UserError
@@ -13,8 +13,8 @@ from autoprivacy.link import Link
 from autoprivacy.lookup.batch import Batch
 from autoprivacy.lookup.rates import TRANSFERS
 from autoprivacy.ot.transfers import TransferKind
-from autoprivacy.quantization.architecture import Architecture
-from autoprivacy.quantization.residues import tied_layers
+from autoprivacy.quantization.architecture import Architecture, Node
+from autoprivacy.quantization.residues import Residues, tied_layers
 from autoprivacy.selection.garbled_costs import activation_cost
 from autoprivacy.selection.lookup_costs import exchanges_seconds, lookup_cost, transfer_set_up_cost
 from autoprivacy.selection.share_windows import without_share_windows
@@ -35,7 +35,7 @@ class _Group:
 
     Attributes:
         layers: their names.
-        garbled: seconds by circuits.
+        garbled: seconds by circuits; inf where there are none.
         windowed: whether circuits take the policy's windows of shares.
         looked_up: seconds by lookups; inf where that is impossible or unmeasured.
         exchanges: seconds that a slow link adds once, for all lookups of an image.
@@ -55,10 +55,60 @@ class _Group:
             return f"garbled: {self.refusal}"
         took, other = (self.looked_up, self.garbled) if lookup else (self.garbled, self.looked_up)
         names = ("lookup", "garbled") if lookup else ("garbled", "lookup")
+        if math.inf in (took, other):
+            return f"lookup {1e3 * self.looked_up:.4g} ms: what is computed has no circuit"
         told = f"{names[0]} {1e3 * took:.4g} ms, {names[1]} {1e3 * other:.4g} ms"
         if not free:
             return f"{told}: the config's choice"
         return told if took <= other else f"{told}, and {1e3 * self.exchanges:.4g} ms once for the first lookup"
+
+
+def squares_by_lookup(policy: Policy, choice: str = "auto") -> bool:
+    """Whether squares are looked up, which takes no triples: where all moduli are powers of two, which triples are not.
+
+    Args:
+        policy: of the network, with the moduli of its layers.
+        choice: `selection.activation` of the config.
+    """
+    moduli = (layer.parameters.plaintext_modulus for layer in policy.layers)
+    return "lookup" in CHOICES[choice] and all(p & (p - 1) == 0 for p in moduli)
+
+
+def with_needed_lookups(policy: Policy, architecture: Architecture, choice: str = "auto") -> Policy:
+    """The policy with the activations by lookup of those layers that feed a table or a square without triples.
+
+    Neither has a circuit.
+
+    Args:
+        policy: of the network.
+        architecture: the network's.
+        choice: `selection.activation` of the config.
+
+    Raises:
+        UserError: circuits are asked for, or one of these cannot be looked up.
+    """
+    where, feeding = f"{policy.scheme} of {policy.network}", set[str]()
+    needed = (*architecture.tables, *(architecture.squares if policy.triples is None else ()))
+    if not needed:
+        return policy
+    residues = policy.residues(architecture)
+    for node in needed:
+        function = f"{where}: {node.name}: a function of {len(node.outputs)} levels"
+        if "lookup" not in CHOICES[choice]:
+            raise UserError(
+                f"{function} has no circuit, it is looked up; set selection.activation to auto or lookup, or train the "
+                "network with ReLU in its place"
+            )
+        try:
+            Batch.of(node, residues)
+        except UserError as error:
+            raise UserError(
+                f"{function} is looked up, which takes coefficient packing, a scheme other than delphi and "
+                f"selection.plaintext.kind power_of_two or cheapest: {error}"
+            ) from None
+        feeding |= set(architecture.feeders[node.inputs[0]])
+    layers = (replace(layer, activation="lookup") if layer.name in feeding else layer for layer in policy.layers)
+    return replace(policy, layers=tuple(layers))
 
 
 def with_cheaper_activations(
@@ -81,6 +131,9 @@ def with_cheaper_activations(
         profile: seconds of circuits' and lookups' operations.
         link: the parties'.
         kinds: what may be chosen; where circuits are left out, they remain only where lookups are impossible.
+
+    Raises:
+        UserError: what has no circuit cannot be looked up, or is unmeasured.
     """
     allowed = set(kinds)
     candidates = [
@@ -99,18 +152,21 @@ def _groups(
     residues, all_bits = policy.residues(architecture), without_share_windows(policy).residues(architecture)
     rates = {name: times["median"] for name, times in profile.garbling.items()}
     for group in tied_layers(architecture):
-        nodes = [node for node in architecture.activations if architecture.feeders[node.inputs[0]].keys() & set(group)]
+        nodes = [node for node in architecture.activations if architecture.deciding_layers(node) & set(group)]
         if not nodes:
             continue
+        # neither has a circuit
+        only = any(node.table or (node.squared and policy.triples is None) for node in nodes)
         narrow, wide = (
-            sum(activation_cost(node, read, rates, link)["garbled_seconds"] for node in nodes)
-            for read in (residues, all_bits)
+            math.inf if only else _garbled_seconds(nodes, read, rates, link) for read in (residues, all_bits)
         )
         circuits = min(narrow, wide), narrow < wide  # a bit less may take more gates, for the sign
         try:
             batches = [Batch.of(node, residues) for node in nodes]
             looked_up = sum(lookup_cost(batch, rates, link, kind)["lookup_seconds"] for batch in batches)
         except UserError as error:
+            if only:
+                raise
             yield _Group(group, *circuits, math.inf, 0.0, str(error))
         else:
             yield _Group(group, *circuits, looked_up, exchanges_seconds(batches, link))
@@ -147,3 +203,7 @@ def _chosen(
     if better:
         policy = replace(policy, tree_bits=transfers.tree_bits, silent_table_bits=transfers.table_bits)
     return replace(policy, layers=tuple(layers)), total
+
+
+def _garbled_seconds(nodes: Iterable[Node], residues: Residues, rates: Mapping[str, float], link: Link) -> float:
+    return sum(activation_cost(node, residues, rates, link)["garbled_seconds"] for node in nodes)

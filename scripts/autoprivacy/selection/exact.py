@@ -18,7 +18,7 @@ from autoprivacy.selection.garbled_costs import predicted_seconds, with_garbling
 from autoprivacy.selection.layer_selection import layer_policy
 from autoprivacy.selection.plaintext_modulus import PlaintextRule
 from autoprivacy.selection.schemes import of_layers
-from autoprivacy.selection.share_windows import share_windows, with_share_windows
+from autoprivacy.selection.share_windows import share_windows
 
 logger = logging.getLogger(__name__)
 EXACT_SCHEME = "autoprivacy+"
@@ -48,7 +48,7 @@ def autoprivacy_plus(
             if (layer, p) not in known:
                 known[layer, p] = layer_policy(network.layers[layer], EXACT_TARGET, p, selection)
         layers = [known[layer, moduli[layer]] for layer in names]
-        policy = with_share_windows(of_layers(EXACT_SCHEME, network, name, layers, selection), windows)
+        policy = of_layers(EXACT_SCHEME, network, name, layers, selection, windows)
         kinds = CHOICES[selection.activation]
         return with_cheaper_activations(policy, network.architecture, selection.profile, selection.link, kinds)
 
@@ -64,14 +64,16 @@ def layer_moduli(
     whose accumulators meet the one that holds them all: narrower moduli need less of q and shorter circuits. Where
     activations alone read accumulators, a window holds them in as few bits as their range has, wherever 0 lies in it.
     """
-    squares, names = bool(architecture.squares), [shape.name for shape in architecture.layers]
-    uniform = rule.candidates(ranges, selection.packing, selection.profile.degrees, squares)
+    names = [shape.name for shape in architecture.layers]
+    triples = bool(architecture.squares) and selection.activation == "garbled"
+    uniform = rule.candidates(ranges, selection.packing, selection.profile.degrees, bool(architecture.squares))
     moduli = [dict.fromkeys(names, p) for p in uniform]
     powers = rule.kind in ("cheapest", "power_of_two") and rule.bits is None
-    if powers and not squares and not packing_named(selection.packing).in_slots:
+    if powers and not triples and not packing_named(selection.packing).in_slots:
         own = PlaintextRule(kind="power_of_two")
         narrow: dict[str, int] = {}
-        reads = [*(node.inputs[0] for node in architecture.activations), architecture.nodes[-1].name]
+        reads = [node.inputs[0] for node in architecture.activations if not node.modulus_bits]
+        reads.append(architecture.nodes[-1].name)
         # what comes from no layer is read modulo the largest modulus, as a signed residue
         windows = share_windows(architecture, ranges) if all(architecture.feeders[read] for read in reads) else {}
         for group in tied_layers(architecture):

@@ -77,7 +77,7 @@ def activation_cost(node: Node, residues: Residues, rates: Mapping[str, float], 
         UserError: there is no circuit for the activation or for p, or a rate is missing.
     """
     instances, moduli = math.prod(node.shape), residues.moduli[node.name]
-    circuit = Activation.of(node, residues).circuit
+    circuit = Activation.garbled(node, residues).circuit
     sent = sum(garbled_bytes(circuit, moduli, instances, 2 if node.squared else 1).values())
     cost = _cost(garbled_counts(circuit, moduli, instances), sent, rates, link)
     return {**cost, "garbled_seconds": cost["garbled_seconds"] + link.round_trip_seconds}
@@ -149,7 +149,8 @@ def circuit_seconds(
 ) -> dict[str, list[float]]:
     """garbled_seconds of every activation under one modulus, for 0, 1, ... ignored share bits.
 
-    As many as there are circuits for: at most the activation's shift, and what p admits (`ignorable_bits`).
+    As many as there are circuits for: at most the activation's shift, and what p admits (`ignorable_bits`). Of a table,
+    which has no circuit, lookup_seconds.
 
     Raises:
         UserError: there is no circuit for an activation or for p, or the profile lacks a rate.
@@ -159,6 +160,8 @@ def circuit_seconds(
 
     def seconds(node: Node, ignored: int) -> float:
         own = replace(residues, ignored_bits={node.name: ignored})
+        if node.table:
+            return lookup_cost(Batch.of(node, own), rates, link, DEFAULT_TRANSFERS)["lookup_seconds"]
         return activation_cost(node, own, rates, link)["garbled_seconds"]
 
     return {

@@ -124,25 +124,26 @@ class PlaintextRule:
             ranges: by layer, the smallest and largest signed number that p has to hold.
             packing: the packing's name.
             degrees: the polynomial degrees under consideration; in slot packing p batches at all of them.
-            squares: whether the network squares activations: their triples stand in slots in every packing.
+            squares: whether the network squares activations: primes are then for triples, which stand in slots in every
+                packing, a power of two for squares that are looked up.
 
         Raises:
             UserError: the ranges do not fit, with the layers that need most; or the packing cannot use p of that kind.
         """
         if self.kind == "composite":
             return self._composites(ranges, packing, degrees)
-        batches = squares or packing_named(packing).in_slots
-        if self.kind == "power_of_two" and batches:
-            what, instead = (" of squared activations", "ReLUs") if squares else ("", "coefficient packing")
+        in_slots = packing_named(packing).in_slots
+        batches = squares or in_slots
+        if self.kind == "power_of_two" and in_slots:
             raise UserError(
-                f"plaintext modulus: a power of two in {packing} packing{what}, where slots need a prime == 1 mod 2n; "
-                f"set selection.plaintext.kind to prime, or take {instead}"
+                f"plaintext modulus: a power of two in {packing} packing, where slots need a prime == 1 mod 2n; set "
+                "selection.plaintext.kind to prime, or take coefficient packing"
             )
         modulus = partial(_modulus, ranges, batches, degrees)
         if self.kind != "cheapest":
             return [modulus(self.bits, self.kind == "power_of_two")]
         moduli = [modulus(self.bits)]
-        if not batches:
+        if not in_slots:
             moduli.append(modulus(self.bits, power_of_two=True))
         more = moduli[0].bit_length() + 1
         if self.bits is None and more <= MAXIMUM_PLAINTEXT_BITS:

@@ -21,10 +21,13 @@ from autoprivacy.he.parameters.parameter_set import ParameterSet, Target
 from autoprivacy.he.parameters.policy import EXACT_TARGET, LayerPolicy, Policy
 from autoprivacy.he.ring.primes import ntt_primes
 from autoprivacy.quantization.integer_network import IntegerNetwork, Interval, LinearLayer
+from autoprivacy.quantization.windows import Window
+from autoprivacy.selection.activation_choice import squares_by_lookup, with_needed_lookups
 from autoprivacy.selection.conditions import Selection
 from autoprivacy.selection.layer_selection import layer_policy, nothing_meets, predict
 from autoprivacy.selection.plaintext_modulus import plaintext_modulus
 from autoprivacy.selection.secure_set import AverageCase, Growth, NoiseRule, Setting, WorstCase, secure_set
+from autoprivacy.selection.share_windows import with_share_windows
 from autoprivacy.selection.triple_selection import triple_policy
 from autoprivacy.workflow.provenance import provenance
 
@@ -249,14 +252,21 @@ def _uniform(
 
 
 def of_layers(
-    scheme: str, network: IntegerNetwork, name: str, layers: Iterable[LayerPolicy], selection: Selection
+    scheme: str,
+    network: IntegerNetwork,
+    name: str,
+    layers: Iterable[LayerPolicy],
+    selection: Selection,
+    windows: Mapping[str, Window] | None = None,
 ) -> Policy:
     """The policy of layers in the network's order, bound to the network, its predictions added up.
 
-    The triples of squared activations are chosen here, alike in every scheme.
+    The triples of squared activations that are not looked up are chosen here, alike in every scheme. `windows`, by
+    layer, are those of shares whose activations read fewer bits than p has.
 
     Raises:
-        UserError: no set serves the triples, or there are several plaintext moduli where the network squares.
+        UserError: no set serves the triples, there are several plaintext moduli where the network squares, or an
+            activation that has no circuit cannot be looked up.
     """
     commitment = NetworkCommitment.of(network)
     policy = Policy(
@@ -269,7 +279,8 @@ def of_layers(
         output=selection.output,
         commitment=commitment,
     )
-    if network.architecture.squares:
+    if network.architecture.squares and not squares_by_lookup(policy, selection.activation):
         policy = replace(policy, triples=triple_policy(network.architecture, policy.plaintext_modulus, selection))
+    policy = with_needed_lookups(with_share_windows(policy, windows or {}), network.architecture, selection.activation)
     totals = {key: sum(entry.predicted[key] for entry in policy.evaluations) for key in TOTALS}
     return replace(policy, predicted=totals)

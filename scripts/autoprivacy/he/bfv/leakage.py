@@ -65,7 +65,8 @@ def _triples_flood(architecture: Architecture, policy: Policy) -> list[LayerFloo
     """Of the triples' reply, whose noise depends on the masks rho of values that depend on the weights."""
     if not (triples := policy.triples):
         return []
-    count = sum(math.prod(node.shape) for node in architecture.squares)
+    kinds = policy.activation_kinds(architecture)
+    count = sum(math.prod(node.shape) for node in architecture.squares if kinds[node.name] == "garbled")
     layout = TripleLayout.of(count, triples.parameters)
     noise = deployed_noise(layout.noise, triples.parameters, policy.flooding, triples.target, triples.reply_bits)
     ratio = noise.weighted / noise.flood if noise.flood else math.inf

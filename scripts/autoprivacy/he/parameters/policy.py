@@ -161,7 +161,7 @@ class Policy:
         layers: in the network's order.
         predicted: totals.
         provenance: how it came about.
-        triples: of the squared activations, where the network has such.
+        triples: of the squared activations, where the network has such and does not look them up.
         output: what a client learns of an image.
         commitment: binds the policy to the integer network that it was made for; None leaves it unbound.
         tree_bits: of the trees that oblivious transfers come from (`ot.trees`); None takes that room's default.
@@ -233,12 +233,15 @@ class Policy:
             raise UserError(f"policy {self.scheme} of {self.network}: {error}") from None
 
     def activation_kinds(self, architecture: Architecture) -> dict[str, ActivationKind]:
-        """How each activation is computed: by lookup where all layers that feed it say so, and some layer does."""
+        """How each activation is computed: by lookup where all layers that decide it say so, and some layer does.
+
+        What no layer feeds is looked up where it has no circuit: tables, and squares without triples.
+        """
         kinds: dict[str, ActivationKind] = {}
-        for node in architecture.nodes:
-            if node.operation == "activation":
-                said = {self.layer(name).activation for name in architecture.feeders[node.inputs[0]]}
-                kinds[node.name] = "lookup" if said == {"lookup"} else "garbled"
+        for node in architecture.activations:
+            said = {self.layer(name).activation for name in architecture.deciding_layers(node)}
+            looked_up = said == {"lookup"} if said else node.table or (node.squared and self.triples is None)
+            kinds[node.name] = "lookup" if looked_up else "garbled"
         return kinds
 
     def check_layers(self, names: list[str]) -> None:

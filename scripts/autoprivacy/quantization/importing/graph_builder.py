@@ -47,6 +47,7 @@ class GraphBuilder:
         self.nodes: dict[str, FloatNode] = {}
         self.layers: dict[str, FloatLayer] = {}
         self.values: dict[fx.Node, Value | Tensor] = {}
+        self.output = ""  # the node that the network returns
         self.final: Callable[[Tensor], Tensor] | None = None  # of the classes, at the end: a softmax, say
         self._counts: dict[str, int] = {}
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoprivacy.networks.square import Square
-from autoprivacy.quantization.importing import layers, shapes
+from autoprivacy.quantization.importing import functions, layers, shapes
 from autoprivacy.quantization.importing.graph_builder import Value
 from autoprivacy.quantization.importing.values import nothing
 
@@ -34,10 +34,20 @@ HANDLERS: dict[str, Handler] = {
     "maximum": layers.maximum,
     "max": layers.maximum,
     "square": layers.square,
+    **dict.fromkeys(("silu", "swish"), functions.silu),
+    "hardswish": functions.hardswish,
+    "hardsigmoid": functions.hardsigmoid,
+    "gelu": functions.gelu,
+    "mish": functions.mish,
+    "sigmoid": functions.sigmoid,
+    "tanh": functions.tanh,
+    "leaky_relu": functions.leaky_relu,
+    "elu": functions.elu,
     "avg_pool2d": layers.average_pool,
     "adaptive_avg_pool2d": layers.adaptive_average_pool,
     "mean": layers.mean,
     "max_pool2d": layers.max_pool,
+    "adaptive_max_pool2d": layers.adaptive_max_pool,
     **dict.fromkeys(("view", "reshape", "flatten", "squeeze", "unsqueeze", "_unsafe_view"), shapes.reshape),
     **dict.fromkeys(("add", "iadd"), shapes.addition),
     **dict.fromkeys(("mul", "imul"), shapes.times),
@@ -74,6 +84,15 @@ MODULES: dict[type, Callable[[Any], tuple[Handler, tuple[Any, ...]]]] = {
     nn.ReLU6: lambda m: (layers.relu6, ()),
     nn.Hardtanh: lambda m: (layers.hardtanh, (m.min_val, m.max_val)),
     Square: lambda m: (layers.square, (m.bits, m.shift)),
+    nn.SiLU: lambda m: (functions.silu, ()),
+    nn.Hardswish: lambda m: (functions.hardswish, ()),
+    nn.Hardsigmoid: lambda m: (functions.hardsigmoid, ()),
+    nn.GELU: lambda m: (functions.gelu, (m.approximate,)),
+    nn.Mish: lambda m: (functions.mish, ()),
+    nn.Sigmoid: lambda m: (functions.sigmoid, ()),
+    nn.Tanh: lambda m: (functions.tanh, ()),
+    nn.LeakyReLU: lambda m: (functions.leaky_relu, (m.negative_slope,)),
+    nn.ELU: lambda m: (functions.elu, (m.alpha,)),
     nn.AvgPool2d: lambda m: (
         layers.average_pool,
         (m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, m.divisor_override),
@@ -83,6 +102,7 @@ MODULES: dict[type, Callable[[Any], tuple[Handler, tuple[Any, ...]]]] = {
         layers.max_pool,
         (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices),
     ),
+    nn.AdaptiveMaxPool2d: lambda m: (layers.adaptive_max_pool, (m.output_size, m.return_indices)),
     nn.ZeroPad2d: lambda m: (shapes.pad, (m.padding,)),
     nn.ConstantPad2d: lambda m: (shapes.pad, (m.padding, "constant", m.value)),
     **dict.fromkeys((nn.Flatten, nn.Unflatten), lambda m: (shapes.reshape, ())),
@@ -94,17 +114,17 @@ MODULES: dict[type, Callable[[Any], tuple[Handler, tuple[Any, ...]]]] = {
 }
 
 SUPPORTED = (
-    "Conv2d, Linear, BatchNorm, ReLU, ReLU6, Hardtanh from 0, Square (autoprivacy.networks.square), AvgPool2d, "
+    "Conv2d, Linear, BatchNorm, ReLU, ReLU6, Hardtanh from 0, Square (autoprivacy.networks.square), SiLU, Hardswish, "
+    "GELU, Mish, Sigmoid, Hardsigmoid, Tanh, LeakyReLU, ELU, x times such a function of x, AvgPool2d, MaxPool2d, "
     "AdaptiveAvgPool2d, mean over (2, 3), view, reshape and Flatten of all but the batch, additions of two values, "
     "concatenations of channels, slices x[:, :, ::s, ::s], padding with zeros, Dropout, Identity, and a "
     "softmax at the end"
 )
 # What to do about operations that many networks have and that are not computed privately.
 INSTEAD = {
-    "MaxPool2d": "is not supported; train the network with AvgPool2d in its place",
     **dict.fromkeys(
-        ("Sigmoid", "Tanh", "GELU", "SiLU", "Mish", "ELU", "SELU", "LeakyReLU", "PReLU", "Hardswish", "Hardsigmoid"),
-        "is not supported; train the network with ReLU in its place",
+        ("SELU", "CELU", "PReLU", "Softplus", "GLU"),
+        "is not supported; train the network with ReLU, LeakyReLU or SiLU in its place",
     ),
     **dict.fromkeys(
         ("LayerNorm", "GroupNorm", "InstanceNorm2d", "LocalResponseNorm"),

@@ -232,13 +232,17 @@ def _uneven(builder: GraphBuilder, node: fx.Node, x: Any, kernel: tuple[int, int
 
 
 def adaptive_average_pool(builder: GraphBuilder, node: fx.Node, x: Any, output_size: Any) -> Value:
+    kernel = _adaptive_kernel(builder, node, x, output_size)
+    return average(builder, node, x, kernel, kernel)
+
+
+def _adaptive_kernel(builder: GraphBuilder, node: fx.Node, x: Any, output_size: Any) -> tuple[int, int]:
     sizes = builder.nodes[plain(node, x).node].shape[1:]
     wanted = list(output_size) if isinstance(output_size, list | tuple) else [output_size]
     pairs = [(size, want or size) for size, want in zip(sizes, (wanted[0], wanted[-1]), strict=True)]
     if any(size % want for size, want in pairs):
         raise UserError(f"{where(node)}: output size {output_size} of a map of {sizes}; expected 1, or a divisor of it")
-    kernel = (pairs[0][0] // pairs[0][1], pairs[1][0] // pairs[1][1])
-    return average(builder, node, x, kernel, kernel)
+    return pairs[0][0] // pairs[0][1], pairs[1][0] // pairs[1][1]
 
 
 def mean(
@@ -292,10 +296,40 @@ def max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Value:
-    """Of windows of one pixel, which takes every s-th row and column."""
-    if pair_of(kernel_size) != (1, 1) or any(pair_of(padding)) or return_indices:
-        raise UserError(f"{where(node)}: MaxPool2d is not supported; train the network with AvgPool2d in its place")
-    return subsampled(builder, node, x, pair_of(1 if stride is None else stride))
+    """The largest of every window; of windows of one pixel every s-th row and column."""
+    kernel = pair_of(kernel_size)
+    strides, sides = kernel if stride in (None, [], ()) else pair_of(stride), pair_of(padding)
+    if return_indices or pair_of(dilation) != (1, 1):
+        raise UserError(f"{where(node)}: dilation {dilation}, return_indices {return_indices}; expected 1 and False")
+    if kernel == (1, 1) and not ceil_mode:
+        return subsampled(builder, node, x, strides)
+    return _largest(builder, node, x, kernel, strides, (-sides[0], -sides[1]))
+
+
+def adaptive_max_pool(
+    builder: GraphBuilder, node: fx.Node, x: Any, output_size: Any, return_indices: bool = False
+) -> Value:
+    if return_indices:
+        raise UserError(f"{where(node)}: return_indices True; expected False")
+    kernel = _adaptive_kernel(builder, node, x, output_size)
+    return _largest(builder, node, x, kernel, kernel, (0, 0))
+
+
+def _largest(
+    builder: GraphBuilder,
+    node: fx.Node,
+    x: Any,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    offset: tuple[int, int],
+) -> Value:
+    """A max pooling, of the sizes that torch gives."""
+    x = plain(node, x)
+    channels, rows, columns = (int(size) for size in node.meta["example"].shape[1:])
+    pool = FloatNode(
+        builder.numbered("pool"), "max_pool", (x.node,), (channels, rows, columns), kernel, strides, offset=offset
+    )
+    return value_of(builder, node, builder.add_node(pool))
 
 
 def dropout(

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from autoprivacy.errors import UserError
 from autoprivacy.quantization.float_graph import FloatNode
+from autoprivacy.quantization.importing.functions import product
 from autoprivacy.quantization.importing.graph_builder import GraphBuilder, Value, where
 from autoprivacy.quantization.importing.values import plain, subsampled, value_of
 
@@ -49,7 +50,11 @@ def addition(builder: GraphBuilder, node: fx.Node, x: Any, other: Any, *, alpha:
 
 
 def times(builder: GraphBuilder, node: fx.Node, x: Any, factor: Any) -> Value:
-    """By 1, which is nothing, or by 0, which stands for channels of zeros in a concatenation."""
+    """By 1, which is nothing, or by 0, which stands for channels of zeros in a concatenation; x f(x) is a table."""
+    if isinstance(x, Value) and isinstance(factor, Value):
+        gated = product(builder, node, plain(node, x), plain(node, factor))
+        if gated:
+            return gated
     if not isinstance(x, Value):
         x, factor = factor, x
     if not isinstance(factor, int | float) or factor not in (0, 1):
