@@ -37,6 +37,14 @@ CASES = {
 }
 
 
+def wait_until(condition):
+    """Until it holds; a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def reference(policy, network, image):
     outputs = reference_forward(network, image, policy.residues(network.architecture))
     return shown(
@@ -69,7 +77,7 @@ def test_a_bundle_is_destroyed_before_anything_that_depends_on_it_is_sent(tmp_pa
     with kept_session(tmp_path, LOOKED_UP) as (client, places, _):
         for number in (client.prepare().number, client.prepare().number):
             files = [place.folder.file(number) for place in places]
-            assert all(file.exists() for file in files)
+            wait_until(lambda files=files: all(file.exists() for file in files))  # the server may be behind
 
             def sending(channel, message, *parts, files=files):
                 seen.setdefault(message, []).append([file.exists() for file in files])
@@ -322,6 +330,7 @@ def test_processes_killed_between_preparing_and_using_go_on_with_what_both_hold(
         programs = Programs(tmp_path, stack)
         images = load(tmp_path / "data.npz").test.images
         server, client = programs.both(pool=3)
+        wait_until(lambda: len(programs.held()[1]) == 3)  # the server may be behind
         kill(server, client)
         first = programs.held()
         assert len(first[0]) == 3 and first[0] == first[1]
@@ -333,7 +342,7 @@ def test_processes_killed_between_preparing_and_using_go_on_with_what_both_hold(
             image = NETWORK.architecture.quantize_images(images[number][None])[0]
             assert answer["outputs"] == reference_forward(NETWORK, image, P).tolist()
             held = programs.held()
-            assert held[0] == held[1] and len(held[0]) == 2 - number
+            assert held[0] == held[1] and len(held[0]) == 2 - number  # both gone before the first message
             used |= set(first[0]) - set(held[0])
         assert used == set(first[0])
         assert not ask(client, 0)["prepared_ahead"]
@@ -344,13 +353,12 @@ def test_a_bundle_that_was_begun_does_not_come_back(tmp_path):
     with ExitStack() as stack:
         programs = Programs(tmp_path, stack)
         server, client = programs.both(pool=2)
+        wait_until(lambda: len(programs.held()[1]) == 2)
         before = programs.held()[0]
         server.send_signal(signal.SIGSTOP)  # so that the image is not answered
         client.stdin.write("0\n")
         client.stdin.flush()
-        deadline = time.monotonic() + 60
-        while len(programs.held()[0]) == 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: len(programs.held()[0]) == 1)
         kill(client)
         server.send_signal(signal.SIGCONT)
         kill(server)
