@@ -49,7 +49,7 @@ def test_a_claim_is_made_again_by_the_command_beside_it(finished, study):
         first, *arguments = row["command"].split()
         assert first == "snakemake" and arguments[-1] == f"results/tiny/{row['file']}"
         assert arguments[arguments.index("--configfile") + 1] != "config/config.yaml"  # Snakemake reads that anyway
-    code, output = finished.snakemake(*arguments[arguments.index("--configfile") :], "-n")
+    code, output = finished.snakemake("-n", *arguments[arguments.index("--configfile") :])
     assert code == 0, output[-2000:]
 
 
