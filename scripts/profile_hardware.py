@@ -15,7 +15,8 @@ def main(snakemake: Any) -> None:
     hardware = snakemake.params.hardware
     if hardware["profile"] is not None:
         made = OperationProfile.load(hardware["profile"])  # its provenance goes with it, into the report
-        logging.info("%s, measured %s on %s", hardware["profile"], made.provenance["date"], made.provenance["cpu"])
+        when, where = (made.provenance.get(key, "it does not say where or when") for key in ("date", "cpu"))
+        logging.info("%s, measured %s on %s", hardware["profile"], when, where)
         made.save(snakemake.output[0])
         return
     counts = range(1, hardware["maximum_primes"] + 1)

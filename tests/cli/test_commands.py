@@ -19,6 +19,9 @@ from autoprivacy.cli.own_images import own_images
 from autoprivacy.compiled import VARIABLE, choose_cache
 from autoprivacy.data.dataset import Dataset, Split, save
 from autoprivacy.errors import UserError
+from autoprivacy.gc import rates as garbling_rates
+from autoprivacy.he.profiling.profile import OperationProfile
+from autoprivacy.lookup import rates as lookup_rates
 from autoprivacy.protocol.endpoints import address_text, parse_address
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
@@ -133,6 +136,14 @@ def test_measure_runs_both_parties_over_a_link(files, capsys):
     assert in_a_table(record, POLICY, 0).count("\n") > 6
     assert main([*given, "--link", "moon"]) == 1
     assert "--link moon; expected one of loopback, lan, wan" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_profile_measures_all_that_select_asks_for(tmp_path, capsys):
+    made = str(tmp_path / "profile.json")
+    assert main(["profile", "--degrees", "1024", "--maximum-primes", "1", "--repeats", "3", "--output", made]) == 0
+    assert {*garbling_rates.OPERATIONS, *lookup_rates.OPERATIONS} <= OperationProfile.load(made).garbling.keys()
+    assert capsys.readouterr().out == f"{made}\n"
 
 
 def test_doctor_finds_this_installation_sound(capsys):

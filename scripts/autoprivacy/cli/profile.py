@@ -1,4 +1,4 @@
-"""Time this machine's homomorphic operations and garbling, and write what `select` takes."""
+"""Time this machine's homomorphic operations, garbling and lookups, and write what `select` takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from autoprivacy.errors import UserError
 from autoprivacy.gc.rates import garbling_times
 from autoprivacy.he.profiling.profile import profile
+from autoprivacy.lookup.rates import lookup_times
 from autoprivacy.timing import quartiles
 
 DEGREES = (1024, 2048, 4096, 8192)
@@ -27,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
     if options.repeats < 3 or options.maximum_primes < 1:
         raise UserError("--repeats and --maximum-primes: expected at least 3 and 1")
     logging.info("timing; nothing else should run meanwhile")
-    garbling = {name: quartiles(times) for name, times in garbling_times(options.repeats).items()}
+    passes = {**garbling_times(options.repeats), **lookup_times(options.repeats)}
+    garbling = {name: quartiles(times) for name, times in passes.items()}
     measured = profile(options.degrees, range(1, options.maximum_primes + 1), options.repeats)
     replace(measured, garbling=garbling).save(options.output)
     print(options.output)
