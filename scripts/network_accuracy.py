@@ -30,8 +30,8 @@ def main(snakemake: Any) -> None:
             shares = simulated_shares("evaluate", params.seed)
             own.append(integer_row(name, policy.scheme, stage, served, residues, dataset, errors, shares))
         rows += [row | {"packing": policy.packing} for row in own]
-    for row in rows:
-        logging.info("%s %s: %s%%", row["scheme"] or name, row["stage"], row["accuracy_percent"])
+        for row in own:
+            logging.info("%s, %s, %s: %s%%", policy.scheme, policy.packing, row["stage"], row["accuracy_percent"])
     write_rows(snakemake.output[0], rows)
 
 
