@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.kept_sessions import GARBLED, LOOKED_UP, P, folders, kept_session, with_lookups
-from support.protocol_sessions import IMAGES, NETWORK, POLICY, session
+from support.protocol_sessions import IMAGES, NETWORK, POLICY, ask_for, session
 from support.reference import reference_forward
 from test_programs import ENVIRONMENT, save_images
 from test_squared_activations import NETWORK as SQUARES
@@ -110,6 +110,36 @@ def test_a_bundle_is_used_once_whatever_is_in_memory(tmp_path):
             with pytest.raises(ProtocolError, match="was used before; prepare a new one"):
                 second.infer(bundles[1], IMAGES[1])
             assert second.channel.bytes_sent == sent
+
+
+def test_a_new_bundle_of_a_used_number_does_not_bring_the_old_one_back(tmp_path):
+    """Prepared again under the number of one that a session still has at hand: its labels would be sent twice."""
+    with folders(tmp_path) as (own, others):
+        with session(folder=others) as (client, _):
+            client.resume(own)
+            number = client.prepare().number
+        with session(folder=others) as (first, _), session(folder=others) as (second, _):
+            first.resume(own)
+            second.resume(own)
+            assert first.infer(first.ready(), IMAGES[0]).shape == (5,)
+            with session(folder=others) as (third, _):
+                third.resume(own)
+                third._random = FixedNumber(number)
+                third.prepare()
+                assert others.numbers() == [number]
+            with pytest.raises(ProtocolError, match="was used before; prepare a new one"):
+                ask_for(second, number)
+        assert others.numbers() == [number]
+
+
+class FixedNumber:
+    """Randomness of a client that chooses the number of its bundle."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def random_bytes(self, count):
+        return np.frombuffer(self.number.to_bytes(count, "little"), np.uint8)
 
 
 def test_what_one_party_lacks_is_destroyed(tmp_path):
@@ -213,7 +243,7 @@ def test_content_is_encrypted_and_private(prepared):
         content = (folder / party / f"{number:016x}.bundle").read_bytes()
         assert b"masks" not in content and b"relu1" not in content
         with SealedFolder(folder / party) as opened:
-            plain = opened.read(number, Seal(party[:1].encode(), content[17:49]))
+            plain, _ = opened.read(number, Seal(party[:1].encode(), content[17:49]))
         assert b'"masks"' in plain and Content(plain).fields["masks"]
 
 
@@ -225,7 +255,7 @@ class TestSealedFiles:
         content = np.random.default_rng(1).bytes(size)
         with SealedFolder(tmp_path / "a") as folder:
             folder.write(7, self.seal, content)
-            assert folder.read(7, self.seal) == content
+            assert folder.read(7, self.seal)[0] == content
             assert folder.destroy(7) and not folder.destroy(7)
             with pytest.raises(UserError, match="cannot be read"):
                 folder.read(7, self.seal)

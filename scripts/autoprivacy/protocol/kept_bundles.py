@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import numpy as np
@@ -125,10 +125,13 @@ class KeptBundles(Generic[Bundle]):
     Attributes:
         place: the folder.
         agreement: of the session.
+        marks: by number those of the files that this session has written or read. What it has in memory is theirs, so
+            that a file that came later under the same number does not let it be used once more.
     """
 
     place: BundleFolder
     agreement: Agreement
+    marks: dict[int, bytes] = field(default_factory=dict)
 
     def save(self, bundle: Bundle) -> None:
         """Keep a bundle that is ready; UserError where the disk is full, or the folder's limit reached."""
@@ -137,16 +140,16 @@ class KeptBundles(Generic[Bundle]):
         data, folder = content.to_bytes(), self.place.folder
         if folder.size() + len(data) > self.place.limit:
             raise ProtocolError(f"bundles on disk would take more than the {self.place.limit} bytes allowed")
-        folder.write(bundle.number, self.place.seal, data)
+        self.marks[bundle.number] = folder.write(bundle.number, self.place.seal, data)
 
     def load(self, number: int) -> Bundle:
         """The bundle of a number; UserError where it is damaged."""
-        content = Content(self.place.folder.read(number, self.place.seal))
-        return self._bundle(number, content)
+        content, self.marks[number] = self.place.folder.read(number, self.place.seal)
+        return self._bundle(number, Content(content))
 
     def destroy(self, number: int) -> None:
         """Make sure that it never comes back; ProtocolError where it is gone, so another session has used it."""
-        if not self.place.folder.destroy(number):
+        if not self.place.folder.destroy(number, self.marks.pop(number, None)):
             raise ProtocolError(f"bundle {number} was used before; prepare a new one")
 
     def _fields(self, bundle: Bundle, content: Content) -> Fields:

@@ -112,25 +112,44 @@ class SealedFolder:
 
     def files(self) -> Iterator[Path]:
         """All files, the oldest first."""
-        yield from sorted(self.path.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
+        ages = []
+        for path in self.path.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # another session has used it
+                ages.append((path.stat().st_mtime_ns, path))
+        yield from (path for _, path in sorted(ages))
 
-    def write(self, number: int, seal: Seal, content: bytes) -> None:
-        """Keep a content; it is on the disk when this returns. UserError where it cannot be written."""
+    def write(self, number: int, seal: Seal, content: bytes) -> bytes:
+        """Keep a content; it is on the disk when this returns.
+
+        Returns:
+            The file's mark, which no other file has, of the same number neither: `destroy` asks for it.
+
+        Raises:
+            UserError: it cannot be written, or the number has a file already.
+        """
         path, key, nonce = self.file(number), AESGCM.generate_key(256), os.urandom(NONCE_BYTES)
-        temporary, prefix, cipher = path.with_suffix(TEMPORARY), seal.prefix(number), AESGCM(key)
+        temporary, prefix, cipher = path.with_suffix(f".{nonce.hex()}{TEMPORARY}"), seal.prefix(number), AESGCM(key)
+        mark = nonce + self._key.encrypt(nonce, key, prefix)
         try:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-                stream.write(prefix + nonce + self._key.encrypt(nonce, key, prefix))
+                stream.write(prefix + mark)
                 for place, last, part in _records(content, RECORD):
                     stream.write(cipher.encrypt(_nonce(place), part, last))
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            with self._guard:
+                if taken := path.exists():
+                    temporary.unlink()
+                else:
+                    os.replace(temporary, path)
             self._sync()
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise UserError(f"{path}: cannot be written ({error.strerror}); free some space or name another") from None
+        if taken:
+            raise UserError(f"bundle {number} is on disk already; expected a fresh number")
+        return mark
 
     def check(self, path: Path, seal: Seal) -> int:
         """The number of a file that is for this; its header alone is read.
@@ -167,11 +186,14 @@ class SealedFolder:
         except InvalidTag:
             raise UserError(f"{path}: damaged, used, or sealed under another key; remove it") from None
 
-    def read(self, number: int, seal: Seal) -> bytearray:
-        """The content of a number's file; UserError where `check` raises it, or the content is damaged."""
+    def read(self, number: int, seal: Seal) -> tuple[bytearray, bytes]:
+        """Content and mark of a number's file; UserError where `check` raises it, or the content is damaged."""
         path = self.file(number)
         self.check(path, seal)
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         cipher, sealed = self._open(path, content[:HEADER_BYTES]), memoryview(content)[HEADER_BYTES:]
         opened = bytearray()
         try:
@@ -179,17 +201,24 @@ class SealedFolder:
                 opened += cipher.decrypt(_nonce(place), part, last)
         except InvalidTag:
             raise UserError(f"{path}: damaged; remove it") from None
-        return opened
+        return opened, content[PREFIX.size : HEADER_BYTES]
 
-    def destroy(self, number: int) -> bool:
-        """Make sure that nobody reads a file again; whether it was there, which one caller alone is told."""
+    def destroy(self, number: int, mark: bytes | None = None) -> bool:
+        """Make sure that nobody reads a file again; whether it was there, which one caller alone is told.
+
+        Args:
+            number: its number.
+            mark: of the file that is meant: a later one of the same number is left alone. None means any.
+        """
         path = self.file(number)
         with self._guard:
             try:
-                handle = os.open(path, os.O_WRONLY)
+                handle = os.open(path, os.O_RDWR)
             except FileNotFoundError:
                 return False
             try:
+                if mark is not None and os.pread(handle, SEALED_KEY, PREFIX.size) != mark:
+                    return False
                 os.pwrite(handle, bytes(SEALED_KEY), PREFIX.size)
                 os.fsync(handle)
             finally:
