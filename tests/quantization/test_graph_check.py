@@ -104,6 +104,21 @@ def test_the_sum_of_all_values_is_bounded():
         check_architecture(Architecture(nodes, (layer,), (0.5,) * (1 << 24), (0.2,) * (1 << 24), 0.02))
 
 
+def test_the_levels_of_squares_are_bounded():
+    """Squared and looked up they become a list: 2^31 of them took a client tens of gigabytes."""
+    told = changed(("nodes", 2, "squared"), True)
+    read_architecture(told)
+    told["nodes"][2]["maximum"] = (1 << 31) - 1
+    with pytest.raises(UserError, match="node 'relu1': 2147483648 levels that are squared; allowed 32768"):
+        read_architecture(told)
+    shape = (1, 1, 1)
+    squares = tuple(Node(f"n{i}", "activation", ("fc",), shape, maximum=(1 << 15) - 1, squared=True) for i in range(33))
+    nodes = (Node("image", "input", (), shape), Node("fc", "linear", ("image",), shape), *squares)
+    layer = LayerShape("fc", "fully_connected", shape, 1, (1, 1))
+    with pytest.raises(UserError, match="1081344 levels of squared activations in all; allowed 1048576"):
+        check_architecture(Architecture(nodes, (layer,), (0.5,), (0.2,), 0.02))
+
+
 def test_a_network_file_with_an_odd_graph_is_refused_and_named(tmp_path):
     """A layer of the input's name would make the client encrypt, and answer with, the same share twice."""
     layer = LayerShape("image", "convolution", (2, 4, 4), 2, (1, 1), input_maximum=128)

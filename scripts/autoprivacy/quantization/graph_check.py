@@ -22,7 +22,8 @@ MAXIMUM_TOTAL = 1 << 27  # of all nodes' outputs
 MAXIMUM_WEIGHTS = 1 << 28  # of a layer
 MAXIMUM_INTEGER = 1 << 31  # of everything else that is a number
 MAXIMUM_SHIFT = 31
-MAXIMUM_LEVELS = 1 << 15  # of a table
+MAXIMUM_LEVELS = 1 << 15  # of a table, or of an activation that squares
+MAXIMUM_SQUARED = 1 << 20  # levels of all activations that square, which make a list of each
 MAXIMUM_TABLE_VALUE = 1 << 14  # what it may hold, in size
 
 ARITY = {"input": 0, "add": 2}  # of all other operations: 1
@@ -74,6 +75,9 @@ def check_architecture(architecture: Architecture) -> None:
         shapes[node.name] = node.shape
     for node in architecture.activations:
         _wrap(f"node {node.name!r}", _check_modulus, node, architecture)
+    squared = sum(node.maximum - node.minimum + 1 for node in architecture.squares)
+    if squared > MAXIMUM_SQUARED:
+        raise UserError(f"architecture: {squared} levels of squared activations in all; allowed {MAXIMUM_SQUARED}")
     names, outputs = architecture.class_names, math.prod(architecture.nodes[-1].shape)
     for name in names:
         _wrap("class_names", _check_name, name)
@@ -180,9 +184,11 @@ def _check_table(node: Node) -> None:
     """A value for every level of an activation that does not square, or no table."""
     if not isinstance(node.table, tuple):
         raise ValueError(f"table {node.table!r}: expected a list of integers")
+    levels = node.maximum - node.minimum + 1
+    if node.squared and levels > MAXIMUM_LEVELS:
+        raise ValueError(f"{levels} levels that are squared; allowed {MAXIMUM_LEVELS}")
     if not node.table:
         return
-    levels = node.maximum - node.minimum + 1
     if node.operation != "activation" or node.squared:
         raise ValueError("a table: expected one at activations alone that do not square")
     if levels > MAXIMUM_LEVELS or len(node.table) != levels:
