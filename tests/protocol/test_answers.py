@@ -9,7 +9,8 @@ from support.reference import reference_forward
 from support.transcripts import frames
 
 from autoprivacy.errors import UserError
-from autoprivacy.protocol.channel import Message
+from autoprivacy.protocol.answers import AnswerServer
+from autoprivacy.protocol.channel import Message, ProtocolError
 from autoprivacy.protocol.session import Agreement
 from autoprivacy.quantization.outputs import shown
 from autoprivacy.selection.schemes import darl
@@ -47,3 +48,22 @@ def test_all_that_a_client_receives_last_is_uniform(output):
 def test_an_output_without_a_circuit_is_refused_by_both_sides():
     with pytest.raises(UserError, match="policy: output 'all'; expected one of logits, scores, label"):
         replace(POLICY, output="all")
+
+
+def test_a_class_that_does_not_exist_is_told_in_one_line(monkeypatch):
+    """Five classes take three bits: an odd server may answer with the sixth."""
+    monkeypatch.setattr("autoprivacy.protocol.answers.AnswerServer.finish", finish_oddly(AnswerServer.finish))
+    words = r"OUTPUT_SHARE is malformed: class [567]; expected one of 5"
+    with session(replace(POLICY, output="label")) as (client, _), pytest.raises(ProtocolError, match=words):
+        for move in range(8):
+            finish_oddly.move = move
+            client.infer(client.prepare(), IMAGES[0])
+
+
+def finish_oddly(finish):
+    """The server's last step with masks that are moved."""
+
+    def odd(self, kept, share):
+        return finish(self, replace(kept, masks=(kept.masks + np.uint64(finish_oddly.move)) % np.uint64(8)), share)
+
+    return odd

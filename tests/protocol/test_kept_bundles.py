@@ -159,6 +159,12 @@ def test_a_server_that_keeps_none_says_so(tmp_path):
         client.resume(own)
 
 
+def test_a_client_names_its_bundles_once(tmp_path):
+    """Ten bytes each made the server read its folder, and log a line for every foreign file in it."""
+    with kept_session(tmp_path) as (client, (own, _), _), pytest.raises(ProtocolError, match="BUNDLES came twice"):
+        client.resume(own)
+
+
 def test_the_disk_has_a_limit(tmp_path):
     with kept_session(tmp_path, limit=1 << 20) as (client, (own, _), _):
         with pytest.raises(ProtocolError, match="bundles on disk would take more than the 1048576 bytes allowed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -126,6 +127,15 @@ def test_windows_of_shares_are_the_integer_network_s(bits: int, lookups: tuple[s
 def test_what_cannot_be_looked_up_is_refused(policy: Policy, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Agreement(NETWORK.architecture, with_lookups(policy))
+
+
+def test_values_of_more_bits_than_their_shares_are_refused() -> None:
+    """Messages would have fields of less than no bits."""
+    told = json.loads(Agreement(NETWORK.architecture, LOOKED_UP).to_bytes())
+    next(node for node in told["architecture"]["nodes"] if node["name"] == "relu2")["table"] = [-16384, *[16383] * 255]
+    told["policy"]["layers"][-1]["parameters"]["plaintext_modulus"] = 1 << 8
+    with pytest.raises(UserError, match=r"relu2: lookup: values of 15 bits modulo 2\^8; expected at most 8 bits"):
+        Agreement.from_bytes(json.dumps(told).encode())
 
 
 def test_tables_that_do_not_exist_are_refused() -> None:

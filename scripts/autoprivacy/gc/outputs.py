@@ -182,8 +182,11 @@ class Label:
         return self.addition.client_input(share)
 
     def answer(self, masked: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        """The class, int64 [1]."""
-        return (masked.astype(np.int64) - masks.astype(np.int64)) % self.answer_modulus
+        """The class, int64 [1]; ValueError for none of these classes, which no circuit of a label gives."""
+        classes = (masked.astype(np.int64) - masks.astype(np.int64)) % self.answer_modulus
+        if int(classes.max()) >= self.outputs:
+            raise ValueError(f"class {int(classes.max())}; expected one of {self.outputs}")
+        return classes
 
     def reference(self, client_share: np.ndarray, server_share: np.ndarray) -> np.ndarray:
         """The class for two shares, in integer arithmetic; int64 [1]."""

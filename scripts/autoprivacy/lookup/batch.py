@@ -70,7 +70,10 @@ class Batch:
         if any(p & (p - 1) for p in moduli):
             raise UserError(f"lookup: output modulo {', '.join(map(str, moduli))}; expected powers of two")
         table = LookupTable(Activation.of(node, residues), node.outputs)
-        return cls(table, modulus_bits(max(moduli)), math.prod(node.shape))
+        bits = modulus_bits(max(moduli))
+        if table.output_bits > bits:
+            raise UserError(f"lookup: values of {table.output_bits} bits modulo 2^{bits}; expected at most {bits} bits")
+        return cls(table, bits, math.prod(node.shape))
 
     @cached_property
     def shape(self) -> LookupShape:

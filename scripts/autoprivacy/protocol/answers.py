@@ -72,7 +72,7 @@ class AnswerClient:
         with self.ledger.part(layer, "garbling"), parsing(Message.GARBLED_TABLES):
             garbler_labels = np.frombuffer(payload, np.uint64).reshape(circuit.garbler_bits, count, 2)
             masked = evaluate(circuit, count, kept.tables, garbler_labels, kept.labels, (modulus,))[0]
-        with self.ledger.part(layer, "shares"):
+        with self.ledger.part(layer, "shares"), parsing(Message.OUTPUT_SHARE):
             return function.answer(masked, unpack_shares(masks, (modulus,), (count,))[modulus])
 
 

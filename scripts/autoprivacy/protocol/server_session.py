@@ -93,7 +93,7 @@ class Session:
         self.ledger = Ledger(channel)
         self._random = SecureRandom()
         self._pool: Pool[ServerBundle] = Pool(pool)
-        self._quota, self._folder = quota, folder
+        self._quota, self._folder, self._resumed = quota, folder, False
         with self.ledger.phase("set-up"):
             self._set_up()
 
@@ -173,6 +173,9 @@ class Session:
         """Keep this client's bundles on disk from now on, and say which of those that it has are here as well."""
         if self._folder is None:
             raise ProtocolError("this server keeps no bundles; start it with --bundles DIR, or the client without")
+        if self._resumed:  # each reads the whole folder, and logs what is wrong there
+            raise ProtocolError("BUNDLES came twice in a session")
+        self._resumed = True
         with self.ledger.phase("set-up"), self.ledger.part(EVERY_LAYER, "session"):
             own = set(self._folder.numbers())
             held = [number for number in numbers if number in own]
