@@ -1,7 +1,9 @@
 """Bundles on disk: the same outputs after a restart, one use each across crashes, damage told in one line."""
 
+import errno
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -163,6 +165,20 @@ def test_a_client_names_its_bundles_once(tmp_path):
     """Ten bytes each made the server read its folder, and log a line for every foreign file in it."""
     with kept_session(tmp_path) as (client, (own, _), _), pytest.raises(ProtocolError, match="BUNDLES came twice"):
         client.resume(own)
+
+
+def test_a_client_is_not_told_where_the_servers_files_are(tmp_path, monkeypatch):
+    def full(old, new, replace=os.replace):
+        if "server" in str(new):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(old, new)
+
+    monkeypatch.setattr("autoprivacy.protocol.sealed_files.os.replace", full)
+    words = r"session: [0-9a-f]{16}\.bundle: cannot be written \(No space left"
+    with kept_session(tmp_path) as (client, _, _), pytest.raises(ProtocolError, match=words):
+        client.prepare()
+        client.infer(client.ready(), IMAGES[0])
+    assert not list((tmp_path / "server").glob("*.part"))
 
 
 def test_the_disk_has_a_limit(tmp_path):

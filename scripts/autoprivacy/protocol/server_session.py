@@ -298,7 +298,8 @@ def serve(
         return session
     except UserError as error:
         logging.warning("session ended: %s", error)
-        channel.fail(str(error))
+        # where this side's files are is none of the client's business
+        channel.fail(str(error).replace(f"{folder.folder.path}/", "") if folder else str(error))
     except Exception:  # a fault of this program, which is to cost one client its session and no more
         logging.exception("session ended by a fault of the server")
         channel.fail("a fault of the server, whose log has more")
