@@ -309,6 +309,12 @@ class TestSealedFiles:
             SealedFolder(tmp_path)
         SealedFolder(tmp_path).close()
 
+    def test_others_may_not_write_to_a_folder(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a").chmod(0o777)
+        with pytest.raises(UserError, match="a: others may write to this folder; chmod 700 it"):
+            SealedFolder(tmp_path / "a")
+
     def test_what_a_killed_write_left_is_removed(self, tmp_path):
         SealedFolder(tmp_path).close()
         (tmp_path / "0000000000000007.part").write_bytes(b"half")

@@ -129,6 +129,16 @@ def test_what_cannot_be_looked_up_is_refused(policy: Policy, message: str) -> No
         Agreement(NETWORK.architecture, with_lookups(policy))
 
 
+def test_a_table_of_equal_values() -> None:
+    """Of a function that is constant over the levels that occur."""
+    nodes = tuple(replace(n, table=(-7,) * 256) if n.name == "relu2" else n for n in NETWORK.architecture.nodes)
+    network = replace(NETWORK, architecture=replace(NETWORK.architecture, nodes=nodes))
+    policy = replace(LOOKED_UP, commitment=None)
+    expected = reference_forward(network, IMAGES[0], policy.residues(network.architecture))
+    with session(policy, network) as (client, _):
+        np.testing.assert_array_equal(client.infer(client.prepare(), IMAGES[0]), expected)
+
+
 def test_values_of_more_bits_than_their_shares_are_refused() -> None:
     """Messages would have fields of less than no bits."""
     told = json.loads(Agreement(NETWORK.architecture, LOOKED_UP).to_bytes())

@@ -80,8 +80,8 @@ class LookupTable:
 
     @property
     def output_bits(self) -> int:
-        """w: bits of a value less the smallest."""
-        return int(self.values.max() - self.values.min()).bit_length()
+        """w: bits of a value less the smallest; one where all are equal."""
+        return max(1, int(self.values.max() - self.values.min()).bit_length())
 
     @cached_property
     def bit_words(self) -> np.ndarray:

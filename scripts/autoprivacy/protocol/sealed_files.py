@@ -62,7 +62,7 @@ class SealedFolder:
         key: file with 32 secret bytes, made if it is missing; None: `key` in the folder.
 
     Raises:
-        UserError: it cannot be used, another process uses it, or the key file can be read by others.
+        UserError: it cannot be used, another process uses it, others may write to it, or read the key file.
     """
 
     def __init__(self, folder: str | Path, key: str | Path | None = None) -> None:
@@ -70,6 +70,8 @@ class SealedFolder:
         self._guard = threading.Lock()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if stat.S_IMODE(self.path.stat().st_mode) & 0o022:  # they could put files back, or links to others
+                raise UserError(f"{self.path}: others may write to this folder; chmod 700 it")
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise UserError(
@@ -213,7 +215,7 @@ class SealedFolder:
         path = self.file(number)
         with self._guard:
             try:
-                handle = os.open(path, os.O_RDWR)
+                handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
             except FileNotFoundError:
                 return False
             try:
