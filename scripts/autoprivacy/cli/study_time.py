@@ -1,7 +1,7 @@
 """How long a run will take: the sum of its steps, each from what it works on.
 
-The seconds are those of an idle machine of two cores (Intel Xeon, Sapphire Rapids), fitted to runs of
-config/quick.yaml, docs/tutorial.md and docs/own-network.md; docs/workflow.md has estimates beside what was measured.
+The seconds are those of an idle machine of two cores (Intel Xeon, Sapphire Rapids), fitted to one run of
+config/quick.yaml; no other run has checked them yet.
 Steps that ran before in the same folder with the same settings count what they took then.
 """
 
