@@ -134,13 +134,10 @@ class KeptBundles(Generic[Bundle]):
     marks: dict[int, bytes] = field(default_factory=dict)
 
     def save(self, bundle: Bundle) -> None:
-        """Keep a bundle that is ready; UserError where the disk is full, the folder's limit reached, or the number
-        taken."""
-        content, folder = Content(), self.place.folder
-        if folder.file(bundle.number).exists():  # another client's, perhaps
-            raise ProtocolError(f"bundle {bundle.number} exists already; expected a fresh number")
+        """Keep a bundle that is ready; UserError where the disk is full, or the folder's limit reached."""
+        content = Content()
         content.fields = self._fields(bundle, content)
-        data = content.to_bytes()
+        data, folder = content.to_bytes(), self.place.folder
         if folder.size() + len(data) > self.place.limit:
             raise ProtocolError(f"bundles on disk would take more than the {self.place.limit} bytes allowed")
         self.marks[bundle.number] = folder.write(bundle.number, self.place.seal, data)
