@@ -117,11 +117,13 @@ def test_outputs_are_close_to_the_float_networks(name: str) -> None:
     with torch.no_grad():
         wanted = module(normalise(torch.from_numpy(data.test.images), data.mean, data.std)).numpy()
     error = np.sqrt(((outputs - wanted) ** 2).mean()) / wanted.std(0).mean()
-    assert error < TOLERANCE, error
+    assert error < TOLERANCES.get(name, TOLERANCE), error
 
 
-# Of the root mean square error of the logits, in their standard deviations from image to image.
-TOLERANCE = 0.2
+# Of the root mean square error of the logits, in their standard deviations from image to image, which are small behind
+# sigmoids: these stay near a half.
+TOLERANCE = 0.08
+TOLERANCES = {"sigmoid": 0.13, "hardsigmoid": 0.17}
 
 
 def test_more_bits_make_finer_tables() -> None:
