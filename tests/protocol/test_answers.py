@@ -60,6 +60,19 @@ def test_a_class_that_does_not_exist_is_told_in_one_line(monkeypatch):
             client.infer(client.prepare(), IMAGES[0])
 
 
+def test_a_bundle_without_an_answer_never_gives_the_logits(monkeypatch):
+    prepare = AnswerServer.prepare
+
+    def forgotten(self):
+        prepare(self)
+
+    monkeypatch.setattr(AnswerServer, "prepare", forgotten)
+    with session(replace(POLICY, output="label")) as (client, (_, server)):
+        with pytest.raises(ProtocolError, match="was prepared for no answer; prepare a new one"):
+            client.infer(client.prepare(), IMAGES[0])
+        assert Message.OUTPUT_SHARE not in [kind for kind, _ in frames(server.sent)]
+
+
 def finish_oddly(finish):
     """The server's last step with masks that are moved."""
 

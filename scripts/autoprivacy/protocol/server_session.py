@@ -249,7 +249,9 @@ class Session:
                         )
             output = agreement.output_modulus
             share = shares[node.name][output]
-            if self._answer and bundle.answer:
+            if self._answer is not None:
+                if bundle.answer is None:  # never the logits in place of what the policy lets a client learn
+                    raise ProtocolError(f"bundle {bundle.number} was prepared for no answer; prepare a new one")
                 self._answer.finish(bundle.answer, share)
                 return
             with self.ledger.part(agreement.last_layer, "shares"):
