@@ -256,6 +256,16 @@ def test_the_clients_mistakes_with_certificates_are_told(given, words):
         ServerTrust.load(*given)
 
 
+def test_a_key_that_every_user_can_read_is_warned_of(authority, caplog):
+    issued = authority.issue("readable")
+    os.chmod(issued.key, 0o600)
+    ServerIdentity.load(issued.certificate, issued.key)
+    assert not caplog.records
+    os.chmod(issued.key, 0o644)
+    ServerIdentity.load(issued.certificate, issued.key)
+    assert caplog.messages == [f"TLS: key {issued.key} can be read by every user of this machine; chmod 600 it"]
+
+
 def test_listening_beyond_loopback_in_the_clear_is_warned_of(tmp_path, monkeypatch, caplog, served):
     NETWORK.save(tmp_path / "network.npz")
     POLICY.save(tmp_path / "policy.json")

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+import os
 import socket
 import ssl
+import stat
 import threading
 import time
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ from pathlib import Path
 
 from autoprivacy.errors import UserError
 from autoprivacy.protocol.messages import ProtocolError, printable
+
+logger = logging.getLogger(__name__)
 
 CIPHERTEXT_BYTES = 1 << 16  # read from the socket at a time
 FINGERPRINT_BYTES = 32
@@ -224,6 +229,8 @@ def _context(protocol: int, certificate: str | None, key: str | None) -> ssl.SSL
             context.load_cert_chain(certificate, key, password=_no_password)
         except (OSError, ValueError) as error:  # an SSLError among them
             raise UserError(f"TLS: certificate {certificate} and key {key}: {_reason(error)}") from None
+        if os.stat(key or certificate).st_mode & stat.S_IROTH:
+            logger.warning("TLS: key %s can be read by every user of this machine; chmod 600 it", key or certificate)
     return context
 
 
