@@ -238,7 +238,10 @@ class Pool(Generic[Bundle]):
         return bundle
 
     def warm(self) -> Bundle | None:
-        """The oldest bundle, ready to be used at once; None where there is none. Damaged ones are told and dropped."""
+        """The oldest bundle, ready to be used at once; None where there is none.
+
+        Damaged ones are reported and dropped.
+        """
         while self._ready:
             number, bundle = next(iter(self._ready.items()))
             try:

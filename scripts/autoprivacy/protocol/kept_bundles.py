@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
@@ -119,7 +120,7 @@ class BundleFolder:
 
 
 @dataclass(frozen=True)
-class KeptBundles(Generic[Bundle]):
+class KeptBundles(ABC, Generic[Bundle]):
     """One session's bundles in a folder.
 
     Attributes:
@@ -152,11 +153,13 @@ class KeptBundles(Generic[Bundle]):
         if not self.place.folder.destroy(number, self.marks.pop(number, None)):
             raise ProtocolError(f"bundle {number} was used before; prepare a new one")
 
+    @abstractmethod
     def _fields(self, bundle: Bundle, content: Content) -> Fields:
-        raise NotImplementedError
+        """What a bundle consists of, for the JSON part; arrays go into `content`."""
 
+    @abstractmethod
     def _bundle(self, number: int, content: Content) -> Bundle:
-        raise NotImplementedError
+        """The bundle again."""
 
     def _put_lookups(self, activations: Mapping[str, object], content: Content) -> Fields:
         lookups = {name: kept for name, kept in activations.items() if isinstance(kept, Lookups)}

@@ -206,11 +206,14 @@ class SealedFolder:
         return opened, content[PREFIX.size : HEADER_BYTES]
 
     def destroy(self, number: int, mark: bytes | None = None) -> bool:
-        """Make sure that nobody reads a file again; whether it was there, which one caller alone is told.
+        """Make sure that nobody reads a file again.
 
         Args:
             number: its number.
             mark: of the file that is meant: a later one of the same number is left alone. None means any.
+
+        Returns:
+            Whether it was there; of several callers one alone gets True.
         """
         path = self.file(number)
         with self._guard:
