@@ -9,7 +9,7 @@ PEERS := .venv-peers/.installed
 CORES ?= $(shell nproc)
 RULES := Snakefile $(wildcard rules/*.smk)
 
-.PHONY: help install quick paper latency test test-full bench compare-peers lint clean
+.PHONY: help install quick paper latency test test-full bench compare-peers compare lint clean
 
 help:  ## what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,10 @@ $(PEERS): requirements-peers.txt
 
 compare-peers: $(INSTALLED) $(PEERS)  ## SPU's Cheetah beside this project: a table; nothing else may run
 	$(BIN)/snakemake --cores $(CORES) -- compare_peers
+
+STUDY ?= paper
+compare: $(INSTALLED)  ## your results beside the reference and the paper, a line a claim; make compare STUDY=paper-short
+	PYTHONPATH=scripts $(BIN)/python -m autoprivacy.reference.compare $(STUDY)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

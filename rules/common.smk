@@ -117,6 +117,18 @@ wildcard_constraints:
     setting="|".join(config["network_settings"]),
 
 
+# How many jobs that compute run at a time here (profiles/default): one alone does not fill the cores. A cluster decides.
+COMPUTING = int(workflow.local_exec)
+
+
+def half_of_the_cores(wildcards):
+    """Threads of such a job; `-j8` may be more than this machine has."""
+    cores = workflow.cores
+    if workflow.local_exec:
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    return max(1, cores // 2)
+
+
 def library(*scripts):
     """A digest of scripts and of what they import: a param, so that a change of it reruns the step."""
     paths = [SOURCES.root / script for script in scripts]

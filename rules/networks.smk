@@ -80,8 +80,9 @@ rule evaluate:
         confusion=f"{RESULTS}/confusion/{{network}}.csv",
     log:
         f"{RESULTS}/logs/evaluate-{{network}}.log",
-    threads: lambda wildcards: workflow.cores
+    threads: half_of_the_cores
     resources:
+        computing=COMPUTING,
         mem_mb=3000,
     params:
         library=library("evaluate.py"),
@@ -104,8 +105,9 @@ rule network_accuracy:
         f"{RESULTS}/accuracy/{{network}}.csv",
     log:
         f"{RESULTS}/logs/network_accuracy-{{network}}.log",
-    threads: lambda wildcards: workflow.cores
+    threads: half_of_the_cores
     resources:
+        computing=COMPUTING,
         mem_mb=3000,
     params:
         library=library("network_accuracy.py"),

@@ -57,8 +57,9 @@ rule search:
         f"{RESULTS}/logs/search-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme="autoprivacy|tolerant",
-    threads: lambda wildcards: workflow.cores
+    threads: half_of_the_cores
     resources:
+        computing=COMPUTING,
         mem_mb=4000,
     params:
         library=library("search.py"),
@@ -85,8 +86,9 @@ rule network_search_comparison:
         f"{RESULTS}/logs/search_comparison-{{network}}-{{seed}}.log",
     wildcard_constraints:
         seed=r"\d+",
-    threads: lambda wildcards: workflow.cores
+    threads: half_of_the_cores
     resources:
+        computing=COMPUTING,
         mem_mb=4000,
     params:
         library=library("network_search_comparison.py"),
@@ -130,8 +132,9 @@ rule finetune:
         f"{RESULTS}/logs/finetune-{{network}}-{{scheme}}-{{packing}}.log",
     wildcard_constraints:
         scheme="autoprivacy|tolerant",
-    threads: lambda wildcards: workflow.cores
+    threads: half_of_the_cores
     resources:
+        computing=COMPUTING,
         mem_mb=4000,
     params:
         library=library("finetune.py"),

@@ -82,8 +82,9 @@ rule wraps:
         f"{RESULTS}/wraps/{{network}}.csv",
     log:
         f"{RESULTS}/logs/wraps-{{network}}.log",
-    threads: lambda wildcards: workflow.cores
+    threads: half_of_the_cores
     resources:
+        computing=COMPUTING,
         mem_mb=3000,
     params:
         library=library("wraps.py"),
@@ -133,8 +134,9 @@ rule tolerance_study:
         ),
     log:
         f"{RESULTS}/logs/tolerance_study-{{network}}-{{packing}}.log",
-    threads: lambda wildcards: workflow.cores
+    threads: half_of_the_cores
     resources:
+        computing=COMPUTING,
         mem_mb=3000,
     params:
         library=library("tolerance_study.py"),

@@ -18,10 +18,11 @@ from support.services import service
 from autoprivacy.data.dataset import Dataset, Split, save
 from autoprivacy.errors import UserError
 from autoprivacy.he.parameters.parameter_set import Target
+from autoprivacy.memory import peak_memory_bytes
 from autoprivacy.protocol.channel import HEADER, Channel, Message
 from autoprivacy.protocol.client import Client
 from autoprivacy.protocol.endpoints import connect
-from autoprivacy.protocol.ledger import Ledger, peak_memory_bytes
+from autoprivacy.protocol.ledger import Ledger
 from autoprivacy.protocol.measurement import (
     Contender,
     MeasureSettings,

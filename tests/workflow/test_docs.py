@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from autoprivacy.cli.main import COMMANDS
 from autoprivacy.workflow.config_reference import PAGE, reference
@@ -76,3 +77,9 @@ def test_files_and_targets_that_are_named_exist(page):
     }
     asked = re.findall(r"snakemake[^\n`]* (\w+_\w+)(?:`|$| )", text, flags=re.M)
     assert [name for name in asked if name not in rules] == []
+
+
+def test_the_artifact_appendix_has_an_experiment_for_every_claim():
+    claims = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())["claims"]
+    named = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs" / "artifact.md").read_text()))
+    assert sorted(set(claims) - named) == []

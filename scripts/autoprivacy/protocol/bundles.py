@@ -80,6 +80,9 @@ class Packable(Protocol):
     def expand(self) -> object:
         """Make it again."""
 
+    def stay_expanded(self) -> None:
+        """Let go of what it could be made from again: it is used before it is packed."""
+
 
 class _Packing:
     """A bundle packs as its activations do."""
@@ -97,6 +100,12 @@ class _Packing:
         for kept in self.activations.values():
             if isinstance(kept, Packable):
                 kept.expand()
+
+    def stay_expanded(self) -> None:
+        """Keep only what using the bundle takes: it is never packed from now on."""
+        for kept in self.activations.values():
+            if isinstance(kept, Packable):
+                kept.stay_expanded()
 
 
 @dataclass
@@ -215,6 +224,8 @@ class Pool(Generic[Bundle]):
             self._keeper.save(bundle)
         elif not oldest:
             bundle.pack()
+        if oldest:
+            bundle.stay_expanded()
         self._ready[bundle.number] = bundle if oldest or self._keeper is None else None
 
     def take(self, number: int) -> Bundle:
@@ -249,6 +260,7 @@ class Pool(Generic[Bundle]):
                     assert self._keeper is not None
                     bundle = self._ready[number] = self._keeper.load(number)
                 bundle.expand()
+                bundle.stay_expanded()
                 return bundle
             except UserError as error:
                 logging.warning("%s", error)

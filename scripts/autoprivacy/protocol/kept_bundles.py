@@ -168,7 +168,9 @@ class KeptBundles(ABC, Generic[Bundle]):
         party = next(iter(lookups.values())).party
         return {
             "party": _put_party(party, content),
-            "lookups": {name: [_put_wave(wave, content) for wave in kept.packed] for name, kept in lookups.items()},
+            "lookups": {
+                name: [_put_wave(wave, content) for wave in kept.packed or ()] for name, kept in lookups.items()
+            },
         }
 
     def _get_lookups(self, client: bool, content: Content) -> dict[str, Lookups]:

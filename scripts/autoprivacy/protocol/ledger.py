@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from autoprivacy.memory import peak_memory_bytes
 from autoprivacy.protocol.channel import Channel
 
 Phase = Literal["set-up", "offline", "online", "closing"]
@@ -20,7 +19,6 @@ Kind = Literal["he", "garbling", "lookup", "ot", "linear", "shares", "session", 
 EVERY_LAYER = "all"  # the layer of work that belongs to no single one
 Amounts: TypeAlias = tuple[float, float, int, int]
 _FIELDS = ("seconds", "cpu_seconds", "bytes_sent", "bytes_received")
-_KIBIBYTE = 1024
 
 
 class Ledger:
@@ -81,16 +79,3 @@ class Ledger:
     def report(self, since: int = 0) -> dict[str, Any]:
         """The phases from number `since` on and this process's peak memory, JSON-able."""
         return {"phases": self.phases[since:], "peak_memory_bytes": peak_memory_bytes()}
-
-
-def peak_memory_bytes() -> int:
-    """The most physical memory that this process has had.
-
-    The kernel's VmHWM, which begins with the program; getrusage's value survives exec and so begins with the parent's
-    memory. Without /proc it is getrusage's.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * _KIBIBYTE
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBIBYTE

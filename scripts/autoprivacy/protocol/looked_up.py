@@ -45,21 +45,28 @@ class Lookups:
 
     Attributes:
         party: of the session that prepared them.
-        packed: what they are made from.
+        packed: what they are made from; None where they are not packed any more before they are used.
         waves: the lookups, ready to be used; None while they are packed, see `lookup.wave.PackedWave`.
     """
 
     party: Party
-    packed: list[PackedWave | KeptWave]
+    packed: list[PackedWave | KeptWave] | None
     waves: list[Wave] | None = None
 
     def pack(self) -> None:
         """Keep what they are made from."""
+        assert self.packed is not None
         self.waves = None
+
+    def stay_expanded(self) -> None:
+        """Keep the lookups alone."""
+        if self.waves is not None:
+            self.packed = None
 
     def expand(self) -> list[Wave]:
         """The lookups, made again where they were packed."""
         if self.waves is None:
+            assert self.packed is not None
             self.waves = [wave.expand(self.party) for wave in self.packed]
         return self.waves
 

@@ -13,6 +13,7 @@ from typing import Any
 from autoprivacy.errors import UserError
 from autoprivacy.report.evidence import Evidence, NotTestedError
 from autoprivacy.report.table_formats import TextTable
+from autoprivacy.report.text import extent
 
 REPRODUCED = "reproduced"
 QUALITATIVELY = "reproduced qualitatively"
@@ -110,5 +111,5 @@ def claims_table(rows: list[dict[str, Any]], machine: str) -> TextTable:
 def worst_and_best(values: list[float], unit: str) -> str:
     """The range of several values, in a unit."""
     low, high = min(values), max(values)
-    text = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
+    text = extent(f"{low:.3g}", f"{high:.3g}")
     return f"{text}{'' if unit.startswith('%') else ' '}{unit}".replace("-", "\N{MINUS SIGN}")

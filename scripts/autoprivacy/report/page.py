@@ -20,7 +20,7 @@ from autoprivacy.report.paper_comparison import NOT_KNOWN, comparison_cells, com
 from autoprivacy.report.results import ResultFile, by_network
 from autoprivacy.report.results import scheme as looks
 from autoprivacy.report.table_formats import TextTable
-from autoprivacy.report.text import change, fixed, points, power_of_two, significant
+from autoprivacy.report.text import change, extent, fixed, points, power_of_two, significant
 
 PARAMETERS = "tables/parameters.csv"
 # The colour and the sign of a verdict: colour is not the only difference.
@@ -319,8 +319,8 @@ def _parameters_caption(rows: Sequence[Mapping[str, Any]]) -> str:
     facts = []
     for name, sets in by_contender.items():
         bits = sorted({round(log2_q, 1) for _, log2_q in sets})
-        extent = f"{bits[0]:g}" if len(bits) == 1 else f"{bits[0]:g} to {bits[-1]:g}"
-        facts.append(f"{name} {len(set(sets))} ({extent} bits of q)")
+        told = extent(f"{bits[0]:g}", f"{bits[-1]:g}")
+        facts.append(f"{name} {len(set(sets))} ({told} bits of q)")
     return (
         "Polynomial degree n and ciphertext modulus q per linear layer; the shape of the paper's Figure 6. log2 q "
         f"counts every prime that keys or ciphertexts exist under. Distinct (n, q) in use: {', '.join(facts)}."

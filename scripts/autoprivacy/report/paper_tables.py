@@ -11,7 +11,7 @@ from autoprivacy.report.network_settings import setting_text
 from autoprivacy.report.paper_comparison import BYTES_PER_GIGABYTE, NOT_KNOWN, paper_row
 from autoprivacy.report.results import ResultFile
 from autoprivacy.report.table_formats import TextTable
-from autoprivacy.report.text import megabytes, power_of_two, significant
+from autoprivacy.report.text import extent, megabytes, power_of_two, significant
 
 Row = Mapping[str, Any]
 QUANTITIES = ("t_pre_seconds", "t_on_seconds", "t_total_seconds")
@@ -110,7 +110,7 @@ def table1(rows: Sequence[Row]) -> TextTable:
             [
                 *(str(row[key]) for key in ("system", "network", "packing", "plaintext_bits")),
                 f"{row['log2_n']:g}" if isinstance(row["log2_n"], float) else str(row["log2_n"]),
-                f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}",
+                extent(f"{low:.0f}", f"{high:.0f}"),
                 NOT_KNOWN if row["security_bits"] == "" else f"{float(row['security_bits']):.0f}",
                 row["printed_security"] or NOT_KNOWN,
                 *(_rate(row[key], row["note"]) for key in ("error_rate", "ciphertext_error_rate")),

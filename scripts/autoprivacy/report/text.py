@@ -43,6 +43,11 @@ def points(difference: float) -> str:
     return fixed(round(difference, 2) + 0.0, "+.2f")  # a negative zero becomes zero
 
 
+def extent(low: str, high: str) -> str:
+    """A range of written numbers; one number where both are written alike."""
+    return low if low == high else f"{low} to {high}"
+
+
 def spread(median: float, lower: float, upper: float) -> str:
     """A median with its quartiles."""
     return f"{significant(median)} [{significant(lower)}, {significant(upper)}]"

@@ -9,7 +9,7 @@ from autoprivacy.report import tables
 from autoprivacy.report.claims import NOT_REPRODUCED, QUALITATIVELY, REPRODUCED, Outcome, worst_and_best
 from autoprivacy.report.evidence import AUTOPRIVACY, PAPERS_PACKING, Evidence, NotTestedError, Row
 from autoprivacy.report.results import BASELINE, ResultFile
-from autoprivacy.report.text import points, significant
+from autoprivacy.report.text import extent, points, significant
 
 Values = Mapping[str, Any]
 WITHIN = 0.1  # a measured factor this close to the paper's, as a share of it, reproduces it
@@ -123,7 +123,7 @@ def he_share(evidence: Evidence, values: Values) -> Outcome:
         "; ".join(
             f"{file.network}, {file.get('packing')} {share:.0f}%" for file, share in zip(files, shares, strict=True)
         ),
-        f"{points(min(own) - wanted)} to {points(max(own) - wanted)} points",
+        f"{extent(points(min(own) - wanted), points(max(own) - wanted))} points",
         "figures/breakdown.svg",
     )
 
@@ -199,8 +199,8 @@ def first_image(evidence: Evidence, values: Values) -> Outcome:
         "preparing them ahead hides it."
         if still
         else "Later images take next to no offline phase.",
-        f"the last offline phase takes {significant(min(ratios))} to {significant(max(ratios))} times as long as the "
-        "first",
+        f"the last offline phase takes {extent(significant(min(ratios)), significant(max(ratios)))} times as long as "
+        "the first",
         f"{len(files)} sessions",
         result="tables/table2.csv",
     )

@@ -10,7 +10,7 @@ from autoprivacy.report.claims import NONE, NOT_REPRODUCED, QUALITATIVELY, REPRO
 from autoprivacy.report.evidence import AUTOPRIVACY, PAPERS_PACKING, Evidence, NotTestedError, Row
 from autoprivacy.report.results import ResultFile
 from autoprivacy.report.tables import parameters_rows
-from autoprivacy.report.text import points, power_of_two
+from autoprivacy.report.text import extent, points, power_of_two
 
 Values = Mapping[str, Any]
 SMALL_CHANGE = 3.0  # bits of q that count as no change
@@ -110,7 +110,8 @@ def _insensitive(evidence: Evidence, kind: str, below: float = math.inf) -> Outc
         n = sorted({int(float(row["polynomial_degree"])) for row in rows})
         changes.append(max(bits) - min(bits))
         degrees.append(len(n) == 1)
-        told.append(f"{packing}: log q {min(bits):.0f} to {max(bits):.0f}, n {', '.join(map(str, n))}")
+        size = extent(f"{min(bits):.0f}", f"{max(bits):.0f}")
+        told.append(f"{packing}: log q {size}, n {', '.join(map(str, n))}")
     if not changes:
         raise NotTestedError(f"the layer's {kind} was not varied")
     if max(changes) <= SMALL_CHANGE and all(degrees):

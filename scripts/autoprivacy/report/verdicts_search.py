@@ -19,7 +19,7 @@ from autoprivacy.report.evidence import AUTOPRIVACY, Evidence, NotTestedError, R
 from autoprivacy.report.paper_comparison import contradictions
 from autoprivacy.report.results import BASELINE, ResultFile
 from autoprivacy.report.strategy_comparison import summary_rows
-from autoprivacy.report.text import points, significant
+from autoprivacy.report.text import extent, points, significant
 
 Values = Mapping[str, Any]
 SECONDS_PER_HOUR = 3600.0
@@ -46,7 +46,7 @@ def search_time(evidence: Evidence, values: Values) -> Outcome:
         if max(hours) <= wanted
         else "A search takes longer than the paper's.",
         worst_and_best(hours, "hours"),
-        f"{len(found)} searches of {min(episodes)} to {max(episodes)} episodes",
+        f"{len(found)} searches of {extent(str(min(episodes)), str(max(episodes)))} episodes",
         f"{significant(max(hours) / wanted)} of the paper's at most",
         "tables/table3.csv",
     )

@@ -24,7 +24,7 @@ ROOMS = (
     *("ot", "gc", "lookup"),
     *("selection", "search"),
     "protocol",
-    *("cli", "bench", "report", "__main__"),
+    *("cli", "bench", "report", "reference", "__main__"),
 )
 # Rooms that know nothing of others, although those stand before them.
 APART = {

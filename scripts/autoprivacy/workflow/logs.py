@@ -13,6 +13,7 @@ from typing import Any
 
 from autoprivacy.errors import UserError
 from autoprivacy.programs import system_error
+from autoprivacy.workflow.usage import Usage
 
 DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)  # that explain an error raised in their handling
 FULL = 1 << 16  # free bytes below which a failed write is taken for that of a full disk
@@ -22,8 +23,9 @@ def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     """Run a script's `main(snakemake)`; its log goes to the rule's log file and the console.
 
     A UserError and a failing system call, as of a full disk, end the script with one line; any other error leaves its
-    traceback in the log file.
+    traceback in the log file. What the job took lies beside the log when it is done (`workflow.usage`).
     """
+    usage = Usage()
     log = Path(str(snakemake.log[0]))
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter(f"{snakemake.rule}: %(message)s"))
@@ -38,6 +40,7 @@ def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     logging.captureWarnings(True)
     try:
         main(snakemake)
+        usage.write(log, snakemake.rule)
     except UserError as error:
         logging.error("%s", error)
         sys.exit(1)

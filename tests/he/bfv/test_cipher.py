@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.checked_client import CheckedClient
 from support.real_noise import decrypt_with_noise
 
 from autoprivacy.errors import UserError
@@ -42,8 +43,8 @@ SETS = {
 
 
 @pytest.fixture(scope="module", params=list(SETS.values()), ids=list(SETS))
-def parties(request: pytest.FixtureRequest) -> tuple[ClientCipher, ServerCipher]:
-    client = ClientCipher(request.param)
+def parties(request: pytest.FixtureRequest) -> tuple[CheckedClient, ServerCipher]:
+    client = CheckedClient(request.param)
     return client, ServerCipher(request.param, client.public_key())
 
 
@@ -77,12 +78,13 @@ def negacyclic(x: np.ndarray, w: np.ndarray, modulus: int) -> np.ndarray:
 def exact_phase(client: ClientCipher, pair: np.ndarray) -> list[int]:
     """c0 + c1 s of one ciphertext [2, k, n] in NTT form, as integers in [0, q)."""
     ring, q = client.ring, client.parameters.q
-    residues = ring.inverse(ring.add(pair[0], ring.multiply(pair[1], client.seal.secret_key().astype(ring.dtype))))
+    secret = client.deployed_secret[: len(ring.primes)].astype(ring.dtype)
+    residues = ring.inverse(ring.add(pair[0], ring.multiply(pair[1], secret)))
     lifts = [q // prime * pow(q // prime, -1, prime) for prime in ring.primes]
     return [sum(int(r) * lift for r, lift in zip(column, lifts, strict=True)) % q for column in residues.T]
 
 
-def test_secret_key_is_seals_and_ternary(parties: tuple[ClientCipher, ServerCipher]) -> None:
+def test_secret_key_is_seals_and_ternary(parties: tuple[CheckedClient, ServerCipher]) -> None:
     client, _ = parties
     secret = client.ring.inverse(client.seal.secret_key().astype(client.ring.dtype))
     for residues, prime in zip(secret, client.ring.primes, strict=True):
@@ -93,14 +95,14 @@ def test_secret_key_is_seals_and_ternary(parties: tuple[ClientCipher, ServerCiph
         assert abs(np.mean(signed == 0) - 1 / 3) < 5 * math.sqrt(2 / 9 / len(signed))
 
 
-def test_seal_decrypts_ours(parties: tuple[ClientCipher, ServerCipher]) -> None:
+def test_seal_decrypts_ours(parties: tuple[CheckedClient, ServerCipher]) -> None:
     client, server = parties
     plain = random_plain(client.parameters, 3)
     ciphertexts = server.load(client.encrypt(plain), 3)
     assert np.array_equal(client.seal.decrypt(client.ring.inverse(ciphertexts)), plain)
 
 
-def test_we_decrypt_seals(parties: tuple[ClientCipher, ServerCipher]) -> None:
+def test_we_decrypt_seals(parties: tuple[CheckedClient, ServerCipher]) -> None:
     client, server = parties
     plain = random_plain(client.parameters, 3)
     plain[-1, 0] = 1  # SEAL's own encryption through Pyfhel wants a non-zero plaintext

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 from Pyfhel import Pyfhel
+from support.checked_client import CheckedClient
 
 from autoprivacy.errors import UserError
-from autoprivacy.he.bfv.cipher import ClientCipher, ServerCipher
+from autoprivacy.he.bfv.cipher import ServerCipher
 from autoprivacy.he.bfv.rotation import GaloisKeyMaker, Rotator, galois_key_bytes
 from autoprivacy.he.bfv.seal_format import read_plaintext
 from autoprivacy.he.packing.batching import SlotEncoding
@@ -40,7 +41,7 @@ SETS = {
 class Parties:
     def __init__(self, parameters: ParameterSet) -> None:
         self.parameters, self.degree = parameters, parameters.polynomial_degree
-        self.client = ClientCipher(parameters)
+        self.client = CheckedClient(parameters)
         self.server = ServerCipher(parameters, self.client.public_key())
         self.elements = [rotation_element(1, self.degree), rotation_element(-512, self.degree)]
         self.elements.append(swap_element(self.degree))

@@ -126,15 +126,23 @@ class ClientCipher(Party):
     Args:
         parameters: the parameter set; p is at most 31 bits.
         random: the source of noise and seeds, the operating system's by default; tests may give one.
+        seal: what has drawn the secret; by default it is made here and let go of, since it takes megabytes.
+
+    Attributes:
+        deployed_secret: the secret in NTT form, uint64 [k, n], under the set's primes and its key-switching prime, if
+            it has one.
 
     Raises:
         UserError: SEAL or the encoding refuses the parameters.
     """
 
-    def __init__(self, parameters: ParameterSet, random: SecureRandom | None = None) -> None:
+    def __init__(
+        self, parameters: ParameterSet, random: SecureRandom | None = None, seal: SealContext | None = None
+    ) -> None:
         super().__init__(parameters, random)
-        self.seal = SealContext(self.parameters)
-        self._secret = self.seal.secret_key().astype(self.ring.dtype)
+        keys = seal or SealContext(self.parameters)
+        self.deployed_secret = keys.secret_key(with_special_prime=True)
+        self._secret = self.deployed_secret[: len(self.ring.primes)].astype(self.ring.dtype)
         self._negated_secret = self.ring.negate(self._secret)
         self._reader = ReplyReader(self._ternary_secret())
         self._public_key = self._make_public_key()

@@ -51,7 +51,7 @@ class GaloisKeyMaker(Party):
 
     def __init__(self, cipher: ClientCipher, random: SecureRandom | None = None) -> None:
         super().__init__(_extended(cipher.parameters), random)
-        self._secret = cipher.seal.secret_key(with_special_prime=True).astype(self.ring.dtype)
+        self._secret = cipher.deployed_secret.astype(self.ring.dtype)
 
     def keys(self, elements: Sequence[int]) -> bytes:
         """The keys of the automorphisms X -> X^g, g in `elements`: a seed, then for each the packed first polynomials.

@@ -1,6 +1,6 @@
 """The tables of README.md, written from the result files of results/reference/ between markers.
 
-`python -m autoprivacy.report.readme` rewrites them; a test holds the page to the files. A table stands between
+`python -m autoprivacy.reference.readme` rewrites them; a test holds the page to the files. A table stands between
 `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
@@ -81,7 +81,7 @@ def _peers(rows: Sequence[Row]) -> str:
 
 # By name: the file of results/reference/ that a table is made of, and how.
 TABLES: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
-    "quick": ("quick/table2.csv", _inference),
+    "quick": ("quick/tables/table2.csv", _inference),
     "links": ("links.csv", _links),
     "peers": ("peers.csv", _peers),
 }

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from autoprivacy.errors import UserError
-from autoprivacy.report.readme import REFERENCE, ROOT, TABLES, with_tables
+from autoprivacy.reference.readme import REFERENCE, ROOT, TABLES, with_tables
 
 PAGE = (ROOT / "README.md").read_text()
 
