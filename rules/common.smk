@@ -95,6 +95,13 @@ COMPARISONS = [
 SENSITIVITY_NETWORK = config["sensitivity"]["network"] or NETWORKS[0]
 
 
+def usable_cores():
+    """Cores of a run: `-j8` may be more than this machine has, where the run is on it."""
+    if not workflow.local_exec:
+        return workflow.cores
+    return min(workflow.cores, len(os.sched_getaffinity(0)))
+
+
 onstart:
     takes = config["takes"]
     if takes["minutes"]:
@@ -104,7 +111,7 @@ onstart:
             file=sys.stderr,
         )
     print(
-        announcement(steps_of(workflow), config, found, workflow.cores),
+        announcement(steps_of(workflow), config, found, usable_cores()),
         file=sys.stderr,
     )
 
@@ -122,11 +129,8 @@ COMPUTING = int(workflow.local_exec)
 
 
 def half_of_the_cores(wildcards):
-    """Threads of such a job; `-j8` may be more than this machine has."""
-    cores = workflow.cores
-    if workflow.local_exec:
-        cores = min(cores, len(os.sched_getaffinity(0)))
-    return max(1, cores // 2)
+    """Threads of such a job."""
+    return max(1, usable_cores() // 2)
 
 
 def library(*scripts):

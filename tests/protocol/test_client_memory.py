@@ -2,13 +2,16 @@
 
 import socket
 
+import numpy as np
 import pytest
 from support.protocol_sessions import NETWORK, POLICY, WELCOME, Recorder, session
 
 from autoprivacy.errors import UserError
+from autoprivacy.he.bfv.cipher import ClientCipher
 from autoprivacy.protocol.channel import HEADER, STRANGER, Channel, Message, ProtocolError
 from autoprivacy.protocol.client_memory import ClientMemory
 from autoprivacy.protocol.client_session import Client
+from autoprivacy.protocol.lengths import CIPHER_POLYNOMIALS
 from autoprivacy.protocol.session import Agreement
 
 LENGTHS = Agreement(NETWORK.architecture, POLICY).lengths
@@ -16,15 +19,15 @@ NEEDED = LENGTHS.client_bundle_bytes + LENGTHS.client_working_bytes
 
 
 def test_a_limit_is_held_against_the_agreement():
-    assert ClientMemory(NEEDED, NEEDED + LENGTHS.set_up_bytes).bundles(LENGTHS) == 1
+    assert ClientMemory(NEEDED, NEEDED + LENGTHS.set_up_memory).bundles(LENGTHS) == 1
     with pytest.raises(ProtocolError, match=f"takes {NEEDED} bytes of memory, allowed {NEEDED - 1}; .*--image-memory"):
         ClientMemory(NEEDED - 1).bundles(LENGTHS)
     with pytest.raises(ProtocolError, match="a session with this server takes .* allow more with --memory"):
-        ClientMemory(NEEDED, NEEDED + LENGTHS.set_up_bytes - 1).bundles(LENGTHS)
+        ClientMemory(NEEDED, NEEDED + LENGTHS.set_up_memory - 1).bundles(LENGTHS)
 
 
 def test_more_prepared_images_take_a_bundle_each():
-    memory = ClientMemory(NEEDED, NEEDED + LENGTHS.set_up_bytes + 2 * LENGTHS.client_bundle_bytes)
+    memory = ClientMemory(NEEDED, NEEDED + LENGTHS.set_up_memory + 2 * LENGTHS.client_bundle_bytes)
     assert memory.bundles(LENGTHS) == 3
     memory.check_pool(3, LENGTHS)
     with pytest.raises(UserError, match="--pool 4: .* room for 3 prepared images .* at most 3"):
@@ -52,9 +55,31 @@ def test_a_client_leaves_before_it_sends_its_keys():
 
 
 def test_a_client_prepares_no_more_than_it_has_memory_for():
-    memory = ClientMemory(NEEDED, NEEDED + LENGTHS.set_up_bytes + LENGTHS.client_bundle_bytes)
+    memory = ClientMemory(NEEDED, NEEDED + LENGTHS.set_up_memory + LENGTHS.client_bundle_bytes)
     with session(memory=memory) as (client, _):
         client.prepare()
         client.prepare()
         with pytest.raises(ProtocolError, match="the pool holds 2 bundles already"):
             client.prepare()
+
+
+def arrays_of(value, seen):
+    """Bytes of all arrays that an object keeps, each once."""
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        return value.nbytes if value.base is None else arrays_of(value.base, seen)
+    if isinstance(value, bytes):
+        return len(value)
+    inner = list(value) if isinstance(value, list | tuple) else []
+    if type(value).__module__.startswith("autoprivacy"):
+        inner += vars(value).values()
+    return sum(arrays_of(part, seen) for part in inner)
+
+
+@pytest.mark.parametrize("parameters", {layer.parameters for layer in POLICY.layers}, ids=str)
+def test_keys_take_no_more_than_is_counted(parameters):
+    words = CIPHER_POLYNOMIALS * len(parameters.deployed_primes) * parameters.polynomial_degree
+    own = arrays_of(ClientCipher(parameters), set())
+    assert words * 8 / 4 < own <= words * 8

@@ -132,6 +132,7 @@ def prepare(
     kind: TransferKind,
     messages: Messages,
     shares: Sequence[np.ndarray] | None = None,
+    packable: bool = True,
 ) -> list[list[Wave]]:
     """One party's waves of all batches, in the same order.
 
@@ -141,6 +142,7 @@ def prepare(
         kind: of the transfers.
         messages: carries them.
         shares: of the client: its shares of the inputs of every batch, uint64 [count].
+        packable: whether `Wave.packed` is asked for later, which takes the messages.
 
     Raises:
         ValueError: a message has the wrong length.
@@ -157,16 +159,17 @@ def prepare(
             view = view[size:]
         for index, number, step in leaving:
             if step == 0:
-                waves[index].append(_started(party, batches[index], number, shares[index] if shares else None))
+                own = shares[index] if shares else None
+                waves[index].append(_started(party, batches[index], number, own, packable))
         if leaving:
             messages.send(b"".join(waves[index][number].send() for index, number, _ in leaving))
     return waves
 
 
-def _started(party: Party, batch: Batch, number: int, shares: np.ndarray | None) -> Wave:
+def _started(party: Party, batch: Batch, number: int, shares: np.ndarray | None, packable: bool) -> Wave:
     part = batch.slices[number]
     parts = None if shares is None else batch.table.client_parts(shares[part])
-    return Wave(party, batch.shape, part.stop - part.start, parts)
+    return Wave(party, batch.shape, part.stop - part.start, parts, packable)
 
 
 class Questions:

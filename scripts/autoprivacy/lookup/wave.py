@@ -73,7 +73,7 @@ class PackedWave:
         """The wave. What it would send is what was sent before, and is dropped."""
         nothing = np.zeros(self.count, np.uint64)
         parts = (nothing, nothing) if party.client else None
-        wave = Wave(party.at(self.receiver, self.sender, self.keys), self.shape, self.count, parts)
+        wave = Wave(party.at(self.receiver, self.sender, self.keys), self.shape, self.count, parts, packable=False)
         for message in self.messages:
             wave.receive(message)
         return wave
@@ -120,6 +120,7 @@ class Wave:
         shape: the lookups'.
         count: how many.
         parts: of the client: its high and low part of its shares, uint64 [count]; see `LookupTable.client_parts`.
+        packable: whether it keeps the messages that `packed` is made of.
 
     Attributes:
         vectors: per index the share of its one-hot vector, uint64 [count, words].
@@ -134,7 +135,12 @@ class Wave:
     """
 
     def __init__(
-        self, party: Party, shape: LookupShape, count: int, parts: tuple[np.ndarray, np.ndarray] | None = None
+        self,
+        party: Party,
+        shape: LookupShape,
+        count: int,
+        parts: tuple[np.ndarray, np.ndarray] | None = None,
+        packable: bool = True,
     ) -> None:
         self.party, self.shape, self.count, self._parts = party, shape, count, parts
         self._kernels, self._hashes = load_kernels(party.backend), load_hashes(party.backend)
@@ -145,6 +151,7 @@ class Wave:
         self.carry = self.differences = self.products = self.choices = nothing
         self.labels = self.difference_labels = self.carry_labels = np.empty((0, count, 2), np.uint64)
         self._keys_place, self._messages = party.keys.drawn, list[bytes]()
+        self._packable = packable
         self._places = (0, 0)
         if isinstance(party.transfers, ExtendedTransfers):
             self._places = party.transfers.receiver.place, 0
@@ -159,6 +166,7 @@ class Wave:
         """A wave whose exchanges are over."""
         wave = cls.__new__(cls)
         wave.party, wave.shape, wave.count, wave._messages = party, kept.shape, kept.count, []
+        wave._packable = False
         wave._kernels, wave._hashes = load_kernels(party.backend), load_hashes(party.backend)
         wave._making = load_making(party.backend)
         for name, value in kept.values.items():
@@ -175,7 +183,8 @@ class Wave:
         Raises:
             ValueError: it has the wrong length.
         """
-        self._messages.append(message)
+        if self._packable:
+            self._messages.append(message)
         try:
             self._message = self._exchanges.send(message)
         except StopIteration:
@@ -187,6 +196,7 @@ class Wave:
 
         Silent transfers are made for all lookups at once, not from places of their own: then it is the wave itself.
         """
+        assert self._packable
         messages, self._messages = tuple(self._messages), []
         if isinstance(self.party.transfers, ExtendedTransfers):
             return PackedWave(self.shape, self.count, *self._places, self._keys_place, messages)

@@ -204,6 +204,11 @@ class Pool(Generic[Bundle]):
         self._numbers.update(numbers)
         self._ready.update(dict.fromkeys(numbers))
 
+    @property
+    def packs_next(self) -> bool:
+        """Whether the next bundle is packed, or kept on disk, before it is used."""
+        return self._keeper is not None or bool(self._ready)
+
     def open(self, number: int) -> int:
         """Reserve a number for a bundle about to be prepared and return its index.
 

@@ -20,7 +20,7 @@ class ClientMemory:
 
     Attributes:
         image: that one prepared image may take, while it is prepared and until it is used.
-        total: that a session may take: keys, what one image takes while it is worked on, and all prepared images.
+        total: that a session may take: keys, tables, what one image takes while it is worked on, all prepared images.
     """
 
     image: int = 2 << 30
@@ -45,9 +45,9 @@ class ClientMemory:
                 f"a prepared image of the server's network takes {bundle + working} bytes of memory, allowed "
                 f"{self.image}; allow more with --image-memory, or leave this server"
             )
-        count = (self.total - lengths.set_up_bytes - working) // bundle
+        count = (self.total - lengths.set_up_memory - working) // bundle
         if count < 1:
-            needed = lengths.set_up_bytes + working + bundle
+            needed = lengths.set_up_memory + working + bundle
             raise ProtocolError(
                 f"a session with this server takes {needed} bytes of memory, allowed {self.total}; allow more with "
                 "--memory, or leave this server"

@@ -149,7 +149,7 @@ class Client:
                 self._answer.receive(bundle.answer)
             if squares:
                 self._receive_products(squares, bundle)
-            bundle.activations |= self._lookups.prepare(bundle.shares)
+            bundle.activations |= self._lookups.prepare(self._unused.packs_next, bundle.shares)
             self._settle(bundle)
         self._unused.put(bundle)
         return bundle

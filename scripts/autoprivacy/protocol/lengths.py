@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # What a server takes from a client and keeps for it beside the message that it reads: enough for the link to stay busy.
 SERVER_UNREAD, SERVER_QUEUED = 1 << 22, 1 << 23
+# A client keeps of a parameter set: roots of both transforms with their quotients, its secret in four forms, the key.
+CIPHER_POLYNOMIALS = 9
 ENTRY_COST = 512  # bytes of memory of an entry of a bundle, beside its arrays
 Traffic = Iterable[tuple[Message, int]]
 KEPT = Message.BUNDLES, NUMBER_BYTES * MAXIMUM_KEPT
@@ -260,6 +262,16 @@ class Lengths:
     def set_up_bytes(self) -> int:
         """What the client sends for the set-up, in all."""
         return sum(length for _, length in self.set_up_to_server())
+
+    @cached_property
+    def set_up_memory(self) -> int:
+        """Memory of a client from the set-up on: its messages, keys and tables of every parameter set, and where the
+        values of every layer's replies stand."""
+        agreement = self._agreement
+        sets = agreement.parameter_sets
+        words = sum(CIPHER_POLYNOMIALS * len(own.deployed_primes) * own.polynomial_degree for own in sets)
+        places = sum(map(_values, agreement.architecture.linear_nodes))
+        return self.set_up_bytes + 8 * (words + places)
 
     @cached_property
     def client_bundle_bytes(self) -> int:

@@ -80,10 +80,11 @@ class LookupParty:
     agreement: Agreement
     party: Party
 
-    def prepare(self, shares: Mapping[str, ModularShares] | None = None) -> dict[str, Lookups]:
+    def prepare(self, packable: bool, shares: Mapping[str, ModularShares] | None = None) -> dict[str, Lookups]:
         """The lookups of all activations that are looked up, by node.
 
         Args:
+            packable: whether they may be packed before they are used, which takes what they are made from.
             shares: of the client: its shares of all nodes.
         """
         agreement, inputs = self.agreement, None
@@ -93,9 +94,9 @@ class LookupParty:
             inputs = [_flat(shares[node.inputs[0]][agreement.read_modulus(node)]) for node in nodes]
         with self.ledger.part(EVERY_LAYER, "lookup"), parsing(Message.LOOKUP_MAKING):
             messages = Messages(self._send, self._receive)
-            waves = prepare(self.party, batches, agreement.transfers, messages, inputs)
+            waves = prepare(self.party, batches, agreement.transfers, messages, inputs, packable)
         return {
-            node.name: Lookups(self.party, [wave.packed() for wave in own], own)
+            node.name: Lookups(self.party, [wave.packed() for wave in own] if packable else None, own)
             for node, own in zip(nodes, waves, strict=True)
         }
 

@@ -195,7 +195,7 @@ class Session:
                 bundle.answer = self._answer.prepare()
             if self.agreement.garbled_squares:
                 self._multiply({node: kept for node, kept in garbled.items() if node.squared}, bundle)
-            bundle.activations |= self._lookups.prepare()
+            bundle.activations |= self._lookups.prepare(self._pool.packs_next)
         self._pool.put(bundle)
 
     def _evaluate(self, node: Node, bundle: ServerBundle) -> None:
