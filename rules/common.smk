@@ -73,6 +73,16 @@ CHOICES = [
 ]
 # What is measured of it.
 CONTENDERS = [pair for pair in CHOICES if pair[0] not in config["measure"]["leave_out"]]
+
+
+def measured_settings(network):
+    """Names of the network settings that a network is measured under."""
+    settings, linked = (
+        config["measure"][key] for key in ("network_settings", "linked_networks")
+    )
+    return settings if linked is None or network in linked else settings[:1]
+
+
 SEARCHES = [pair for pair in CHOICES if pair[0] in SEARCHED_SCHEMES]
 # For the accuracy: of an exact scheme one packing, as its errors show in none; of a searched one each.
 EVALUATED = [

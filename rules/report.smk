@@ -8,7 +8,7 @@ EVIDENCE = {
     "measurements": [
         measurement_file(network, *pair, setting)
         for network in NETWORKS
-        for setting in config["measure"]["network_settings"]
+        for setting in measured_settings(network)
         for pair in CONTENDERS
     ],
     "policies": [

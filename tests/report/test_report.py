@@ -501,6 +501,13 @@ def test_network_settings_have_a_panel_each() -> None:
     assert network_settings.setting_text(last) == "wan (20.0 Mbit/s each way, round trip 50.0 ms)"
 
 
+def test_the_figure_of_network_settings_has_what_all_of_them_measured() -> None:
+    alone = {**make_measurement("darl"), "network": "other"}  # under the first setting alone
+    figure = network_settings.settings_figure([ResultFile("m", alone), *under_settings()])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"{NETWORK}, {s}" for s in SCHEMES]
+    assert all(len(axis.containers[0]) == len(SCHEMES) for axis in figure.axes)
+
+
 def test_throughput_tells_what_the_pool_saves() -> None:
     header, cells = network_settings.throughput_cells(under_settings())
     assert [row[0] for row in cells] == [f"{NETWORK}, {scheme}, wan" for scheme in SCHEMES]

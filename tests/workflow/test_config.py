@@ -100,6 +100,7 @@ def test_the_given_config_is_not_changed():
             {"run": {"networks": ["7cnet"], "schemes": ["darl"], "packings": ["rows"]}},
             ["packings.0", "coefficient, slot"],
         ),
+        ({"measure": {"linked_networks": ["7cnt"]}}, ["measure.linked_networks", '"7cnt"', "7cnet"]),
         ({"measure": {"network_settings": ["moon"]}}, ["measure.network_settings", '"moon"', "loopback, lan, wan"]),
         (
             {"network_settings": {"slow": {"round_trip_seconds": 1, "source": "a guess"}}},

@@ -217,6 +217,14 @@ def test_the_committed_studies_can_be_planned(tmp_path):
         assert {"profile_hardware", "search", "measure", "claims", "report"} <= set(re.findall(r"rule (\w+):", output))
 
 
+def test_networks_that_are_not_linked_are_measured_under_the_first_setting_alone(tmp_path):
+    code, output = Checkout(tmp_path).snakemake("--dry-run", "--configfile", "config/paper-short.yaml")
+    assert code == 0, output
+    measured = set(re.findall(r"log: results/paper-short/logs/measure-([\w-]+)\.log", output))
+    linked = {f"{network}-{link}" for network in ("7cnet", "resnet32") for link in ("loopback", "lan")}
+    assert measured == {*linked, "mobilenetv2-loopback", "mobilenetv2-cifar10-loopback"}
+
+
 @pytest.mark.slow
 def test_the_quick_study_runs_from_a_clean_checkout(tmp_path):
     checkout = Checkout(tmp_path)

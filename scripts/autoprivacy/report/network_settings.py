@@ -31,6 +31,17 @@ def by_setting(measurements: Sequence[ResultFile]) -> dict[str, list[ResultFile]
     return groups
 
 
+def under_every_setting(measurements: Sequence[ResultFile]) -> list[ResultFile]:
+    """The measurements of networks, schemes and packings that every network setting has."""
+    groups = by_setting(measurements).values()
+    common = set.intersection(*({_contender(file) for file in own} for own in groups))
+    return [file for file in measurements if _contender(file) in common]
+
+
+def _contender(measurement: ResultFile) -> tuple[str, ...]:
+    return measurement.network, *(str(measurement.get(key)) for key in ("scheme", "packing"))
+
+
 def setting_text(measurement: ResultFile) -> str:
     """A network setting with what its connection is like."""
     name = str(measurement.get("network_setting"))
@@ -49,8 +60,11 @@ def names(measurements: Sequence[ResultFile]) -> list[str]:
 
 
 def settings_figure(measurements: Sequence[ResultFile]) -> Figure:
-    """Seconds per image, offline and online, a panel per network setting with a scale of its own; last, the bytes."""
-    groups = by_setting(measurements)
+    """Seconds per image, offline and online, a panel per network setting with a scale of its own; last, the bytes.
+
+    Of what was measured under every setting.
+    """
+    groups = by_setting(under_every_setting(measurements))
     longest = max(len(own) for own in groups.values())
     with mpl.rc_context(STYLE):
         figure, axes = panels(1, len(groups) + 1, 1.6 + 0.32 * longest, sharey=True)

@@ -87,6 +87,7 @@ def _check_names(config: dict[str, Any], origin: Origin) -> None:
         ("search", "comparison", "networks"): config["search"]["comparison"]["networks"],
         ("sampling", "networks"): config["sampling"]["networks"],
         ("tolerance", "networks"): config["tolerance"]["networks"],
+        ("measure", "linked_networks"): config["measure"]["linked_networks"],
         ("sensitivity", "network"): [config["sensitivity"]["network"]] if config["sensitivity"]["network"] else None,
     }
     for path, names in elsewhere.items():
