@@ -39,12 +39,12 @@ def quick_steps():
         Step("prepare_dataset", {"dataset": "cifar10-sample"}),
         Step("profile_hardware", {}, 2),
         Step("quantize", network),
-        Step("evaluate", network, 2),
+        Step("evaluate", network),
         Step("select_parameters", {**of, "scheme": "delphi"}),
         Step("select_parameters", {**of, "scheme": "darl"}),
-        Step("search", of, 2),
-        Step("finetune", of, 2),
-        Step("network_accuracy", network, 2),
+        Step("search", of),
+        Step("finetune", of),
+        Step("network_accuracy", network),
         Step("measure", {**network, "setting": "loopback"}, 2),
         *small,
     ]
@@ -89,6 +89,15 @@ def test_what_a_step_took_before_counts():
     assert step_seconds(step, {}, {}) == 123.0
 
 
+def test_steps_of_a_network_wait_for_each_other():
+    steps = [
+        Step(rule, {"network": name}, 1, before=10.0) for name in "ab" for rule in ("quantize", "search", "search")
+    ]
+    assert run_seconds(steps, {}, {}, 2) == 30  # six steps, two at a time
+    assert run_seconds(steps, {}, {}, 8) == 20
+    assert run_seconds([*steps, Step("measure", {"network": "a"}, 8, before=5.0)], {}, {}, 8) == 25
+
+
 def test_steps_that_take_one_core_run_side_by_side():
     steps = [Step("tables", {}, threads, before=10.0) for threads in (1, 1, 4)]
     assert run_seconds(steps, {}, {}, 4) == 10 / 4 + 10 / 4 + 10
@@ -103,11 +112,11 @@ def test_the_images_of_an_episode():
 
 def test_the_line():
     config = study("quick.yaml")
-    steps = [*quick_steps(), Step("tolerance_study", {"network": "7cnet", "packing": "slot"}, 2)]
+    steps = [*quick_steps(), Step("compare_peers", {}, 2)]
     counts = {"cifar10-sample": Counts(2000, 1000, (200,) * 10)}
     line = announcement(steps, config, counts, 2)
     assert line.startswith("This run takes about ") and "search" in line and "minutes on an idle machine" in line
-    assert line.endswith("and what tolerance_study take, which is not known before the first run.")
+    assert line.endswith("and what compare_peers take, which is not known before the first run.")
     assert announcement([Step("prepare_dataset", {"dataset": "cifar10"}), Step("report", {})], config, counts, 2) == ""
     config["networks"]["7cnet"]["model"] = "nothing:there"
     assert announcement(steps, config, counts, 2) == "How long this run takes is not known."
