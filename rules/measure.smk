@@ -27,7 +27,7 @@ rule measure:
         measure={
             key: value
             for key, value in config["measure"].items()
-            if key not in ("network_settings", "leave_out")
+            if key not in ("network_settings", "linked_networks", "leave_out")
         },
         setting=lambda w: config["network_settings"][w.setting],
         seed=config["seed"],
