@@ -1,5 +1,7 @@
 """The configuration: the committed ones are valid, defaults are filled in, every mistake is one helpful line."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import yaml
 
 from autoprivacy.data.sources import Counts
 from autoprivacy.errors import UserError
+from autoprivacy.protocol.measurement import MeasureSettings
 from autoprivacy.quantization.quantize import QuantizationSettings
 from autoprivacy.training.settings import Distillation, TrainingSettings
 from autoprivacy.workflow.config import complete, keys, load_schema, search_settings
@@ -300,3 +303,11 @@ def test_the_batch_size_counts_where_a_network_is_trained():
     config = complete({**main_config(), "datasets": {"mine": {"npz": "a"}}, "networks": networks, "run": RUN})
     with pytest.raises(UserError, match="networks.a.training.batch_size: got 300; allowed: at most 200"):
         check_limits({**config, "measure": {**config["measure"], "images": 2}}, {"mine": Counts(200, 80, (67, 67, 66))})
+
+
+def test_a_measurement_takes_every_setting_that_its_rule_passes_on():
+    """Others say what is measured, not how."""
+    rule = (ROOT / "rules" / "measure.smk").read_text()
+    left_out = set(re.findall(r'"(\w+)"', re.search(r"if key not in \(([^)]*)\)", rule)[1]))
+    known = set(load_schema()["properties"]["measure"]["properties"])
+    assert known - left_out == {field.name for field in fields(MeasureSettings)} - {"network"}
