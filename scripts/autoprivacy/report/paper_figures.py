@@ -174,7 +174,7 @@ def _draw_schemes(axis: Axes, parameters: Rows) -> None:
             if not own:
                 continue
             bits = [row["log2_q"] for row in own]
-            x = place + 0.3 * (number - (len(packings) - 1) / 2)
+            x = place + 0.44 * (number - (len(packings) - 1) / 2)
             axis.vlines(x, min(bits), max(bits), color=_PACKINGS[packing], linewidth=6, alpha=0.35)
             mean = sum(bits) / len(bits)
             axis.plot(x, mean, marker=scheme(name).marker, markersize=6, color=_PACKINGS[packing])
