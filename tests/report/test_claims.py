@@ -27,6 +27,7 @@ from autoprivacy.report.claims import (
 )
 from autoprivacy.report.evidence import Evidence
 from autoprivacy.report.results import ResultFile, read_paper
+from autoprivacy.report.text import less
 
 PAPER = Path(__file__).parents[2] / "config" / "paper.yaml"
 RULES = {**verdicts_cost.RULES, **verdicts_accuracy.RULES, **verdicts_parameters.RULES, **verdicts_search.RULES}
@@ -363,3 +364,7 @@ def test_every_row_says_why_and_how_to_repeat_it() -> None:
 def test_a_claim_without_a_rule_is_an_error() -> None:
     with pytest.raises(UserError, match="claim latency-cut: no rule for its verdict"):
         judge(study(), "made-up", None, {})
+
+
+def test_a_cut_that_is_negative_is_told_as_a_rise():
+    assert (less(12.4), less(-31.2)) == ("12% less", "31% more")

@@ -43,6 +43,11 @@ def points(difference: float) -> str:
     return fixed(round(difference, 2) + 0.0, "+.2f")  # a negative zero becomes zero
 
 
+def less(percent: float) -> str:
+    """A cut in percent, which is a rise where it is negative."""
+    return f"{abs(percent):.0f}% {'more' if percent < 0 else 'less'}"
+
+
 def extent(low: str, high: str) -> str:
     """A range of written numbers; one number where both are written alike."""
     return low if low == high else f"{low} to {high}"

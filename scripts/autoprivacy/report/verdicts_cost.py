@@ -9,7 +9,7 @@ from autoprivacy.report import tables
 from autoprivacy.report.claims import NOT_REPRODUCED, QUALITATIVELY, REPRODUCED, Outcome, worst_and_best
 from autoprivacy.report.evidence import AUTOPRIVACY, PAPERS_PACKING, Evidence, NotTestedError, Row
 from autoprivacy.report.results import BASELINE, ResultFile
-from autoprivacy.report.text import extent, points, significant
+from autoprivacy.report.text import extent, fixed, less, points, significant
 
 Values = Mapping[str, Any]
 WITHIN = 0.1  # a measured factor this close to the paper's, as a share of it, reproduces it
@@ -98,7 +98,7 @@ def phase_cuts(evidence: Evidence, values: Values) -> Outcome:
     return Outcome(
         verdict,
         "Online work is garbled circuits and linear layers in clear, which HE parameters change only through p.",
-        f"offline {cuts[0]:.0f}% less, online {cuts[1]:.0f}% less".replace("-", "\N{MINUS SIGN}"),
+        f"offline {less(cuts[0])}, online {less(cuts[1])}",
         f"{row['network']}, {row['packing']} packing, {row['network_setting']}",
         f"{points(differences[0])} and {points(differences[1])} points",
     )
@@ -237,9 +237,7 @@ def nass(evidence: Evidence, values: Values) -> Outcome:
     return Outcome(
         verdict,
         reason,
-        f"latency {latency:.0f}% less, communication {bytes_cut:.0f}% less, accuracy {gained:+.1f} points".replace(
-            "-", "\N{MINUS SIGN}"
-        ),
+        f"latency {less(latency)}, communication {less(bytes_cut)}, accuracy {fixed(gained, '+.1f')} points",
         f"{row['packing']} packing, {row['network_setting']}",
         "; ".join(points(own - wanted) for own, wanted in pairs) + " points",
         "tables/table3.csv",
