@@ -51,8 +51,8 @@ $(PEERS): requirements-peers.txt
 compare-peers: $(INSTALLED) $(PEERS)  ## SPU's Cheetah beside this project: a table; nothing else may run
 	$(BIN)/snakemake --cores $(CORES) -- compare_peers
 
-STUDY ?= paper
-compare: $(INSTALLED)  ## your results beside the reference and the paper, a line a claim; make compare STUDY=paper-short
+STUDY ?= paper-short
+compare: $(INSTALLED)  ## your results beside the reference and the paper, a line a claim; make compare STUDY=quick
 	PYTHONPATH=scripts $(BIN)/python -m autoprivacy.reference.compare $(STUDY)
 
 lint: $(INSTALLED)

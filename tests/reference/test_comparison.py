@@ -1,4 +1,4 @@
-"""A study beside the reference: what differs is told, by the tolerance of its kind; a kept run is complete."""
+"""A study beside the reference: what differs is reported, by the tolerance of its kind; a kept run is complete."""
 
 import shutil
 
@@ -63,10 +63,10 @@ def test_security_changes_with_the_set_without_complaint(own):
 @pytest.mark.parametrize(
     ("column", "what"), [("m_total_bytes", "bytes an image"), ("t_total_seconds", "seconds an image")]
 )
-@pytest.mark.parametrize(("factor", "told"), [(1.01, False), (1.8, True), (0.5, True)])
-def test_bytes_and_seconds_have_tolerances(own, column, what, factor, told):
+@pytest.mark.parametrize(("factor", "reported"), [(1.01, False), (1.8, True), (0.5, True)])
+def test_bytes_and_seconds_have_tolerances(own, column, what, factor, reported):
     altered(own / "tables/table2.csv", lambda row: row.update({column: str(float(row[column]) * factor)}))
-    assert (what in outside(own)) is told
+    assert (what in outside(own)) is reported
 
 
 def test_another_machine_is_one_factor(own):
@@ -98,6 +98,7 @@ def test_rows_that_one_side_lacks_are_counted(own):
     rows = read_rows(own / PARAMETERS)
     write_rows(own / PARAMETERS, [row for row in rows if row["scheme"] != "darl"])
     check = compare(own, REFERENCE)[0]
+    assert not check.agrees and program.main([str(own), "--strict"]) == 1
     assert check.only_there == sum(row["scheme"] == "darl" for row in rows) and "only in the reference" in check.line
 
 
@@ -106,6 +107,15 @@ def test_a_table_of_another_version_is_refused(own):
     write_rows(own / "accuracy.csv", [{"net": row["network"]} for row in rows])
     with pytest.raises(UserError, match="without the column"):
         compare(own, REFERENCE)
+
+
+def test_damaged_numbers_and_profiles_are_one_line(own):
+    altered(own / "accuracy.csv", lambda row: row.update(interval_percent="much"))
+    with pytest.raises(UserError, match="accuracies: a table is damaged"):
+        compare(own, REFERENCE)
+    (own / "profile.json").write_text('{"provenance": {"cpu": "x"}}')
+    with pytest.raises(UserError, match=r"profile.json: commit, cpu or date"):
+        program.main([str(own)])
 
 
 def test_what_is_kept_of_a_run_can_be_compared(own, tmp_path):

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0, or with --strict 1 where a check or a verdict disagrees."""
     parser = argparse.ArgumentParser(prog="python -m autoprivacy.reference.compare", description=__doc__)
     parser.add_argument(
-        "study", nargs="?", default="paper", help="its name, or the folder of its results (%(default)s)"
+        "study", nargs="?", default="paper-short", help="its name, or the folder of its results (%(default)s)"
     )
     parser.add_argument("--reference", type=Path, help="folder of the reference (results/reference/STUDY)")
     parser.add_argument(
@@ -65,7 +65,7 @@ def _tell(own: Path, reference: Path, everything: bool) -> int:
     print("", table([*header, "paper (GB)", "reference (GB)", "here (GB)"], inference_rows(own, reference)), sep="\n")
     claims = verdicts(own, reference)
     print("", *(claim.line for claim in claims), _total(claims), sep="\n")
-    return int(any(check.outside for check in checks) or not all(claim.same for claim in claims))
+    return int(not all(check.agrees for check in checks) or not all(claim.same for claim in claims))
 
 
 def _total(claims: list[ClaimBeside]) -> str:

@@ -50,6 +50,11 @@ class Check:
     only_there: int
 
     @property
+    def agrees(self) -> bool:
+        """Whether all rows of the reference are there and agree."""
+        return not self.outside and not self.only_there
+
+    @property
     def line(self) -> str:
         """The check in one line."""
         lacking = [f"{self.only_here} not in the reference"] if self.only_here else []
@@ -100,7 +105,10 @@ def _check(
 ) -> Check:
     here, there = _by(own, key), _by(reference, key)
     shared = [name for name in here if name in there]
-    told = ((name, judge(here[name], there[name])) for name in shared)
+    try:
+        told = [(name, judge(here[name], there[name])) for name in shared]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{what}: a table is damaged or of another version ({error}); make it again") from None
     outside = tuple(f"{' '.join(filter(None, name))}: {text}" for name, text in told if text)
     return Check(what, rule, len(shared), outside, len(here) - len(shared), len(there) - len(shared))
 

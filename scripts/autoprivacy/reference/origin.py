@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autoprivacy.errors import UserError
 from autoprivacy.storage import read_json
 
 
@@ -12,5 +13,8 @@ def origin(results: Path) -> str:
     path = results / "profile.json"
     if not path.is_file():
         return "of unknown origin (no profile.json)"
-    made = read_json(path)["provenance"]
-    return f"commit {made['commit'][:12]}, {made['cpu']}, {made['date'][:10]}"
+    try:
+        made = read_json(path)["provenance"]
+        return f"commit {made['commit'][:12]}, {made['cpu']}, {made['date'][:10]}"
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: commit, cpu or date of its provenance is missing; make it again") from None
