@@ -74,7 +74,11 @@ STUDIED = [
 TABLES = ["table1", "table2", "table3"]
 FIGURES = [
     "breakdown",
-    *(["network-settings"] if len(config["measure"]["network_settings"]) > 1 else []),
+    *(
+        ["network-settings"]
+        if any(len(measured_settings(n)) > 1 for n in NETWORKS)
+        else []
+    ),
     *expand("parameters-{network}", network=NETWORKS),
     *[
         f"search-{network}-{scheme}-{packing}"

@@ -223,6 +223,14 @@ def test_networks_that_are_not_linked_are_measured_under_the_first_setting_alone
     measured = set(re.findall(r"log: results/paper-short/logs/measure-([\w-]+)\.log", output))
     linked = {f"{network}-{link}" for network in ("7cnet", "resnet32") for link in ("loopback", "lan")}
     assert measured == {*linked, "mobilenetv2-loopback", "mobilenetv2-cifar10-loopback"}
+    assert "figures/network-settings.svg" in output
+
+
+def test_a_study_whose_networks_have_one_setting_each_has_no_figure_of_several(tmp_path):
+    none = ("--config", "measure={network_settings: [loopback, lan], linked_networks: []}")
+    code, output = Checkout(tmp_path).snakemake("--dry-run", "--configfile", "config/quick.yaml", *none)
+    assert code == 0 and "rule figures" in output, output
+    assert "figures/network-settings" not in output and "-lan.json" not in output
 
 
 @pytest.mark.slow
